@@ -1,0 +1,33 @@
+"""The plugin that `importlib.metadata.entry_points(group="nir.backends")["dynapse2"]` loads, and `open_board`."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from nir_dynapse.compiler import compile
+from nir_dynapse.device import DYNAPSE2, Device, Mismatch
+from nir_dynapse.errors import HardwareError
+from nir_dynapse.export.nir_graph import to_nir
+from nir_dynapse.import_.nir_graph import from_nir
+from nir_dynapse.sim.simulation import simulate
+from nir_dynapse.sim.virtual_board import VirtualBoard
+
+__all__ = ["dynapse2", "open_board"]
+
+
+def open_board(name: str = "virtual:0", *, device: Device = DYNAPSE2, mismatch: Mismatch | None = None) -> VirtualBoard:
+    """Open the board called `name`: `virtual:SEED` is a virtual chip with fingerprint SEED (a whole number from 0).
+
+    `mismatch` overrides how much its elements differ (`Mismatch.none()` for a nominal chip). Raises HardwareError for
+    any other name.
+    """
+    kind, _, seed = name.partition(":")
+    if kind == "virtual" and (seed == "" or seed.isdecimal()):
+        return VirtualBoard(int(seed or 0), device, mismatch)
+    raise HardwareError(
+        f"unknown board {name!r}. Known boards: virtual:SEED, a virtual chip with fingerprint SEED, e.g. virtual:7."
+    )
+
+
+dynapse2 = SimpleNamespace(from_nir=from_nir, to_nir=to_nir, compile=compile, simulate=simulate, device=DYNAPSE2)
+"""The DYNAP-SE2 backend as one object: from_nir, to_nir, compile, simulate."""

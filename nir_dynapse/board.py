@@ -1,0 +1,157 @@
+"""`Board`: what a chip and a virtual chip have in common; `Events` in and out; `Data`, labelled event counts in a file."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from nir_dynapse.errors import ConfigurationError
+from nir_dynapse.layout import Layout, write_atomically
+from nir_dynapse.network import freeze
+
+__all__ = ["Board", "Data", "Events"]
+
+MAX_DATA_ELEMENTS = 1 << 31
+
+
+@dataclass(frozen=True, eq=False)
+class Events:
+    """Address events: `time` in µs (int64, E), and where: neuron or channel `index` (E,) of node `nodes[node]` (E,)."""
+
+    time: np.ndarray
+    node: np.ndarray
+    index: np.ndarray
+    nodes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("time", "node", "index"):
+            object.__setattr__(self, name, freeze(getattr(self, name), np.int64).reshape(-1))
+        if not len(self.time) == len(self.node) == len(self.index):
+            raise ConfigurationError("events need one time, node and index each; the arrays differ in length.")
+        if len(self.node) and not 0 <= self.node.min() <= self.node.max() < len(self.nodes):
+            raise ConfigurationError(f"events name node number {self.node.max()}, there are {len(self.nodes)} nodes.")
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    @classmethod
+    def from_counts(cls, counts: np.ndarray, dt: float, node: str) -> Events:
+        """Events of one node from counts (time, channel) in bins of `dt` s; several in a bin are 1 µs apart."""
+        bins, index = np.nonzero(counts)
+        times = np.repeat(np.round(bins * dt * 1e6).astype(np.int64), np.asarray(counts)[bins, index].astype(int))
+        number = np.repeat(index, np.asarray(counts)[bins, index].astype(int))
+        repeat = np.asarray(counts)[bins, index].astype(int)
+        within = np.arange(len(times)) - np.repeat(np.cumsum(repeat) - repeat, repeat)
+        order = np.argsort(times + within, kind="stable")
+        return cls((times + within)[order], np.zeros(len(times)), number[order], (node,))
+
+    def to_counts(self, node: str, size: int, dt: float, duration: float) -> np.ndarray:
+        """Events of `node` as counts (time, size) in bins of `dt` s; events outside `duration` s are left out."""
+        steps = int(np.ceil(duration / dt - 1e-9))
+        counts = np.zeros((steps, size), np.int64)
+        if node in self.nodes:
+            bins = np.floor(self.time / (dt * 1e6) + 1e-9).astype(np.int64)
+            mine = (self.node == self.nodes.index(node)) & (bins >= 0) & (bins < steps)
+            np.add.at(counts, (bins[mine], self.index[mine]), 1)
+        return counts
+
+
+@runtime_checkable
+class Board(Protocol):
+    """A chip, real or virtual. `close` is safe to call twice; a board is a context manager that always closes."""
+
+    def apply(self, layout: Layout) -> None:
+        """Write the bits of `layout`."""
+        ...
+
+    def run(self, events: Events, duration: float) -> Events:
+        """Send `events` and return what the monitored neurons sent within `duration` s, decoded by the output map."""
+        ...
+
+    def close(self) -> None:
+        """Give the board back."""
+        ...
+
+    def __enter__(self) -> Board: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Labelled samples: event counts `x` (sample, time, channel), class `y` (sample,), bin width `dt` in s."""
+
+    x: np.ndarray
+    y: np.ndarray
+    dt: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "x", freeze(self.x))
+        object.__setattr__(self, "y", freeze(self.y))
+        object.__setattr__(self, "dt", float(self.dt))
+        x, y = self.x, self.y
+        if x.ndim != 3 or not (np.issubdtype(x.dtype, np.number) or x.dtype == bool):
+            raise ConfigurationError(
+                f"Data: x has shape {x.shape} and type {x.dtype}; it must be numeric (sample, time, channel)."
+            )
+        if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer) or len(y) != len(x):
+            raise ConfigurationError(
+                f"Data: y has shape {y.shape} and type {y.dtype}; one integer class for each of {len(x)} samples."
+            )
+        if not np.all(np.isfinite(x)) or x.min(initial=0) < 0:
+            raise ConfigurationError("Data: x contains negative or non-finite event counts; counts start at 0.")
+        if not (np.isfinite(self.dt) and self.dt > 0):
+            raise ConfigurationError(f"Data: dt is {self.dt} s; it must be the positive width of a bin in seconds.")
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, part: slice) -> Data:
+        return Data(self.x[part], self.y[part], self.dt)
+
+    @property
+    def duration(self) -> float:
+        """Length of a sample in s."""
+        return self.x.shape[1] * self.dt
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write an .npz with the arrays x, y, dt (to a temporary name first)."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, x=self.x, y=self.y, dt=np.float64(self.dt))
+        write_atomically(path, buffer.getvalue())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Data:
+        """Read an .npz with the arrays x, y, dt; no pickles; ConfigurationError otherwise."""
+        what = "an .npz file with arrays x (sample, time, channel), y (sample,) and dt (seconds)"
+        try:
+            with zipfile.ZipFile(path) as archive:
+                size = sum(item.file_size for item in archive.infolist())
+            if size > MAX_DATA_ELEMENTS:
+                raise ConfigurationError(
+                    f"{path}: {size} bytes unpacked, at most {MAX_DATA_ELEMENTS} are read. Split the file."
+                )
+            with np.load(Path(path), allow_pickle=False) as archive:
+                missing = [name for name in ("x", "y", "dt") if name not in archive]
+                if missing:
+                    raise ConfigurationError(f"{path}: lacks {', '.join(missing)}; the data must be {what}.")
+                x, y, dt = archive["x"], archive["y"], archive["dt"]
+        except ConfigurationError:
+            raise
+        except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigurationError(f"{path}: cannot be read ({reason}); the data must be {what}.") from error
+        if dt.size != 1:
+            raise ConfigurationError(
+                f"{path}: dt has shape {dt.shape}; it must be one number, the bin width in seconds."
+            )
+        return cls(x, y, float(dt.reshape(-1)[0]))

@@ -1,0 +1,249 @@
+"""The chip as data: limits, circuit constants, the table of analog parameters and their mismatch.
+
+Everything that another part needs to know about DYNAP-SE2 is here. A chip parameter is one row of `PARAMETERS`;
+a device is an instance (`DYNAPSE2`), another size is another instance (`DYNAPSE2.stack(4)`).
+
+Sources: circuit constants and the bias names from Rockpool's documentation of DynapSim; limits from the public
+users of `samna.dynapse2`; scale factors from the public parameter-generator measurements (51-point tables,
+condensed to six points of log10 current); mismatch from the raw data of Büchel et al. 2021 (Sci Rep 11:23376).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+
+from nir_dynapse.errors import ParameterRangeError
+
+__all__ = [
+    "BASE_WEIGHTS",
+    "CURRENTS",
+    "DENDRITES",
+    "DYNAPSE2",
+    "LATCHES",
+    "PARAMETERS",
+    "Circuit",
+    "Device",
+    "Mismatch",
+    "Parameter",
+]
+
+DENDRITES: tuple[str, ...] = ("ampa", "nmda", "gaba", "shunt")
+"""The four dendritic DPI synapses; the index in this tuple is the dendrite code used in arrays."""
+
+LATCHES: tuple[str, ...] = ("dc", "adaptation", "nmda_gate", "exponential")
+"""The per-neuron latches of the model (samna: latch_so_dc, latch_so_adaptation, latch_denm_nmda, latch_soif_type)."""
+
+# Reference currents (A) at which the mirror scale factors below were measured.
+SCALE_CURRENTS = (1.9e-12, 36e-12, 0.69e-9, 13e-9, 0.25e-6, 10e-6)
+# Mirror geometry -> factor of the bias generator's current at each of SCALE_CURRENTS: the factor is not a constant.
+SCALES: dict[str, tuple[float, ...]] = {
+    "P3x1": (0.756, 0.198, 0.153, 0.142, 0.129, 0.113),
+    "P1x2": (0.907, 0.692, 0.676, 0.673, 0.668, 0.694),
+    "P1.92x1": (1.03, 0.254, 0.211, 0.202, 0.192, 0.181),
+    "N5.6x6": (0.744, 0.615, 0.612, 0.631, 0.611, 0.547),
+    "Ps2": (0.82, 0.40, 0.37, 0.36, 0.35, 0.34),
+    "Ns3": (1.01, 1.05, 1.06, 1.06, 1.07, 1.02),
+    "Ns2": (0.98, 0.92, 0.91, 0.91, 0.91, 0.97),
+}
+
+Kind = Literal["tau", "gain", "pulse", "current", "weight"]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One analog parameter of a core.
+
+    `kind` says what the current means: `tau` a leak (τ = C·U_T/(κ·I)), `gain` the gain current of the leak named in
+    `partner` (g = I_gain/I_τ), `pulse` a width (t = V_th·C/I), `current` itself, `weight` a base weight current.
+    `capacitor` names the field of `Circuit` for `tau` and `pulse`. `off` is the current in A that disables the circuit
+    (used where a network does not ask for it). `cv` is the default mismatch (std / mean).
+    """
+
+    name: str
+    bias: str
+    geometry: str
+    kind: Kind
+    meaning: str
+    off: float
+    cv: float
+    capacitor: str = ""
+    partner: str = ""
+
+    @property
+    def transistor(self) -> Literal["N", "P"]:
+        """Transistor type of the bias generator branch: the last letter of the bias name."""
+        return "N" if self.bias.endswith("N") else "P"
+
+
+def _table() -> dict[str, Parameter]:
+    dpi = {
+        "ampa": ("DEAM_ETAU_P", "DEAM_EGAIN_P"),
+        "nmda": ("DENM_ETAU_P", "DENM_EGAIN_P"),
+        "gaba": ("DEGA_ITAU_P", "DEGA_IGAIN_P"),
+        "shunt": ("DESC_ITAU_P", "DESC_IGAIN_P"),
+    }
+    fast_leak, no_gain = 1e-7, 1e-12  # a DPI with τ of 9 µs and next to no gain: an unused dendrite stays silent
+    rows = [
+        Parameter("i_tau_mem", "SOIF_LEAK_N", "N5.6x6", "tau", "membrane leak", 5.3e-12, 0.20, "c_mem"),
+        Parameter("i_gain_mem", "SOIF_GAIN_N", "Ns3", "gain", "membrane gain", 5e-12, 0.10, "", "i_tau_mem"),
+        Parameter("i_spkthr", "SOIF_SPKTHR_P", "Ps2", "current", "spike threshold", 5e-9, 0.10),
+        Parameter("i_ref", "SOIF_REFR_N", "Ns3", "pulse", "refractory period", 1.05e-9, 0.10, "c_ref"),
+        Parameter("i_dc", "SOIF_DC_P", "Ps2", "current", "constant input current", 0.0, 0.15),
+    ]
+    for name, (tau, gain) in dpi.items():
+        label = name.upper()
+        rows.append(Parameter(f"i_tau_{name}", tau, "P3x1", "tau", f"{label} leak", fast_leak, 0.10, f"c_{name}"))
+        rows.append(
+            Parameter(f"i_gain_{name}", gain, "P1x2", "gain", f"{label} gain", no_gain, 0.15, "", f"i_tau_{name}")
+        )
+    rows += [
+        Parameter("i_f_nmda", "DENM_NMREV_N", "Ns3", "current", "NMDA gate: half-opening membrane current", 0.0, 0.15),
+        Parameter("i_pulse", "SYPD_EXT_N", "Ns2", "pulse", "synaptic pulse width", 3.5e-8, 0.10, "c_pulse"),
+    ]
+    rows += [
+        Parameter(f"i_w{bit}", f"SYAM_W{bit}_P", "P1.92x1", "weight", f"base weight current, mask bit {bit}", 0.0, 0.12)
+        for bit in range(4)
+    ]
+    rows += [
+        Parameter("i_tau_ahp", "SOAD_TAU_P", "P3x1", "tau", "adaptation leak", fast_leak, 0.15, "c_ahp"),
+        Parameter("i_gain_ahp", "SOAD_GAIN_P", "P1x2", "gain", "adaptation gain", no_gain, 0.15, "", "i_tau_ahp"),
+        Parameter("i_w_ahp", "SOAD_W_N", "Ns2", "current", "adaptation weight", 0.0, 0.15),
+        Parameter("i_pulse_ahp", "SOAD_PWTAU_N", "Ns2", "pulse", "adaptation pulse width", 3.5e-7, 0.10, "c_pulse"),
+    ]
+    return {row.name: row for row in rows}
+
+
+PARAMETERS: dict[str, Parameter] = _table()
+"""All analog parameters that the package models and writes, by name, in the order of the arrays of codes."""
+
+BASE_WEIGHTS: tuple[str, ...] = tuple(name for name, row in PARAMETERS.items() if row.kind == "weight")
+"""The four base weight currents; bit b of a CAM row's mask selects `BASE_WEIGHTS[b]`."""
+
+CURRENTS: tuple[str, ...] = tuple(name for name, row in PARAMETERS.items() if row.kind != "weight")
+"""All bias currents but the base weights: what a bias group holds."""
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """Constants of the circuits: capacitors in F, I_o in A, U_T and V_th in V, κ without unit."""
+
+    c_mem: float = 3e-12
+    c_ampa: float = 24.5e-12
+    c_nmda: float = 25e-12
+    c_gaba: float = 25e-12
+    c_shunt: float = 24.5e-12
+    c_ahp: float = 40e-12
+    c_pulse: float = 0.5e-12
+    c_ref: float = 1.5e-12
+    kappa_n: float = 0.75
+    kappa_p: float = 0.66
+    u_t: float = 25e-3
+    v_th: float = 0.7
+    i_o: float = 0.5e-12
+
+    @property
+    def kappa(self) -> float:
+        """κ = (κ_n + κ_p)/2."""
+        return (self.kappa_n + self.kappa_p) / 2
+
+    def tau(self, name: str, current):
+        """Time constant in s of leak `name` at `current` in A: τ = C·U_T/(κ·I). Its own inverse."""
+        return getattr(self, PARAMETERS[name].capacitor) * self.u_t / (self.kappa * current)
+
+    def width(self, name: str, current):
+        """Pulse or refractory width in s of parameter `name` at `current` in A: t = V_th·C/I. Its own inverse."""
+        return self.v_th * getattr(self, PARAMETERS[name].capacitor) / current
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """How much the analog elements of one chip differ: one CV (std / mean) per parameter, log-normal with mean 1.
+
+    The defaults are those of `PARAMETERS`, which follow measurements of 256 neurons per bias setting (Büchel et al.
+    2021): membrane time constant 0.2, synaptic weight 0.17–0.36 as the product of gain, leak, pulse and weight
+    transistors. `cv` overrides single parameters by name; `synapse` is the CV of each transistor of a CAM row.
+    """
+
+    cv: tuple[tuple[str, float], ...] = tuple(
+        (name, row.cv) for name, row in PARAMETERS.items() if row.kind != "weight"
+    )
+    synapse: float = PARAMETERS["i_w0"].cv
+
+    def __post_init__(self) -> None:
+        if isinstance(self.cv, dict):
+            object.__setattr__(self, "cv", tuple(self.cv.items()))
+        for name, value in (*self.cv, ("synapse", self.synapse)):
+            if name != "synapse" and name not in CURRENTS:
+                raise ParameterRangeError(
+                    f"Mismatch: unknown parameter {name!r}. Known parameters: {', '.join(CURRENTS)}."
+                )
+            if not (math.isfinite(value) and value >= 0):
+                raise ParameterRangeError(
+                    f"Mismatch: CV of {name} is {value}, allowed are finite values from 0. Give std / mean, e.g. 0.2."
+                )
+
+    @classmethod
+    def uniform(cls, cv: float) -> Mismatch:
+        """The same CV for every parameter and every weight transistor, for comparison with the literature."""
+        return cls(cv=tuple((name, cv) for name in CURRENTS), synapse=cv)
+
+    @classmethod
+    def none(cls) -> Mismatch:
+        """No mismatch: the nominal chip."""
+        return cls.uniform(0.0)
+
+
+@dataclass(frozen=True)
+class Device:
+    """Limits and geometry of a board: chips in a row, four cores each."""
+
+    name: str = "DYNAP-SE2"
+    n_chips: int = 1
+    cores_per_chip: int = 4
+    neurons_per_core: int = 256
+    cam_rows: int = 64
+    sram_rows: int = 4
+    n_tags: int = 2048
+    first_tag: int = 1024
+    max_hop: int = 7
+    max_stack: int = 8
+    coarse_codes: int = 6
+    fine_codes: int = 256
+    weight_top: float = 4e-7
+    circuit: Circuit = field(default_factory=Circuit)
+    mismatch: Mismatch = field(default_factory=Mismatch)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.n_chips <= self.max_stack:
+            raise ParameterRangeError(
+                f"Device {self.name}: {self.n_chips} chips asked for, a stack holds 1 to {self.max_stack} "
+                f"(hops reach ±{self.max_hop}). Choose a number of chips in that range."
+            )
+
+    def stack(self, n_chips: int) -> Device:
+        """The same device with `n_chips` chips in a row (1 to 8)."""
+        return replace(self, n_chips=n_chips)
+
+    @property
+    def n_cores(self) -> int:
+        return self.n_chips * self.cores_per_chip
+
+    @property
+    def neurons_per_chip(self) -> int:
+        return self.cores_per_chip * self.neurons_per_core
+
+    @property
+    def n_neurons(self) -> int:
+        return self.n_chips * self.neurons_per_chip
+
+    def tag_order(self) -> np.ndarray:
+        """All tags in order of preference: from `first_tag` upwards, then from 0 (low tags fail more often on silicon)."""
+        return np.r_[np.arange(self.first_tag, self.n_tags), np.arange(self.first_tag)]
+
+
+DYNAPSE2 = Device()
+"""One DYNAP-SE2 chip with nominal circuit constants and measured mismatch."""

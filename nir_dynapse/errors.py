@@ -1,0 +1,114 @@
+"""What went wrong or was approximated (`Finding`) and the error classes that carry findings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+__all__ = [
+    "CapacityError",
+    "ConfigurationError",
+    "DynapseError",
+    "Finding",
+    "HardwareError",
+    "ParameterRangeError",
+    "UnsupportedGraphError",
+    "raise_if_errors",
+]
+
+Severity = Literal["info", "warning", "error"]
+_ORDER = {"error": 0, "warning": 1, "info": 2}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that an arrow had to refuse (error), approximate (warning) or repair (info).
+
+    `node` is the NIR node name, `index` the neuron or channel in it; `used` and `limit` are numbers in `unit`
+    (or text where no number applies); `hint` says what to do about it.
+    """
+
+    severity: Severity
+    code: str
+    what: str
+    node: str | None = None
+    index: int | None = None
+    used: float | str | None = None
+    limit: float | str | None = None
+    unit: str = ""
+    hint: str = ""
+
+    @property
+    def where(self) -> str:
+        """Where it happened, in the words of the user's graph."""
+        if self.node is None:
+            return ""
+        place = f"node {self.node!r}"
+        return place if self.index is None else f"{place}, neuron {self.index}"
+
+    @property
+    def overrun(self) -> float:
+        """used / limit where both are numbers, else 1: larger is worse."""
+        if isinstance(self.used, (int, float)) and isinstance(self.limit, (int, float)) and self.limit:
+            return abs(float(self.used) / float(self.limit))
+        return 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary; empty fields are left out."""
+        return {key: value for key, value in asdict(self).items() if value not in (None, "")}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Finding:
+        return cls(**data)
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{text} {self.hint}".rstrip()
+
+
+def sort_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Errors first, then warnings, then infos; within one severity the largest overrun first."""
+    return tuple(sorted(findings, key=lambda f: (_ORDER[f.severity], -f.overrun)))
+
+
+class DynapseError(Exception):
+    """Root of all errors that a user can cause; `findings` holds every violation, worst first."""
+
+    def __init__(self, findings: Finding | str | Sequence[Finding]) -> None:
+        if isinstance(findings, str):
+            findings = Finding("error", "error", findings)
+        if isinstance(findings, Finding):
+            findings = (findings,)
+        self.findings: tuple[Finding, ...] = sort_findings(findings)
+        super().__init__("\n".join(str(f) for f in self.findings))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.findings,)
+
+
+class UnsupportedGraphError(DynapseError):
+    """The NIR file cannot be read, or the graph contains something that has no counterpart on the chip."""
+
+
+class ParameterRangeError(DynapseError):
+    """A value that no bias of the chip can produce, or that has no meaning (negative time constant, NaN)."""
+
+
+class CapacityError(DynapseError):
+    """More neurons, CAM rows, SRAM rows, tags or bias groups than the device has."""
+
+
+class ConfigurationError(DynapseError):
+    """A Layout, a samna configuration or a data file that cannot be read, or that contradicts itself."""
+
+
+class HardwareError(DynapseError):
+    """The board is missing, refuses, or answered something unexpected."""
+
+
+def raise_if_errors(findings: Iterable[Finding], error: type[DynapseError]) -> None:
+    """Raise `error` with all findings of severity error, if there is one."""
+    errors = [f for f in findings if f.severity == "error"]
+    if errors:
+        raise error(errors)

@@ -1,0 +1,335 @@
+"""`Layout`: a network placed, routed and quantised. Integers only; equal by value; its own versioned JSON.
+
+Bits and names are kept apart: the bits (CAM rows, SRAM rows, bias codes, latches) are what the chip gets, the names say
+which NIR node every neuron, input channel and output tag belongs to.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nir_dynapse.device import DENDRITES, LATCHES, PARAMETERS
+from nir_dynapse.errors import ConfigurationError, Finding
+from nir_dynapse.network import Port, freeze
+
+__all__ = [
+    "CAM_DTYPE",
+    "MONITOR_HOP",
+    "SRAM_DTYPE",
+    "Layout",
+    "cam_from_words",
+    "cam_words",
+    "sram_from_words",
+    "sram_words",
+    "write_atomically",
+]
+
+FORMAT, VERSION = "nir_dynapse.layout", 1
+MONITOR_HOP = -7
+"""x_hop of a destination that leaves the stack to the west, where the FPGA records it."""
+
+CAM_DTYPE = np.dtype([("tag", "u2"), ("dendrite", "i1"), ("mask", "u1"), ("flags", "u1")])
+"""A CAM row: 11-bit tag, dendrite index (-1: unused), 4 mask bits, flags (1 stp, 2 precise delay, 4 mismatched delay)."""
+SRAM_DTYPE = np.dtype([("tag", "u2"), ("cores", "u1"), ("x_hop", "i1"), ("y_hop", "i1")])
+"""An SRAM row: tag, 4-bit core mask (0: unused), hops."""
+INPUT_DTYPE = np.dtype([("channel", "i4"), ("chip", "u1"), ("cores", "u1"), ("tag", "u2")])
+"""One destination of an input channel; channel n_channels is the tonic one."""
+
+
+def cam_words(cam: np.ndarray) -> np.ndarray:
+    """CAM rows as 22-bit words: tag 0–10, dendrite one-hot 11–14 (DENDRITES order), mask 15–18, flags 19–21."""
+    one_hot = np.where(cam["dendrite"] < 0, 0, 1 << np.maximum(cam["dendrite"], 0).astype(np.uint32))
+    return (
+        cam["tag"].astype(np.uint32)
+        | (one_hot.astype(np.uint32) << 11)
+        | (cam["mask"].astype(np.uint32) << 15)
+        | (cam["flags"].astype(np.uint32) << 19)
+    )
+
+
+def cam_from_words(words: np.ndarray) -> np.ndarray:
+    """The inverse of `cam_words`; a word whose dendrite bits are not one-hot is a ConfigurationError."""
+    one_hot = (words >> 11) & 15
+    table = np.full(16, -2, np.int8)
+    table[0] = -1
+    table[[1, 2, 4, 8]] = range(4)
+    rows = np.zeros(words.shape, CAM_DTYPE)
+    rows["tag"], rows["dendrite"] = words & 0x7FF, table[one_hot]
+    rows["mask"], rows["flags"] = (words >> 15) & 15, (words >> 19) & 7
+    if (rows["dendrite"] == -2).any():
+        raise ConfigurationError(
+            f"a CAM word selects {int(one_hot[rows['dendrite'] == -2].max()):04b} as dendrite bits, allowed is one of "
+            f"{', '.join(DENDRITES)} or none. Write the row again."
+        )
+    return rows
+
+
+def sram_words(sram: np.ndarray) -> np.ndarray:
+    """SRAM rows as 23-bit words: tag 0–10, core mask 11–14, x_hop 15–18 and y_hop 19–22 in two's complement."""
+    return (
+        sram["tag"].astype(np.uint32)
+        | (sram["cores"].astype(np.uint32) << 11)
+        | ((sram["x_hop"].astype(np.int32) & 15).astype(np.uint32) << 15)
+        | ((sram["y_hop"].astype(np.int32) & 15).astype(np.uint32) << 19)
+    )
+
+
+def sram_from_words(words: np.ndarray) -> np.ndarray:
+    """The inverse of `sram_words`."""
+    rows = np.zeros(words.shape, SRAM_DTYPE)
+    rows["tag"], rows["cores"] = words & 0x7FF, (words >> 11) & 15
+    for name, shift in (("x_hop", 15), ("y_hop", 19)):
+        value = ((words >> shift) & 15).astype(np.int8)
+        rows[name] = np.where(value > 7, value - 16, value)
+    return rows
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """What is written to the chip, and the names that belong to it.
+
+    `populations`: (NIR node, kind, shape) in flat neuron order; per neuron (N,): `chip`, `core`, `slot`, `latches` (bit i
+    is `device.LATCHES[i]`); `cam` (N, 64) of CAM_DTYPE, `sram` (N, 4) of SRAM_DTYPE; `codes` (n_chips·4, parameters, 2):
+    coarse and fine per core in the order of `device.PARAMETERS`; `used_cores` (n_chips·4,) says which cores are written.
+    `input_rows` of INPUT_DTYPE: where the events of each input channel go. `projections`: (source, target, NIR node).
+    """
+
+    n_chips: int
+    populations: tuple[tuple[str, str, tuple[int, ...]], ...]
+    chip: np.ndarray
+    core: np.ndarray
+    slot: np.ndarray
+    latches: np.ndarray
+    cam: np.ndarray
+    sram: np.ndarray
+    codes: np.ndarray
+    used_cores: np.ndarray
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    input_rows: np.ndarray
+    projections: tuple[tuple[str, str, str], ...]
+    dt: float
+    tonic_period: float | None = None
+    device: str = "DYNAP-SE2"
+    origin: dict[str, Any] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+
+    def __post_init__(self) -> None:
+        dtypes = {"chip": "u1", "core": "u1", "slot": "u1", "latches": "u1", "codes": "u1", "used_cores": "?"}
+        dtypes |= {"cam": CAM_DTYPE, "sram": SRAM_DTYPE, "input_rows": INPUT_DTYPE}
+        for name, dtype in dtypes.items():
+            object.__setattr__(self, name, freeze(getattr(self, name), dtype))
+
+    @property
+    def n_neurons(self) -> int:
+        return len(self.chip)
+
+    @property
+    def n_channels(self) -> int:
+        return sum(port.size for port in self.inputs)
+
+    @cached_property
+    def names(self) -> tuple[tuple[str, int], ...]:
+        """(NIR node, index) of every neuron in flat order."""
+        return tuple((name, i) for name, _, shape in self.populations for i in range(int(np.prod(shape))))
+
+    @cached_property
+    def channel_names(self) -> tuple[tuple[str, int], ...]:
+        """(input node, channel) of every input channel in flat order."""
+        return tuple((port.name, i) for port in self.inputs for i in range(port.size))
+
+    @cached_property
+    def neuron_map(self) -> dict[tuple[str, int], tuple[int, int, int]]:
+        """(NIR node, index) → (chip, core, slot)."""
+        places = zip(self.chip.tolist(), self.core.tolist(), self.slot.tolist(), strict=True)
+        return dict(zip(self.names, places, strict=True))
+
+    @cached_property
+    def input_map(self) -> dict[tuple[str, int], list[tuple[int, int, int]]]:
+        """(input node, channel) → destinations (chip, core mask, tag); ("tonic", 0) where there is a tonic channel."""
+        result: dict[tuple[str, int], list[tuple[int, int, int]]] = {name: [] for name in self.channel_names}
+        for channel, chip, cores, tag in self.input_rows.tolist():
+            name = self.channel_names[channel] if channel < self.n_channels else ("tonic", 0)
+            result.setdefault(name, []).append((chip, cores, tag))
+        return result
+
+    @cached_property
+    def output_map(self) -> dict[tuple[int, int], tuple[str, int]]:
+        """(chip, tag) of every monitored neuron → (NIR node, index)."""
+        neuron, row = np.nonzero((self.sram["cores"] > 0) & (self.sram["x_hop"] == MONITOR_HOP))
+        return {
+            (int(self.chip[n]), int(self.sram["tag"][n, r])): self.names[n] for n, r in zip(neuron, row, strict=True)
+        }
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Layout) and self.to_dict() == other.to_dict()
+
+    def __hash__(self) -> int:
+        return hash(json.dumps(self.to_dict(), sort_keys=True))
+
+    # -- JSON ---------------------------------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON-ready values; unused CAM and SRAM rows are left out."""
+        cam_neuron, cam_row = np.nonzero(self.cam != np.array((0, -1, 0, 0), CAM_DTYPE))
+        sram_neuron, sram_row = np.nonzero(self.sram != np.zeros((), SRAM_DTYPE))
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "device": self.device,
+            "n_chips": self.n_chips,
+            "dt_s": self.dt,
+            "tonic_period_s": self.tonic_period,
+            "populations": [[name, kind, list(shape)] for name, kind, shape in self.populations],
+            "inputs": [[port.name, list(port.shape)] for port in self.inputs],
+            "outputs": [[port.name, list(port.shape), port.source] for port in self.outputs],
+            "projections": [list(p) for p in self.projections],
+            "neurons": np.c_[self.chip, self.core, self.slot, self.latches].tolist(),
+            "cam": [
+                [n, r, *self.cam[n, r].tolist()] for n, r in zip(cam_neuron.tolist(), cam_row.tolist(), strict=True)
+            ],
+            "sram": [
+                [n, r, *self.sram[n, r].tolist()] for n, r in zip(sram_neuron.tolist(), sram_row.tolist(), strict=True)
+            ],
+            "input_rows": [list(row) for row in self.input_rows.tolist()],
+            "cores": {
+                str(i): {name: self.codes[i, k].tolist() for k, name in enumerate(PARAMETERS)}
+                for i in np.flatnonzero(self.used_cores).tolist()
+            },
+            "origin": self.origin,
+            "findings": [f.to_dict() for f in self.findings],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Layout:
+        """From `to_dict`; anything else is a ConfigurationError that says what is wrong."""
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise ConfigurationError(f"this is not a Layout: its 'format' must be {FORMAT!r}. Make one with compile.")
+        if data.get("version") != VERSION:
+            raise ConfigurationError(
+                f"Layout version {data.get('version')!r}, this package reads version {VERSION}. "
+                "Compile the network again, or install the version of nir_dynapse that wrote it."
+            )
+        try:
+            return cls._from_dict(data)
+        except ConfigurationError:
+            raise
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError) as error:
+            raise ConfigurationError(
+                f"the Layout is damaged ({type(error).__name__}: {error}). Compile the network again."
+            ) from error
+
+    @classmethod
+    def _from_dict(cls, data: dict[str, Any]) -> Layout:
+        n_chips = int(data["n_chips"])
+        if not 1 <= n_chips <= 8:
+            raise ConfigurationError(f"Layout: n_chips is {n_chips}, allowed are 1 to 8. Compile the network again.")
+        populations = tuple((str(n), str(k), tuple(int(v) for v in s)) for n, k, s in data["populations"])
+        total = sum(int(np.prod(shape)) for _, _, shape in populations)
+        if len(data["neurons"]) != total or total > n_chips * 1024:
+            raise ConfigurationError(
+                f"Layout: {len(data['neurons'])} places for {total} neurons on {n_chips} chips of 1024. "
+                "Compile the network again."
+            )
+        neurons = _integers("neurons", data["neurons"], 4, (n_chips, 4, 256, 1 << len(LATCHES)))
+        if len({tuple(place) for place in neurons[:, :3].tolist()}) != total:
+            raise ConfigurationError("Layout: two neurons share one place. Compile the network again.")
+        cam = np.zeros((total, 64), CAM_DTYPE)
+        cam["dendrite"] = -1
+        rows = _integers("cam", data["cam"], 6, (total, 64, 2048, 4, 16, 8), low=(0, 0, 0, -1, 0, 0))
+        for k, name in enumerate(CAM_DTYPE.names or ()):
+            cam[name][rows[:, 0], rows[:, 1]] = rows[:, 2 + k]
+        sram = np.zeros((total, 4), SRAM_DTYPE)
+        rows = _integers("sram", data["sram"], 6, (total, 4, 2048, 16, 8, 8), low=(0, 0, 0, 0, -7, -7))
+        for k, name in enumerate(SRAM_DTYPE.names or ()):
+            sram[name][rows[:, 0], rows[:, 1]] = rows[:, 2 + k]
+        codes = np.zeros((n_chips * 4, len(PARAMETERS), 2), "u1")
+        used = np.zeros(n_chips * 4, bool)
+        for key, values in data["cores"].items():
+            used[int(key)] = True
+            codes[int(key)] = _integers(f"cores {key}", [values[name] for name in PARAMETERS], 2, (6, 256))
+        inputs = tuple(Port(str(n), tuple(int(v) for v in s)) for n, s in data["inputs"])
+        channels = sum(port.size for port in inputs)
+        rows = _integers("input_rows", data["input_rows"], 4, (channels + 1, n_chips, 16, 2048))
+        tonic = data["tonic_period_s"]
+        return cls(
+            n_chips=n_chips,
+            populations=populations,
+            chip=neurons[:, 0],
+            core=neurons[:, 1],
+            slot=neurons[:, 2],
+            latches=neurons[:, 3],
+            cam=cam,
+            sram=sram,
+            codes=codes,
+            used_cores=used,
+            inputs=inputs,
+            outputs=tuple(Port(str(n), tuple(int(v) for v in s), str(p)) for n, s, p in data["outputs"]),
+            input_rows=np.array([tuple(row) for row in rows.tolist()], INPUT_DTYPE),
+            projections=tuple((str(a), str(b), str(c)) for a, b, c in data["projections"]),
+            dt=float(data["dt_s"]),
+            tonic_period=None if tonic is None else float(tonic),
+            device=str(data["device"]),
+            origin=dict(data["origin"]),
+            findings=tuple(Finding.from_dict(f) for f in data["findings"]),
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write as JSON, to a temporary name first, then renamed."""
+        write_atomically(path, json.dumps(self.to_dict(), separators=(",", ":"), sort_keys=True).encode())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Layout:
+        """Read what `save` wrote (ConfigurationError otherwise)."""
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+            data = json.loads(text)
+        except OSError as error:
+            raise ConfigurationError(f"{path}: cannot be read ({error.strerror}). Check the path.") from error
+        except (ValueError, RecursionError) as error:
+            raise ConfigurationError(
+                f"{path}: not a JSON file ({error}). Give a layout.json made by compile."
+            ) from error
+        return cls.from_dict(data)
+
+
+def _integers(
+    name: str, rows: Any, width: int, high: tuple[int, ...], low: tuple[int, ...] | None = None
+) -> np.ndarray:
+    """A list of rows of integers as (n, width), each column within low ≤ v < high."""
+    values = np.array(rows, dtype=np.int64).reshape(-1, width) if len(rows) else np.zeros((0, width), np.int64)
+    if any(len(row) != width for row in rows):
+        raise ConfigurationError(f"Layout: a row of {name!r} does not have {width} numbers. Compile the network again.")
+    lowest = np.zeros(width, np.int64) if low is None else np.array(low)
+    bad = (values < lowest) | (values >= np.array(high))
+    if bad.any():
+        r, c = (int(v) for v in np.argwhere(bad)[0])
+        raise ConfigurationError(
+            f"Layout: row {r} of {name!r} has {values[r, c]} in column {c}, allowed are {lowest[c]} to {high[c] - 1}. "
+            "Compile the network again."
+        )
+    return values
+
+
+def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write `content` under a temporary name beside `path`, then rename: never half a file (ConfigurationError)."""
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise ConfigurationError(
+            f"{target}: cannot be written ({error.strerror}). Choose a folder that exists and is writable."
+        ) from error

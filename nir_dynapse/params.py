@@ -1,0 +1,170 @@
+"""`Params`: a network as an analog circuit, currents in amperes; a JAX PyTree and the only thing that is differentiated.
+
+What is wired to what is `Topology`, static under jit; what flows is `Params`: bias currents per bias group and weight
+currents per synapse. A bias group is a set of neurons that share all biases (on the chip: the neurons of one core, or of
+several cores set alike). A sample of mismatch is again a `Params`, with one group per neuron.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+
+from nir_dynapse.device import CURRENTS, DENDRITES, DYNAPSE2, LATCHES, Circuit
+from nir_dynapse.errors import Finding, ParameterRangeError
+from nir_dynapse.network import Port, freeze
+
+__all__ = ["Params", "Topology", "latch_bits"]
+
+
+def latch_bits(**latches: bool) -> int:
+    """Latches by name as a bit field: bit i is `LATCHES[i]`."""
+    return sum(1 << LATCHES.index(name) for name, on in latches.items() if on)
+
+
+@dataclass(frozen=True, eq=False)
+class Topology:
+    """What is wired to what; NumPy, immutable, equal by value and hashable (static under jit).
+
+    Sources are numbered: input channels (all ports in order), then the tonic channel, then the neurons (all populations
+    in order). Per synapse (S,): `pre` source, `post` neuron, `dendrite` index into DENDRITES, `row` CAM row, `mask` the 4
+    mask bits where weights are quantised. Per neuron (N,): `group`, `latches` (see `latch_bits`), `place` (N, 3) = chip,
+    core, slot. `tonic_period` in s is the spacing of the events that the host sends on the tonic channel.
+    """
+
+    inputs: tuple[Port, ...]
+    populations: tuple[tuple[str, int], ...]
+    outputs: tuple[Port, ...]
+    dt: float
+    group: np.ndarray
+    latches: np.ndarray
+    place: np.ndarray
+    pre: np.ndarray
+    post: np.ndarray
+    dendrite: np.ndarray
+    row: np.ndarray
+    mask: np.ndarray | None = None
+    tonic_period: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("group", "latches", "place", "pre", "post", "dendrite", "row", "mask"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, freeze(value, np.int32))
+        ends = (("pre", self.n_sources), ("post", self.n_neurons), ("dendrite", len(DENDRITES)))
+        for name, limit in ends:
+            value = getattr(self, name)
+            if len(value) and (value.min() < 0 or value.max() >= limit):
+                raise ParameterRangeError(f"Topology: {name} index {value.max()} is outside 0..{limit - 1}.")
+
+    @property
+    def n_channels(self) -> int:
+        return sum(port.size for port in self.inputs)
+
+    @property
+    def n_neurons(self) -> int:
+        return sum(size for _, size in self.populations)
+
+    @property
+    def n_sources(self) -> int:
+        return self.n_channels + 1 + self.n_neurons
+
+    @property
+    def n_synapses(self) -> int:
+        return len(self.pre)
+
+    @property
+    def tonic(self) -> int:
+        """Source index of the tonic channel."""
+        return self.n_channels
+
+    @property
+    def n_groups(self) -> int:
+        return int(self.group.max()) + 1 if len(self.group) else 0
+
+    def slices(self) -> dict[str, slice]:
+        """Population name → slice of the flat neuron order."""
+        ends = np.cumsum([0, *(size for _, size in self.populations)])
+        return {name: slice(int(a), int(a) + size) for (name, size), a in zip(self.populations, ends, strict=False)}
+
+    def has_latch(self, name: str) -> np.ndarray:
+        """Boolean (N,): which neurons have latch `name` set."""
+        return (self.latches >> LATCHES.index(name)) & 1 == 1
+
+    @cached_property
+    def _key(self) -> str:
+        h = hashlib.sha256(repr((self.inputs, self.populations, self.outputs, self.dt, self.tonic_period)).encode())
+        for value in (self.group, self.latches, self.place, self.pre, self.post, self.dendrite, self.row, self.mask):
+            h.update(b"-" if value is None else value.tobytes())
+        return h.hexdigest()
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Topology) and self._key == other._key
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Params:
+    """Currents of a network in amperes.
+
+    `bias[name]` (G,) for every name in `device.CURRENTS`; then either `weight` (S,), the weight current of each
+    synapse, or, where weights are quantised, `base` (G, 4), the base currents that the masks select from:
+    I_w = Σ_b bit_b·base_b. `topology`, `circuit` and `findings` are static.
+    """
+
+    bias: dict[str, Any]
+    weight: Any
+    base: Any
+    topology: Topology = field(metadata={"static": True})
+    circuit: Circuit = field(default=DYNAPSE2.circuit, metadata={"static": True})
+    findings: tuple[Finding, ...] = field(default=(), metadata={"static": True})
+
+    def row_currents(self, xp: Any = np) -> Any:
+        """Weight current I_w of each synapse, shape (S,), in A."""
+        if self.topology.mask is None:
+            return xp.asarray(self.weight)
+        bits = (self.topology.mask[:, None] >> np.arange(4)) & 1
+        return (xp.asarray(self.base)[self.topology.group[self.topology.post]] * bits).sum(-1)
+
+    def per_neuron(self, name: str, xp: Any = np) -> Any:
+        """Bias current `name` of each neuron, shape (N,), in A."""
+        return xp.asarray(self.bias[name])[self.topology.group]
+
+    def numpy(self) -> Params:
+        """The same with NumPy float64 arrays (for Lava, files and the compiler)."""
+        return jax.tree_util.tree_map(lambda leaf: np.asarray(leaf, np.float64), self)
+
+    def check(self) -> Params:
+        """Itself, after checking that every current is finite and positive where it must be (ParameterRangeError)."""
+        findings = []
+        for name in CURRENTS:
+            value = np.asarray(self.bias[name])
+            lowest = 0.0 if name in ("i_dc", "i_f_nmda", "i_w_ahp") else np.nextafter(0.0, 1.0)
+            bad = ~np.isfinite(value) | (value < lowest)
+            if bad.any():
+                worst = int(np.argmax(bad))
+                findings.append(
+                    Finding(
+                        "error",
+                        "bias-range",
+                        f"bias current {name} of bias group {worst} is {value[worst]} A; it must be finite and "
+                        f"{'not negative' if lowest == 0.0 else 'positive'}.",
+                        used=float(value[worst]),
+                        unit="A",
+                        hint="Check the parameters of the network that it was computed from.",
+                    )
+                )
+        if findings:
+            raise ParameterRangeError(findings)
+        return self
+
+    def with_findings(self, *findings: Finding) -> Params:
+        return replace(self, findings=(*self.findings, *findings))

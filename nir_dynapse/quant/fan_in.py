@@ -1,0 +1,92 @@
+"""CAM capacity: every incoming synapse of a neuron takes a row; too many are refused or the weakest are dropped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from nir_dynapse.device import Device
+from nir_dynapse.errors import Finding
+from nir_dynapse.params import Params
+
+__all__ = ["limit_fan_in"]
+
+
+def limit_fan_in(params: Params, device: Device, fan_in: str) -> tuple[Params, list[Finding]]:
+    """At most `device.cam_rows` synapses per neuron, rows renumbered from 0.
+
+    `fan_in="refuse"` returns an error finding per NIR node, `"prune"` drops the rows with the smallest weight currents
+    relative to their dendrite's gain and says so in a warning per node.
+    """
+    t = params.topology
+    count = np.bincount(t.post, minlength=t.n_neurons)
+    findings = []
+    for name, part in t.slices().items():
+        over = np.flatnonzero(count[part] > device.cam_rows)
+        if not len(over):
+            continue
+        worst = int(over[np.argmax(count[part][over])])
+        most = int(count[part][worst])
+        others = f" ({len(over)} neurons of this node have too many)" if len(over) > 1 else ""
+        excess = int((count[part][over] - device.cam_rows).sum())
+        if fan_in == "prune":
+            what = f"the weakest {excess} synapses of {len(over)} neuron(s) were dropped to fit {device.cam_rows} CAM rows."
+            hint = "Train with a sparser layer to choose them yourself."
+        else:
+            what = f"{most} incoming synapses, a DYNAP-SE2 neuron stores {device.cam_rows}{others}."
+            hint = f'Pass fan_in="prune" (--fan-in prune) to drop the weakest {most - device.cam_rows}, or split the layer.'
+        findings.append(
+            Finding(
+                "warning" if fan_in == "prune" else "error",
+                "fan-in",
+                what,
+                node=name,
+                index=worst,
+                used=most,
+                limit=device.cam_rows,
+                hint=hint,
+            )
+        )
+    if fan_in == "prune" and findings:
+        params = _keep(params, _strongest(params, device))
+    return params, findings
+
+
+def _strength(params: Params) -> np.ndarray:
+    """Charge of an event in units that compare within a neuron: I_w·I_gain·(C of the dendrite is nearly equal)."""
+    t = params.topology
+    names = ("ampa", "nmda", "gaba", "shunt")
+    gains = np.stack([params.per_neuron(f"i_gain_{name}") for name in names])
+    leaks = np.stack([params.per_neuron(f"i_tau_{name}") for name in names])
+    return params.row_currents() * gains[t.dendrite, t.post] / leaks[t.dendrite, t.post]
+
+
+def _strongest(params: Params, device: Device) -> np.ndarray:
+    """Boolean (S,): the `cam_rows` strongest synapses of each neuron (the tonic input always counts as strongest)."""
+    t = params.topology
+    strength = np.where(t.pre == t.tonic, np.inf, _strength(params))
+    order = np.lexsort((np.arange(t.n_synapses), -strength, t.post))
+    ranked = t.post[order]
+    rank = np.arange(t.n_synapses) - np.searchsorted(ranked, ranked)
+    keep = np.zeros(t.n_synapses, bool)
+    keep[order[rank < device.cam_rows]] = True
+    return keep
+
+
+def _keep(params: Params, keep: np.ndarray) -> Params:
+    t = params.topology
+    post = t.post[keep]
+    order = np.argsort(post, kind="stable")
+    row = np.zeros(len(post), int)
+    row[order] = np.arange(len(post)) - np.searchsorted(post[order], post[order])
+    topology = replace(
+        t,
+        pre=t.pre[keep],
+        post=post,
+        dendrite=t.dendrite[keep],
+        row=row,
+        mask=None if t.mask is None else t.mask[keep],
+    )
+    weight = None if params.weight is None else np.asarray(params.weight)[keep]
+    return replace(params, weight=weight, topology=topology)

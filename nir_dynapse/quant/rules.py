@@ -1,0 +1,100 @@
+"""Rules that every Layout keeps; each is a function (Layout, Device) → Findings, all run, all violations reported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from nir_dynapse.decoding import matches
+from nir_dynapse.device import Device
+from nir_dynapse.errors import Finding, sort_findings
+from nir_dynapse.layout import MONITOR_HOP, Layout
+from nir_dynapse.params import Topology
+
+__all__ = ["RULES", "check_layout", "check_wiring"]
+
+Rule = Callable[[Layout, Device], list[Finding]]
+
+
+def _error(
+    code: str, what: str, used: float, limit: float, node: str | None = None, index: int | None = None
+) -> Finding:
+    return Finding(
+        "error", code, what, node=node, index=index, used=used, limit=limit, hint="This is a bug: report it."
+    )
+
+
+def places(layout: Layout, device: Device) -> list[Finding]:
+    """Every neuron has a place of its own on the device."""
+    place = np.stack([layout.chip, layout.core, layout.slot], 1).astype(int)
+    found = []
+    if len(np.unique(place, axis=0)) != len(place):
+        found.append(_error("places", "two neurons share one place.", len(place), len(np.unique(place, axis=0))))
+    limits = (device.n_chips, device.cores_per_chip, device.neurons_per_core)
+    for column, (name, limit) in enumerate(zip(("chip", "core", "slot"), limits, strict=True)):
+        if len(place) and place[:, column].max() >= limit:
+            worst = int(np.argmax(place[:, column]))
+            node, index = layout.names[worst]
+            found.append(
+                _error("places", f"{name} {place[worst, column]}.", place[worst, column], limit - 1, node, index)
+            )
+    return found
+
+
+def monitors(layout: Layout, device: Device) -> list[Finding]:
+    """Every output neuron is monitored, and no two monitored neurons of a chip share a tag."""
+    rows = int(((layout.sram["cores"] > 0) & (layout.sram["x_hop"] == MONITOR_HOP)).sum())
+    found = []
+    if rows != len(layout.output_map):
+        found.append(_error("monitors", "two monitored neurons of a chip share a tag.", rows, len(layout.output_map)))
+    seen = set(layout.output_map.values())
+    for port in layout.outputs:
+        missing = [name for name in layout.names if name[0] == port.source and name not in seen]
+        if missing:
+            found.append(_error("monitors", "this output neuron is not monitored.", 0, 1, *missing[0]))
+    return found
+
+
+def sram_rows(layout: Layout, device: Device) -> list[Finding]:
+    """Hops, core masks and tags are within the event word."""
+    used = layout.sram["cores"] > 0
+    hops = np.abs(layout.sram["x_hop"].astype(int))[used]
+    found = []
+    if len(hops) and hops.max() > device.max_hop:
+        found.append(_error("hops", "an SRAM row asks for too many hops.", int(hops.max()), device.max_hop))
+    if layout.sram["tag"].max(initial=0) >= device.n_tags or layout.cam["tag"].max(initial=0) >= device.n_tags:
+        found.append(_error("tags", "a tag has more than 11 bits.", int(layout.sram["tag"].max()), device.n_tags - 1))
+    return found
+
+
+def bias_groups(layout: Layout, device: Device) -> list[Finding]:
+    """Every core that holds a neuron has its biases set, to codes that exist."""
+    core = layout.chip.astype(int) * device.cores_per_chip + layout.core
+    found = []
+    if len(core) and not layout.used_cores[core].all():
+        found.append(_error("biases", "a core with neurons has no biases.", 0, 1))
+    if layout.codes[..., 0].max(initial=0) >= device.coarse_codes:
+        found.append(
+            _error("biases", "coarse code too large.", int(layout.codes[..., 0].max()), device.coarse_codes - 1)
+        )
+    return found
+
+
+RULES: tuple[Rule, ...] = (places, monitors, sram_rows, bias_groups)
+
+
+def check_layout(layout: Layout, device: Device) -> tuple[Finding, ...]:
+    """All violations of all rules, worst first; empty for a Layout that the chip can hold."""
+    return sort_findings(finding for rule in RULES for finding in rule(layout, device))
+
+
+def check_wiring(layout: Layout, asked: Topology) -> tuple[Finding, ...]:
+    """The synapses that the bits make (tags matched core by core) are exactly those asked for, each on its row."""
+    source, neuron, row = matches(layout)
+    got = np.stack([source, neuron, row, layout.cam["dendrite"][neuron, row]], 1)
+    want = np.stack([asked.pre, asked.post, asked.row, asked.dendrite], 1)
+    got, want = got[np.lexsort(got.T)], want[np.lexsort(want.T)]
+    if got.shape == want.shape and (got == want).all():
+        return ()
+    return (_error("wiring", f"the bits make {len(got)} synapses, {len(want)} were asked for.", len(got), len(want)),)

@@ -1,0 +1,211 @@
+"""`simulate`: run a Network, Params or Layout on event counts, ideally (NIR) or as a circuit, in JAX or NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nir_dynapse.closed_form import to_params
+from nir_dynapse.decoding import layout_to_params
+from nir_dynapse.device import DYNAPSE2, Device, Mismatch
+from nir_dynapse.errors import ConfigurationError, ParameterRangeError
+from nir_dynapse.layout import Layout
+from nir_dynapse.network import Network
+from nir_dynapse.params import Params
+from nir_dynapse.sim.circuit import constants, internal_step, weight_matrix
+from nir_dynapse.sim.dynamics import Constants, State, initial_state, step
+from nir_dynapse.sim.mismatch import fabricate
+from nir_dynapse.sim.reference import run_reference
+
+__all__ = ["RECORDABLE", "Recording", "simulate"]
+
+RECORDABLE = ("spikes", "i_mem", "i_ampa", "i_nmda", "i_gaba", "i_shunt", "i_ahp")
+CHUNK_ELEMENTS = 40_000_000
+"""Elements recorded at most per call of the inner loop; larger batches are cut along the batch axis."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a run gave: spike counts per bin and, where asked for, currents.
+
+    `spikes[node]` (batch, time, neuron) counts; `states[name][node]` the same shape, in A at the end of each bin
+    (`v` without unit for ideal runs). `dt` is the width of a bin in s.
+    """
+
+    spikes: dict[str, np.ndarray]
+    dt: float
+    outputs: dict[str, str] = field(default_factory=dict)
+    states: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+
+    @property
+    def output(self) -> np.ndarray:
+        """Spike counts of the output node (batch, time, neuron); with several output nodes, of the first."""
+        return self.spikes[next(iter(self.outputs.values()))]
+
+    def counts(self) -> np.ndarray:
+        """Spikes per sample and output neuron, shape (batch, neuron)."""
+        return self.output.sum(1, dtype=np.int64)
+
+
+def simulate(
+    thing: Network | Params | Layout,
+    x: Any,
+    *,
+    dt: float | None = None,
+    ideal: bool = False,
+    mismatch: Mismatch | None = None,
+    key: int = 0,
+    record: Sequence[str] = ("spikes",),
+    backend: Literal["jax", "numpy"] = "jax",
+    device: Device = DYNAPSE2,
+) -> Recording:
+    """Run `thing` on event counts `x` (batch, time, channel) or (time, channel), bins of `dt` s (default: its own dt).
+
+    `ideal=True` (Network only) runs NIR semantics, forward Euler at the network's own dt. Otherwise the circuits are
+    simulated: a Network through its closed-form mapping, a Layout from its bits. `mismatch` puts it on virtual chip `key`.
+    `record` names what to return besides spikes (`RECORDABLE`; "v" in ideal runs). Raises ParameterRangeError for a dt
+    that contradicts the network's and ConfigurationError for input of the wrong shape or content.
+    """
+    if ideal:
+        if not isinstance(thing, Network):
+            raise ParameterRangeError(
+                "simulate: ideal=True runs NIR semantics, which only a Network has. Pass a Network."
+            )
+        if dt is not None and abs(dt - thing.dt) > 1e-6 * thing.dt:
+            raise ParameterRangeError(
+                f"simulate: ideal=True with dt = {dt:g} s, but the network is defined at its own step of {thing.dt:g} s. "
+                "Leave dt out, or read the network with the dt that you mean."
+            )
+        counts = check_input(x, [(port.name, port.size) for port in thing.inputs])
+        spikes, states = run_reference(thing, counts, record=record, backend=backend)
+        return Recording(spikes, thing.dt, {p.name: str(p.source) for p in thing.outputs}, states)
+
+    params = as_params(thing, device)
+    if mismatch is not None:
+        params = fabricate(params, mismatch, key)
+    bin_width = params.topology.dt if dt is None else float(dt)
+    if not (np.isfinite(bin_width) and bin_width > 0):
+        raise ParameterRangeError(
+            f"simulate: dt is {dt} s, it must be positive. Give the width of a bin of x in seconds."
+        )
+    counts = check_input(x, [(port.name, port.size) for port in params.topology.inputs])
+    return run_circuit(params, counts, bin_width, record, backend)
+
+
+def as_params(thing: Network | Params | Layout, device: Device = DYNAPSE2) -> Params:
+    """The analog circuit of a Network (closed form), of a Layout (from its bits), or a Params as it is."""
+    if isinstance(thing, Params):
+        return thing
+    return to_params(thing, device) if isinstance(thing, Network) else layout_to_params(thing, device)
+
+
+def check_input(x: Any, ports: Sequence[tuple[str, int]]) -> np.ndarray:
+    """Event counts as float32 (batch, time, channel), or a ConfigurationError that says what does not fit."""
+    counts = np.asarray(x)
+    channels = sum(size for _, size in ports)
+    names = ", ".join(f"{name!r} ({size})" for name, size in ports)
+    if counts.ndim == 2:
+        counts = counts[None]
+    if counts.ndim != 3 or counts.shape[2] != channels:
+        raise ConfigurationError(
+            f"input of shape {np.asarray(x).shape}: the network expects (batch, time, {channels}) or (time, {channels}) "
+            f"event counts for input node {names}. Transpose or bin the data accordingly."
+        )
+    if counts.dtype == object or (not np.issubdtype(counts.dtype, np.number) and counts.dtype != bool):
+        raise ConfigurationError(f"input of type {counts.dtype}: event counts must be numbers. Convert the data.")
+    if not np.all(np.isfinite(counts)) or counts.min(initial=0) < 0:
+        raise ConfigurationError(
+            "input contains negative or non-finite event counts; counts start at 0. Clean the data."
+        )
+    return counts.astype(np.float32)
+
+
+def tonic_events(period: float | None, steps: int, dt: float) -> np.ndarray:
+    """Events on the tonic channel in each of `steps` bins: one every `period` s, the first at time 0."""
+    if not period:
+        return np.zeros(steps, np.float32)
+    edges = np.ceil(np.arange(steps + 1) * dt / period - 1e-9)
+    return np.diff(edges).astype(np.float32)
+
+
+def run_circuit(
+    params: Params, counts: np.ndarray, dt: float, record: Sequence[str], backend: str = "jax"
+) -> Recording:
+    """Simulate `params` on checked counts (batch, time, channel) with bins of `dt` s."""
+    for name in record:
+        if name not in RECORDABLE:
+            raise ParameterRangeError(f"simulate: cannot record {name!r}. Recordable are {', '.join(RECORDABLE)}.")
+    if backend not in ("jax", "numpy"):
+        raise ParameterRangeError(f"simulate: unknown backend {backend!r}. Choose 'jax' or 'numpy'.")
+    topology = params.topology
+    batch, steps, _ = counts.shape
+    tonic = np.broadcast_to(tonic_events(topology.tonic_period, steps, dt)[None, :, None], (batch, steps, 1))
+    x = np.concatenate([counts, tonic], axis=2)
+    n_sub = internal_step(params, dt)
+    wanted = tuple(name for name in RECORDABLE if name in record and name != "spikes")
+    xp: Any = jnp if backend == "jax" else np
+    c = constants(params, dt / n_sub, xp, np.float32)
+    matrix = weight_matrix(params, xp, np.float32)
+    run = _scan if backend == "jax" else _loop
+    size = max(1, CHUNK_ELEMENTS // max(1, steps * topology.n_neurons * (1 + len(wanted))))
+    parts = [run(c, matrix, x[i : i + size], n_sub, wanted) for i in range(0, batch, size)]
+    spikes = np.concatenate([np.asarray(p[0], np.uint8) for p in parts]) if parts else np.zeros((0, steps, 0), np.uint8)
+    slices = topology.slices()
+    states = {}
+    for k, name in enumerate(wanted):
+        values = np.concatenate([np.asarray(p[1][k]) for p in parts]) * params.circuit.i_o
+        states[name] = {node: values[..., part] for node, part in slices.items()}
+    outputs = {port.name: str(port.source) for port in topology.outputs}
+    return Recording({node: spikes[..., part] for node, part in slices.items()}, dt, outputs, states)
+
+
+def _bin(state: State, x_t: Any, c: Constants, matrix: Any, n_sub: int, wanted: tuple[str, ...], xp: Any):
+    """One bin: `n_sub` internal steps; the events of the bin arrive at its beginning."""
+    channels = x_t.shape[-1]
+    batch, n = state.u.shape
+    count = xp.zeros_like(state.u)
+    for k in range(n_sub):
+        drive = state.spikes @ matrix[channels:]
+        if k == 0:
+            drive = drive + x_t @ matrix[:channels]
+        state = step(state, drive.reshape(batch, 4, n), c, xp)
+        count = count + state.spikes
+    extra = tuple(_observe(name, state, xp) for name in wanted)
+    return state, (count, extra)
+
+
+def _observe(name: str, state: State, xp: Any) -> Any:
+    """A recordable current in units of I_o."""
+    if name == "i_mem":
+        return xp.exp(state.u)
+    if name == "i_ahp":
+        return state.ahp
+    return state.dendrites[:, RECORDABLE.index(name) - 2]
+
+
+@partial(jax.jit, static_argnums=(3, 4))
+def _scan(c: Constants, matrix: Any, x: Any, n_sub: int, wanted: tuple[str, ...]):
+    state = initial_state(x.shape[0], c.tau.shape[0], jnp, jnp.float32)
+
+    def body(carry: State, x_t: Any):
+        return _bin(carry, x_t, c, matrix, n_sub, wanted, jnp)
+
+    _, (counts, extra) = jax.lax.scan(body, state, jnp.swapaxes(jnp.asarray(x), 0, 1))
+    return jnp.swapaxes(counts, 0, 1), tuple(jnp.swapaxes(e, 0, 1) for e in extra)
+
+
+def _loop(c: Constants, matrix: Any, x: np.ndarray, n_sub: int, wanted: tuple[str, ...]):
+    state = initial_state(x.shape[0], c.tau.shape[0], np, np.float32)
+    counts, extras = [], []
+    for t in range(x.shape[1]):
+        state, (count, extra) = _bin(state, x[:, t], c, matrix, n_sub, wanted, np)
+        counts.append(count)
+        extras.append(extra)
+    stacked = tuple(np.stack([e[k] for e in extras], 1) for k in range(len(wanted)))
+    return np.stack(counts, 1), stacked

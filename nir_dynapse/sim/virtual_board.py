@@ -1,0 +1,123 @@
+"""The virtual chip: a Board that runs what the bits say, on the silicon of its number."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import TracebackType
+
+import numpy as np
+
+from nir_dynapse.board import Events
+from nir_dynapse.decoding import layout_to_params
+from nir_dynapse.device import DYNAPSE2, Device, Mismatch
+from nir_dynapse.errors import ConfigurationError, HardwareError
+from nir_dynapse.layout import Layout, cam_from_words, cam_words, sram_from_words, sram_words
+from nir_dynapse.params import Params
+from nir_dynapse.sim.mismatch import fabricate
+from nir_dynapse.sim.simulation import Recording, check_input, run_circuit
+
+__all__ = ["VirtualBoard"]
+
+
+class VirtualBoard:
+    """Virtual chip number `seed`: `apply` writes CAM words, SRAM words and bias codes, `run` does what they say.
+
+    The mismatch factors belong to places on silicon: the same Layout on the same number always behaves alike. `step` is
+    the time resolution of `run` in s (events are binned to it); with `mismatch=Mismatch.none()` the chip is nominal.
+    """
+
+    def __init__(
+        self, seed: int = 0, device: Device = DYNAPSE2, mismatch: Mismatch | None = None, step: float = 1e-3
+    ) -> None:
+        self.seed, self.device, self.step = seed, device, step
+        self.mismatch = device.mismatch if mismatch is None else mismatch
+        self._layout: Layout | None = None
+        self._params: Params | None = None
+        self._closed = False
+
+    def apply(self, layout: Layout) -> None:
+        """Write `layout` as words and codes, and read back what the chip then is (HardwareError if it is too large)."""
+        self._open()
+        if layout.n_chips > self.device.max_stack:
+            raise HardwareError(
+                f"the Layout is for {layout.n_chips} chips, a stack holds {self.device.max_stack}. Compile for fewer."
+            )
+        written = replace(
+            layout,
+            cam=cam_from_words(cam_words(layout.cam)),
+            sram=sram_from_words(sram_words(layout.sram)),
+        )
+        self._layout = written
+        self._params = fabricate(layout_to_params(written, self.device), self.mismatch, self.seed)
+
+    def run(self, events: Events, duration: float) -> Events:
+        """Run `events` for `duration` s from silence; the decoded output spikes, one time step of resolution."""
+        layout, _ = self._applied()
+        known = {port.name for port in layout.inputs}
+        for name in {events.nodes[i] for i in np.unique(events.node)}:
+            if name not in known:
+                raise ConfigurationError(
+                    f"events for node {name!r}, the Layout's input nodes are {', '.join(sorted(known))}. Rename the node."
+                )
+        for i in np.unique(events.node):
+            port = next(port for port in layout.inputs if port.name == events.nodes[i])
+            highest = int(events.index[events.node == i].max())
+            if highest >= port.size:
+                raise ConfigurationError(
+                    f"node {port.name!r}: an event names channel {highest}, it has {port.size} channels. Check the data."
+                )
+        counts = [events.to_counts(port.name, port.size, self.step, duration) for port in layout.inputs]
+        recording = self.run_batch(np.concatenate(counts, axis=1)[None], self.step)
+        return self._decode(recording)
+
+    def run_batch(self, x: np.ndarray, dt: float) -> Recording:
+        """Many samples at once: counts (batch, time, channel) in bins of `dt` s, every sample from silence.
+
+        Only the neurons that the chip would report are in the Recording: those with a monitoring row.
+        """
+        layout, params = self._applied()
+        counts = check_input(x, [(port.name, port.size) for port in layout.inputs])
+        recording = run_circuit(params, counts, dt, ("spikes",))
+        heard = {node for node, _ in layout.output_map.values()}
+        spikes = {node: value for node, value in recording.spikes.items() if node in heard}
+        return replace(recording, spikes=spikes)
+
+    def close(self) -> None:
+        self._closed = True
+
+    def __enter__(self) -> VirtualBoard:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open(self) -> None:
+        if self._closed:
+            raise HardwareError(f"virtual:{self.seed} is closed. Open the board again.")
+
+    def _applied(self) -> tuple[Layout, Params]:
+        self._open()
+        if self._layout is None or self._params is None:
+            raise HardwareError(f"virtual:{self.seed} has no configuration yet. Call apply(layout) first.")
+        return self._layout, self._params
+
+    def _decode(self, recording: Recording) -> Events:
+        """Output events through the output map: only what is monitored, in order of time."""
+        layout, _ = self._applied()
+        monitored = set(layout.output_map.values())
+        times, nodes, indices = [], [], []
+        names = tuple(recording.spikes)
+        for k, name in enumerate(names):
+            counts = recording.spikes[name][0].copy()
+            hidden = [i for i in range(counts.shape[1]) if (name, i) not in monitored]
+            counts[:, hidden] = 0
+            events = Events.from_counts(counts, recording.dt, name)
+            times.append(events.time)
+            nodes.append(np.full(len(events), k))
+            indices.append(events.index)
+        time = np.concatenate([np.zeros(0), *times])
+        order = np.argsort(time, kind="stable")
+        node, index = np.concatenate([np.zeros(0), *nodes]), np.concatenate([np.zeros(0), *indices])
+        return Events(time[order], node[order], index[order], names)
