@@ -32,7 +32,7 @@ __all__ = ["FAST_SYNAPSE", "charge_to_current", "decode_tau", "effective_tau", "
 
 FAST_SYNAPSE = 0.2
 """Time constant of the synapse that stands for the instantaneous input of a LIF neuron, in units of dt."""
-INHIBITION_STRETCH = 1.6
+INHIBITION_STRETCH = 1.5
 """Time constant of GABA in units of τ_syn: makes up for the membrane's floor at the reset level."""
 AMPA, GABA = DENDRITES.index("ampa"), DENDRITES.index("gaba")
 

@@ -148,7 +148,9 @@ def _quantise(
         rows = np.flatnonzero(core[t.post] == c)
         if not len(rows):
             continue
-        result = quantise_weights(target[rows], grid=grid, key=seed)
+        # Relative and absolute error in one: with absolute errors alone a few large weights take all the levels.
+        importance = 1 / (target[rows] + 0.02 * target[rows].max())
+        result = quantise_weights(target[rows], importance=importance, grid=grid, key=seed)
         masks[rows], base[c] = result.masks, result.base
         chip, index = divmod(int(c), device.cores_per_chip)
         error = result.nrmse(target[rows])

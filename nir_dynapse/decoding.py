@@ -107,7 +107,8 @@ def to_network(layout: Layout, device: Device = DYNAPSE2) -> Network:
     kick = ratio * -np.expm1(-circuit.width("i_pulse", params.per_neuron("i_pulse")) / tau)
     sign = np.array([1.0, 1.0, -1.0, -1.0])[t.dendrite]
     jump = params.row_currents() * kick[t.dendrite, t.post]
-    weight = sign * jump / charge_to_current(device, 1.0, 1.0, tau[t.dendrite, t.post]) * (gain / threshold)[t.post]
+    # What an event moves v by in all, as a fraction of the threshold: k·w of the closed form, with k = w_in for CubaLIF.
+    charge = sign * jump / charge_to_current(device, 1.0, 1.0, tau[t.dendrite, t.post]) * (gain / threshold)[t.post]
 
     findings = list(params.findings)
     for latch, what in (("adaptation", "spike-frequency adaptation"), ("nmda_gate", "NMDA gating")):
@@ -121,20 +122,23 @@ def to_network(layout: Layout, device: Device = DYNAPSE2) -> Network:
     steady = params.per_neuron("i_dc") * t.has_latch("dc") * gain / params.per_neuron("i_tau_mem") / threshold
     is_tonic = t.pre == t.tonic
     if t.tonic_period:
-        per_step = np.bincount(t.post[is_tonic], weight[is_tonic], minlength=t.n_neurons) * dt / t.tonic_period
+        per_step = np.bincount(t.post[is_tonic], charge[is_tonic], minlength=t.n_neurons) * dt / t.tonic_period
         steady = steady + per_step * tau_mem / dt
     # One synaptic time constant per neuron in NIR: that of the dendrite which carries the most charge.
     share = np.zeros((len(DENDRITES), t.n_neurons))
-    np.add.at(share, (t.dendrite, t.post), np.abs(weight))
+    np.add.at(share, (t.dendrite, t.post), np.abs(charge))
     tau_syn = tau[np.argmax(share, 0), np.arange(t.n_neurons)]
 
     slices = t.slices()
     kinds = {name: (kind, shape) for name, kind, shape in layout.populations}
     populations = []
+    w_in = np.ones(t.n_neurons)
     for name, part in slices.items():
         kind, shape = kinds[name]
         cuba = kind == "CubaLIF"
         synapse = decode_tau(tau_syn[part], dt) if cuba else None
+        if synapse is not None:
+            w_in[part] = synapse / dt
         populations.append(
             Population(
                 name,
@@ -149,7 +153,7 @@ def to_network(layout: Layout, device: Device = DYNAPSE2) -> Network:
                 shape=shape,
             )
         )
-    projections = _projections(layout, t, weight, is_tonic)
+    projections = _projections(layout, t, charge / w_in[t.post], is_tonic)
     origin = {**layout.origin, "from": "layout"}
     return Network(
         tuple(populations),

@@ -89,23 +89,23 @@ def _table() -> dict[str, Parameter]:
     fast_leak, no_gain = 1e-7, 1e-12  # a DPI with τ of 9 µs and next to no gain: an unused dendrite stays silent
     rows = [
         Parameter("i_tau_mem", "SOIF_LEAK_N", "N5.6x6", "tau", "membrane leak", 5.3e-12, 0.20, "c_mem"),
-        Parameter("i_gain_mem", "SOIF_GAIN_N", "Ns3", "gain", "membrane gain", 5e-12, 0.10, "", "i_tau_mem"),
-        Parameter("i_spkthr", "SOIF_SPKTHR_P", "Ps2", "current", "spike threshold", 5e-9, 0.10),
+        Parameter("i_gain_mem", "SOIF_GAIN_N", "Ns3", "gain", "membrane gain", 5e-12, 0.08, "", "i_tau_mem"),
+        Parameter("i_spkthr", "SOIF_SPKTHR_P", "Ps2", "current", "spike threshold", 5e-9, 0.08),
         Parameter("i_ref", "SOIF_REFR_N", "Ns3", "pulse", "refractory period", 1.05e-9, 0.10, "c_ref"),
         Parameter("i_dc", "SOIF_DC_P", "Ps2", "current", "constant input current", 0.0, 0.15),
     ]
     for name, (tau, gain) in dpi.items():
         label = name.upper()
-        rows.append(Parameter(f"i_tau_{name}", tau, "P3x1", "tau", f"{label} leak", fast_leak, 0.10, f"c_{name}"))
+        rows.append(Parameter(f"i_tau_{name}", tau, "P3x1", "tau", f"{label} leak", fast_leak, 0.08, f"c_{name}"))
         rows.append(
-            Parameter(f"i_gain_{name}", gain, "P1x2", "gain", f"{label} gain", no_gain, 0.15, "", f"i_tau_{name}")
+            Parameter(f"i_gain_{name}", gain, "P1x2", "gain", f"{label} gain", no_gain, 0.10, "", f"i_tau_{name}")
         )
     rows += [
         Parameter("i_f_nmda", "DENM_NMREV_N", "Ns3", "current", "NMDA gate: half-opening membrane current", 0.0, 0.15),
-        Parameter("i_pulse", "SYPD_EXT_N", "Ns2", "pulse", "synaptic pulse width", 3.5e-8, 0.10, "c_pulse"),
+        Parameter("i_pulse", "SYPD_EXT_N", "Ns2", "pulse", "synaptic pulse width", 3.5e-8, 0.08, "c_pulse"),
     ]
     rows += [
-        Parameter(f"i_w{bit}", f"SYAM_W{bit}_P", "P1.92x1", "weight", f"base weight current, mask bit {bit}", 0.0, 0.12)
+        Parameter(f"i_w{bit}", f"SYAM_W{bit}_P", "P1.92x1", "weight", f"base weight current, mask bit {bit}", 0.0, 0.10)
         for bit in range(4)
     ]
     rows += [
@@ -164,8 +164,8 @@ class Mismatch:
     """How much the analog elements of one chip differ: one CV (std / mean) per parameter, log-normal with mean 1.
 
     The defaults are those of `PARAMETERS`, which follow measurements of 256 neurons per bias setting (Büchel et al.
-    2021): membrane time constant 0.2, synaptic weight 0.17–0.36 as the product of gain, leak, pulse and weight
-    transistors. `cv` overrides single parameters by name; `synapse` is the CV of each transistor of a CAM row.
+    2021): membrane time constant 0.18–0.21, height of a synaptic potential 0.15–0.27 (robust estimates) as the product
+    of gain, leak, pulse and weight transistors. `cv` overrides single parameters by name; `synapse` is the CV of each transistor of a CAM row.
     """
 
     cv: tuple[tuple[str, float], ...] = tuple(

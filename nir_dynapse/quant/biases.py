@@ -31,7 +31,8 @@ def merge_groups(params: Params, device: Device) -> tuple[Params, list[Finding]]
     their gains; weight currents are adapted to the shared gain by the caller. CapacityError above `TOLERANCE`.
     """
     t = params.topology
-    if cores_needed(t.group, device) <= device.n_cores:
+    fewest = -(-t.n_neurons // device.neurons_per_core)
+    if t.n_groups == 1 or cores_needed(t.group, device) <= device.n_cores or fewest > device.n_cores:
         return params, []
     shared = [name for name in CURRENTS if PARAMETERS[name].kind != "gain" or name == "i_gain_mem"]
     floor = 1e-15

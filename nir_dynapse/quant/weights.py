@@ -94,7 +94,7 @@ def _least_squares(sums: _Sums, base: np.ndarray) -> np.ndarray:
 
 
 def _to_grid(sums: _Sums, base: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """The best base currents on the grid near `base`: nearest values, then coordinate descent over neighbours."""
+    """Indices of the best base currents on the grid near `base`: nearest values, then coordinate descent."""
     index = np.clip(np.searchsorted(grid, base), 1, len(grid) - 1)
     index = np.where(base - grid[index - 1] < grid[index] - base, index - 1, index)
     best = float(sums.error(grid[index][None])[0])
@@ -109,7 +109,7 @@ def _to_grid(sums: _Sums, base: np.ndarray, grid: np.ndarray) -> np.ndarray:
                 pick = int(np.argmin(errors))
                 if errors[pick] < best * (1 - 1e-12) - 1e-300:
                     best, index, improved = float(errors[pick]), trial[pick], True
-    return grid[index]
+    return index
 
 
 def quantise_weights(
@@ -136,10 +136,13 @@ def quantise_weights(
     base = _starts(sums, n_base, key)
     for _ in range(ROUNDS):
         base = _least_squares(sums, base)
-    base = np.sort(base[np.argsort(sums.error(base), kind="stable")[:4]], axis=1)
-    if grid is not None:
-        ascending = np.unique(grid) / scale
-        base = np.stack([_to_grid(sums, candidate, ascending) for candidate in base])
-    base = np.sort(base[int(np.argmin(sums.error(base)))]) * scale
+    base = base[np.argsort(sums.error(base), kind="stable")[:4]]
+    if grid is None:
+        base = np.sort(base[0]) * scale
+    else:
+        ascending = np.unique(grid)
+        index = np.stack([_to_grid(sums, candidate, ascending / scale) for candidate in base])
+        best = int(np.argmin(sums.error(ascending[index] / scale)))
+        base = ascending[np.sort(index[best])]
     masks = np.where(present, assign_masks(weights, base), 0)
     return QuantisedWeights(base, masks, _bits(n_base)[masks] @ base)

@@ -1,16 +1,17 @@
-"""From `Params` to what one step of the dynamics needs: dimensionless constants and the weight matrix."""
+"""From `Params` to what one step of the dynamics needs, and one bin of steps; no JAX here (Lava runs this in NumPy)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from nir_dynapse.device import DENDRITES
 from nir_dynapse.params import Params
-from nir_dynapse.sim.dynamics import Constants
+from nir_dynapse.sim.dynamics import Constants, State, step
 
-__all__ = ["constants", "internal_step", "weight_matrix"]
+__all__ = ["constants", "internal_step", "run_bin", "tonic_events", "weight_matrix"]
 
 MAX_STEP = 1e-3
 """Longest internal step in s: the scheme's spike counts stay within 2 % of the converged ones up to here."""
@@ -78,3 +79,41 @@ def weight_matrix(params: Params, xp: Any, dtype: Any) -> Any:
         np.add.at(matrix, (t.pre, column), values)
         return matrix
     return xp.zeros(shape, dtype).at[t.pre, column].add(values)
+
+
+def tonic_events(period: float | None, steps: int, dt: float, first: int = 0) -> np.ndarray:
+    """Events on the tonic channel in `steps` bins of `dt` s from bin `first` on: one every `period` s from time 0."""
+    if not period:
+        return np.zeros(steps, np.float32)
+    edges = np.ceil(np.arange(first, first + steps + 1) * dt / period - 1e-9)
+    return np.diff(edges).astype(np.float32)
+
+
+def _python_loop(start: int, stop: int, body: Callable[[int, Any], Any], carry: Any) -> Any:
+    """What `jax.lax.fori_loop` does, in Python (unrolled under jit)."""
+    for k in range(start, stop):
+        carry = body(k, carry)
+    return carry
+
+
+def run_bin(
+    state: State, x_t: Any, c: Constants, matrix: Any, n_sub: int, xp: Any, loop: Callable[..., Any] = _python_loop
+) -> tuple[State, Any]:
+    """One bin of `n_sub` internal steps: the new state and the spike counts (batch, N).
+
+    `x_t` (batch, channels + 1) are the events of the bin, the tonic ones last; they arrive at its beginning. A spike
+    reaches its targets in the next internal step. `loop` runs the internal steps after the first.
+    """
+    channels = x_t.shape[-1]
+    batch, n = state.u.shape
+
+    def advance(state: State, drive: Any) -> State:
+        return step(state, drive.reshape(batch, 4, n), c, xp)
+
+    def later(_: Any, carry: tuple[State, Any]) -> tuple[State, Any]:
+        before, count = carry
+        after = advance(before, before.spikes @ matrix[channels:])
+        return after, count + after.spikes
+
+    state = advance(state, state.spikes @ matrix[channels:] + x_t @ matrix[:channels])
+    return loop(1, n_sub, later, (state, state.spikes))

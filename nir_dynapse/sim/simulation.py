@@ -18,8 +18,8 @@ from nir_dynapse.errors import ConfigurationError, ParameterRangeError
 from nir_dynapse.layout import Layout
 from nir_dynapse.network import Network
 from nir_dynapse.params import Params
-from nir_dynapse.sim.circuit import constants, internal_step, weight_matrix
-from nir_dynapse.sim.dynamics import Constants, State, initial_state, step
+from nir_dynapse.sim.circuit import constants, internal_step, run_bin, tonic_events, weight_matrix
+from nir_dynapse.sim.dynamics import Constants, State, initial_state
 from nir_dynapse.sim.mismatch import fabricate
 from nir_dynapse.sim.reference import run_reference
 
@@ -126,14 +126,6 @@ def check_input(x: Any, ports: Sequence[tuple[str, int]]) -> np.ndarray:
     return counts.astype(np.float32)
 
 
-def tonic_events(period: float | None, steps: int, dt: float) -> np.ndarray:
-    """Events on the tonic channel in each of `steps` bins: one every `period` s, the first at time 0."""
-    if not period:
-        return np.zeros(steps, np.float32)
-    edges = np.ceil(np.arange(steps + 1) * dt / period - 1e-9)
-    return np.diff(edges).astype(np.float32)
-
-
 def run_circuit(
     params: Params, counts: np.ndarray, dt: float, record: Sequence[str], backend: str = "jax"
 ) -> Recording:
@@ -165,21 +157,6 @@ def run_circuit(
     return Recording({node: spikes[..., part] for node, part in slices.items()}, dt, outputs, states)
 
 
-def _bin(state: State, x_t: Any, c: Constants, matrix: Any, n_sub: int, wanted: tuple[str, ...], xp: Any):
-    """One bin: `n_sub` internal steps; the events of the bin arrive at its beginning."""
-    channels = x_t.shape[-1]
-    batch, n = state.u.shape
-    count = xp.zeros_like(state.u)
-    for k in range(n_sub):
-        drive = state.spikes @ matrix[channels:]
-        if k == 0:
-            drive = drive + x_t @ matrix[:channels]
-        state = step(state, drive.reshape(batch, 4, n), c, xp)
-        count = count + state.spikes
-    extra = tuple(_observe(name, state, xp) for name in wanted)
-    return state, (count, extra)
-
-
 def _observe(name: str, state: State, xp: Any) -> Any:
     """A recordable current in units of I_o."""
     if name == "i_mem":
@@ -193,8 +170,12 @@ def _observe(name: str, state: State, xp: Any) -> Any:
 def _scan(c: Constants, matrix: Any, x: Any, n_sub: int, wanted: tuple[str, ...]):
     state = initial_state(x.shape[0], c.tau.shape[0], jnp, jnp.float32)
 
+    unrolled = n_sub <= 4  # few internal steps run faster unrolled, many compile faster as a loop
+    loop = {} if unrolled else {"loop": jax.lax.fori_loop}
+
     def body(carry: State, x_t: Any):
-        return _bin(carry, x_t, c, matrix, n_sub, wanted, jnp)
+        carry, count = run_bin(carry, x_t, c, matrix, n_sub, jnp, **loop)
+        return carry, (count, tuple(_observe(name, carry, jnp) for name in wanted))
 
     _, (counts, extra) = jax.lax.scan(body, state, jnp.swapaxes(jnp.asarray(x), 0, 1))
     return jnp.swapaxes(counts, 0, 1), tuple(jnp.swapaxes(e, 0, 1) for e in extra)
@@ -204,8 +185,8 @@ def _loop(c: Constants, matrix: Any, x: np.ndarray, n_sub: int, wanted: tuple[st
     state = initial_state(x.shape[0], c.tau.shape[0], np, np.float32)
     counts, extras = [], []
     for t in range(x.shape[1]):
-        state, (count, extra) = _bin(state, x[:, t], c, matrix, n_sub, wanted, np)
+        state, count = run_bin(state, x[:, t], c, matrix, n_sub, np)
         counts.append(count)
-        extras.append(extra)
+        extras.append([_observe(name, state, np) for name in wanted])
     stacked = tuple(np.stack([e[k] for e in extras], 1) for k in range(len(wanted)))
     return np.stack(counts, 1), stacked

@@ -1,0 +1,40 @@
+"""NumPy model of the DynapSE2 process. Absolute imports only: Lava executes this file again as a top-level module."""
+
+import numpy as np
+from lava.magma.core.decorator import implements, requires, tag
+from lava.magma.core.model.py.model import PyLoihiProcessModel
+from lava.magma.core.model.py.ports import PyInPort, PyOutPort
+from lava.magma.core.model.py.type import LavaPyType
+from lava.magma.core.resources import CPU
+from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+
+from nir_dynapse.lava_process.process import DynapSE2
+from nir_dynapse.sim.circuit import run_bin, tonic_events
+from nir_dynapse.sim.dynamics import State
+
+
+@implements(proc=DynapSE2, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class PyDynapSE2Model(PyLoihiProcessModel):
+    """Receives the events of a step, runs its internal steps with the equations of `sim.dynamics`, sends the spikes."""
+
+    s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, float)
+    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, float)
+    dendrites: np.ndarray = LavaPyType(np.ndarray, np.float32)
+    ahp: np.ndarray = LavaPyType(np.ndarray, np.float32)
+    u: np.ndarray = LavaPyType(np.ndarray, np.float32)
+    timer: np.ndarray = LavaPyType(np.ndarray, np.float32)
+    spikes: np.ndarray = LavaPyType(np.ndarray, np.float32)
+
+    def run_spk(self) -> None:
+        events = self.s_in.recv()
+        p = self.proc_params
+        tonic = tonic_events(p["tonic_period"], 1, p["dt"], first=self.time_step - 1)
+        x = np.concatenate([events, tonic]).astype(np.float32)[None]
+        names = ("dendrites", "ahp", "u", "timer", "spikes")
+        state = State(*(np.asarray(getattr(self, name), np.float32)[None] for name in names))
+        state, counts = run_bin(state, x, p["constants"], p["matrix"], p["n_sub"], np)
+        for name in names:
+            setattr(self, name, getattr(state, name)[0])
+        self.s_out.send(counts[0, p["out"]])

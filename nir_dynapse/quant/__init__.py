@@ -1,0 +1,1 @@
+"""From amperes to bits: bias codes, weight masks, places, tags."""

@@ -1,0 +1,1 @@
+"""Simulation: the circuits' dynamics, NIR semantics, virtual chips."""

@@ -1,0 +1,129 @@
+"""The virtual chip: runs from bits, is fixed by its number, speaks in events."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from nir_dynapse.backend import open_board
+from nir_dynapse.board import Board, Data, Events
+from nir_dynapse.compiler import compile
+from nir_dynapse.device import Mismatch
+from nir_dynapse.errors import ConfigurationError, HardwareError, ParameterRangeError
+from nir_dynapse.layout import Layout
+from nir_dynapse.sim.mismatch import factors
+from nir_dynapse.sim.simulation import simulate
+
+
+@pytest.fixture(scope="module")
+def layout(networks: ModuleType) -> Layout:
+    return compile(networks.recurrent(4, 10, 40, 6))
+
+
+def test_board_and_simulation_of_the_layout_agree(layout: Layout) -> None:
+    x = np.random.default_rng(0).poisson(0.5, (3, 120, 10))
+    with open_board("virtual:7") as board:
+        assert isinstance(board, Board)
+        board.apply(layout)
+        spikes = board.run_batch(x, 1e-3)
+        events = board.run(Events.from_counts(x[0], 1e-3, "in"), 0.12)
+    same = simulate(layout, x, mismatch=Mismatch(), key=7)
+    assert same.output.sum() > 50
+    assert (spikes.output == same.output).all()
+    assert set(spikes.spikes) == {"output"}, "hidden neurons are not monitored"
+    assert (events.to_counts("output", 6, 1e-3, 0.12) == same.output[0]).all()
+
+
+def test_a_chip_is_its_number_and_its_bits(layout: Layout) -> None:
+    x = np.random.default_rng(0).poisson(0.5, (4, 120, 10))
+
+    def run(name: str, thing: Layout = layout, **kwargs: Mismatch) -> np.ndarray:
+        with open_board(name, **kwargs) as board:
+            board.apply(thing)
+            return board.run_batch(x, 1e-3).output
+
+    assert (run("virtual:7") == run("virtual:7")).all()
+    assert (run("virtual:7") != run("virtual:8")).any()
+    assert (run("virtual:7", mismatch=Mismatch.none()) == simulate(layout, x).output).all()
+    # Names do not matter, bits do: clearing one CAM row's mask bits changes the run.
+    cam = layout.cam.copy()
+    cam["mask"][:, 0] = 0
+    assert (run("virtual:7", replace(layout, cam=cam)) != run("virtual:7")).any()
+    # Elsewhere on the same chip other elements are met.
+    moved = replace(layout, slot=layout.slot + 100)
+    assert (run("virtual:7", moved) != run("virtual:7")).any()
+
+
+def test_mismatch_factors_are_log_normal_per_place() -> None:
+    place = np.stack(np.meshgrid(np.arange(2), np.arange(4), np.arange(256), indexing="ij"), -1).reshape(-1, 3)
+    f = factors(3, place, 5, 0.2)
+    assert f.mean() == pytest.approx(1.0, abs=0.02)
+    assert f.std() == pytest.approx(0.2, rel=0.06)
+    assert abs(((np.log(f) - np.log(f).mean()) ** 3).mean() / np.log(f).std() ** 3) < 0.2
+    assert (factors(3, place[:7], 5, 0.2) == f[:7]).all()
+    assert abs(np.corrcoef(f, factors(3, place, 6, 0.2))[0, 1]) < 0.08
+    assert abs(np.corrcoef(f, factors(4, place, 5, 0.2))[0, 1]) < 0.08
+    assert (factors(3, place, 5, 0.0) == 1).all()
+    with pytest.raises(ParameterRangeError, match="unknown parameter 'tau'"):
+        Mismatch(cv=(("tau", 0.1),))
+    with pytest.raises(ParameterRangeError, match="allowed are finite values from 0"):
+        Mismatch.uniform(-0.1)
+
+
+def test_boards_refuse_clearly(layout: Layout) -> None:
+    with pytest.raises(HardwareError, match="Known boards"):
+        open_board("virtual:seven")
+    board = open_board("virtual:1")
+    with pytest.raises(HardwareError, match="apply"):
+        board.run(Events.from_counts(np.ones((3, 10)), 1e-3, "in"), 0.01)
+    board.apply(layout)
+    with pytest.raises(ConfigurationError, match="input nodes are in"):
+        board.run(Events.from_counts(np.ones((3, 10)), 1e-3, "input"), 0.01)
+    with pytest.raises(ConfigurationError, match="channel 11"):
+        board.run(Events.from_counts(np.ones((3, 12)), 1e-3, "in"), 0.01)
+    board.close()
+    board.close()
+    with pytest.raises(HardwareError, match="closed"):
+        board.apply(layout)
+
+
+def test_events_and_counts_are_inverse() -> None:
+    counts = np.random.default_rng(0).poisson(0.7, (50, 4))
+    events = Events.from_counts(counts, 2e-3, "in")
+    assert len(events) == counts.sum()
+    assert (np.diff(events.time) >= 0).all()
+    assert (events.to_counts("in", 4, 2e-3, 0.1) == counts).all()
+    assert events.to_counts("other", 4, 2e-3, 0.1).sum() == 0
+
+
+def test_data_files(tmp_path) -> None:
+    data = Data(np.ones((3, 5, 2), np.uint8), np.array([0, 1, 1]), 1e-3)
+    data.save(tmp_path / "d.npz")
+    again = Data.load(tmp_path / "d.npz")
+    assert (again.x == data.x).all()
+    assert (again.y == data.y).all()
+    assert again.dt == data.dt
+    assert [p.name for p in tmp_path.iterdir()] == ["d.npz"]
+    np.savez(tmp_path / "e.npz", x=np.array([object()]), y=[0], dt=1)
+    np.savez(tmp_path / "f.npz", x=np.ones((3, 5, 2)), y=[0, 1], dt=1e-3)
+    np.savez(tmp_path / "g.npz", x=np.ones((3, 5, 2)))
+    (tmp_path / "h.npz").write_text("hello")
+    for name, message in (("e", "cannot be read"), ("f", "3 samples"), ("g", "lacks y, dt"), ("h", "cannot be read")):
+        with pytest.raises(ConfigurationError, match=message):
+            Data.load(tmp_path / f"{name}.npz")
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        Data.load(tmp_path / "missing.npz")
+
+
+def test_plugin_entry_point() -> None:
+    from importlib.metadata import entry_points
+
+    (entry,) = entry_points(group="nir.backends", name="dynapse2")
+    backend = entry.load()
+    assert callable(backend.from_nir)
+    assert callable(backend.to_nir)
+    assert callable(backend.compile)
+    assert callable(backend.simulate)
