@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from nir_dynapse.compiler import compile
+import nir
+
+from nir_dynapse.compiler import compile, to_network
 from nir_dynapse.device import DYNAPSE2, Device, Mismatch
 from nir_dynapse.errors import HardwareError
-from nir_dynapse.export.nir_graph import to_nir
+from nir_dynapse.export import nir_graph
 from nir_dynapse.import_.nir_graph import from_nir
+from nir_dynapse.layout import Layout
+from nir_dynapse.network import Network
 from nir_dynapse.sim.simulation import simulate
 from nir_dynapse.sim.virtual_board import VirtualBoard
 
-__all__ = ["dynapse2", "open_board"]
+__all__ = ["dynapse2", "open_board", "to_nir"]
+
+
+def to_nir(thing: Network | Layout, *, device: Device = DYNAPSE2) -> nir.NIRGraph:
+    """A Network, or what a Layout computes on `device`, as a flat `nir.NIRGraph` in real seconds."""
+    return nir_graph.to_nir(to_network(thing, device) if isinstance(thing, Layout) else thing)
 
 
 def open_board(name: str = "virtual:0", *, device: Device = DYNAPSE2, mismatch: Mismatch | None = None) -> VirtualBoard:

@@ -165,7 +165,8 @@ class Mismatch:
 
     The defaults are those of `PARAMETERS`, which follow measurements of 256 neurons per bias setting (Büchel et al.
     2021): membrane time constant 0.18–0.21, height of a synaptic potential 0.15–0.27 (robust estimates) as the product
-    of gain, leak, pulse and weight transistors. `cv` overrides single parameters by name; `synapse` is the CV of each transistor of a CAM row.
+    of gain, leak, pulse and weight transistors. `cv` overrides single parameters by name; `synapse` is the CV of each
+    transistor of a CAM row.
     """
 
     cv: tuple[tuple[str, float], ...] = tuple(

@@ -40,8 +40,8 @@ def test_board_and_simulation_of_the_layout_agree(layout: Layout) -> None:
 def test_a_chip_is_its_number_and_its_bits(layout: Layout) -> None:
     x = np.random.default_rng(0).poisson(0.5, (4, 120, 10))
 
-    def run(name: str, thing: Layout = layout, **kwargs: Mismatch) -> np.ndarray:
-        with open_board(name, **kwargs) as board:
+    def run(name: str, thing: Layout = layout, mismatch: Mismatch | None = None) -> np.ndarray:
+        with open_board(name, mismatch=mismatch) as board:
             board.apply(thing)
             return board.run_batch(x, 1e-3).output
 

@@ -1,5 +1,7 @@
 """NumPy model of the DynapSE2 process. Absolute imports only: Lava executes this file again as a top-level module."""
 
+from typing import Any
+
 import numpy as np
 from lava.magma.core.decorator import implements, requires, tag
 from lava.magma.core.model.py.model import PyLoihiProcessModel
@@ -19,17 +21,17 @@ from nir_dynapse.sim.dynamics import State
 class PyDynapSE2Model(PyLoihiProcessModel):
     """Receives the events of a step, runs its internal steps with the equations of `sim.dynamics`, sends the spikes."""
 
-    s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, float)
-    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, float)
-    dendrites: np.ndarray = LavaPyType(np.ndarray, np.float32)
-    ahp: np.ndarray = LavaPyType(np.ndarray, np.float32)
-    u: np.ndarray = LavaPyType(np.ndarray, np.float32)
-    timer: np.ndarray = LavaPyType(np.ndarray, np.float32)
-    spikes: np.ndarray = LavaPyType(np.ndarray, np.float32)
+    s_in: Any = LavaPyType(PyInPort.VEC_DENSE, float)
+    s_out: Any = LavaPyType(PyOutPort.VEC_DENSE, float)
+    dendrites: Any = LavaPyType(np.ndarray, np.float32)
+    ahp: Any = LavaPyType(np.ndarray, np.float32)
+    u: Any = LavaPyType(np.ndarray, np.float32)
+    timer: Any = LavaPyType(np.ndarray, np.float32)
+    spikes: Any = LavaPyType(np.ndarray, np.float32)
 
     def run_spk(self) -> None:
         events = self.s_in.recv()
-        p = self.proc_params
+        p: Any = self.proc_params
         tonic = tonic_events(p["tonic_period"], 1, p["dt"], first=self.time_step - 1)
         x = np.concatenate([events, tonic]).astype(np.float32)[None]
         names = ("dendrites", "ahp", "u", "timer", "spikes")

@@ -38,6 +38,7 @@ def merge_groups(params: Params, device: Device) -> tuple[Params, list[Finding]]
     floor = 1e-15
     points = np.stack([np.log(np.maximum(np.asarray(params.bias[name]), floor)) for name in shared], 1)
     tree = linkage(points, "complete")
+    label = np.zeros(t.n_groups, int)
     for clusters in range(device.n_cores, 0, -1):
         label = fcluster(tree, clusters, "maxclust") - 1
         if cores_needed(label[t.group], device) <= device.n_cores:

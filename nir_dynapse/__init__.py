@@ -1,0 +1,125 @@
+"""From a NIR graph to a verified DYNAP-SE2 configuration.
+
+```
+              import_/                 sim/                    quant/                   export/
+ NIRGraph ──from_nir──▶ Network ──to_params──▶ Params ──place·quantise·route──▶ Layout ──to_samna──▶ samna configuration
+     ▲                    │  ▲                  │                                 │  ▲                         │
+     └──────to_nir────────┘  └──────────────────┼──────────to_network─────────────┘  └───────from_samna────────┘
+                                                │
+                                  simulate · run on a Board
+                    Device: limits, parameter table, mismatch — handed to every arrow, changed by none
+                    Finding: everything an arrow had to refuse or approximate — collected in a Report
+```
+
+    import nir_dynapse as nd
+
+    net = nd.from_nir("model.nir")                  # or an nir.NIRGraph
+    layout = nd.compile(net)                        # placed, routed, quantised
+    print(nd.report(layout).text())
+    with nd.open_board("virtual:7") as board:       # a virtual chip with fingerprint 7
+        board.apply(layout)
+        out = board.run(events, duration=0.5)
+
+Importing the package loads nothing else: every name below is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nir_dynapse.backend import open_board, to_nir
+    from nir_dynapse.board import Board, Data, Events
+    from nir_dynapse.compiler import compile
+    from nir_dynapse.device import DYNAPSE2, Device, Mismatch
+    from nir_dynapse.errors import (
+        CapacityError,
+        ConfigurationError,
+        DynapseError,
+        Finding,
+        HardwareError,
+        ParameterRangeError,
+        UnsupportedGraphError,
+    )
+    from nir_dynapse.export.samna_config import to_samna
+    from nir_dynapse.import_.nir_graph import from_nir
+    from nir_dynapse.import_.samna_config import from_samna
+    from nir_dynapse.layout import Layout
+    from nir_dynapse.network import Network
+    from nir_dynapse.params import Params
+    from nir_dynapse.reporting import Report, report
+    from nir_dynapse.sim.simulation import Recording, simulate
+
+    __version__: str
+
+__all__ = [
+    "DYNAPSE2",
+    "Board",
+    "CapacityError",
+    "ConfigurationError",
+    "Data",
+    "Device",
+    "DynapseError",
+    "Events",
+    "Finding",
+    "HardwareError",
+    "Layout",
+    "Mismatch",
+    "Network",
+    "ParameterRangeError",
+    "Params",
+    "Recording",
+    "Report",
+    "UnsupportedGraphError",
+    "__version__",
+    "compile",
+    "from_nir",
+    "from_samna",
+    "open_board",
+    "report",
+    "simulate",
+    "to_nir",
+    "to_samna",
+]
+
+_HOME = {
+    "backend": ("open_board", "to_nir"),
+    "board": ("Board", "Data", "Events"),
+    "compiler": ("compile",),
+    "device": ("DYNAPSE2", "Device", "Mismatch"),
+    "errors": (
+        "CapacityError",
+        "ConfigurationError",
+        "DynapseError",
+        "Finding",
+        "HardwareError",
+        "ParameterRangeError",
+        "UnsupportedGraphError",
+    ),
+    "export.samna_config": ("to_samna",),
+    "import_.nir_graph": ("from_nir",),
+    "import_.samna_config": ("from_samna",),
+    "layout": ("Layout",),
+    "network": ("Network",),
+    "params": ("Params",),
+    "reporting": ("Report", "report"),
+    "sim.simulation": ("Recording", "simulate"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from the module that defines it, once (PEP 562)."""
+    if name == "__version__":
+        value: Any = import_module("importlib.metadata").version("nir-dynapse")
+    else:
+        home = next((module for module, names in _HOME.items() if name in names), None)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,216 @@
+"""The command `nir-dynapse`: arguments, exit codes and how errors end; the verbs are in `cli_verbs`.
+
+Nothing heavy is imported before a verb runs, so that --help and usage errors answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+__all__ = ["main", "parser"]
+
+FAULT, USAGE, MISSING, INTERRUPTED = 1, 2, 3, 130
+FRONTENDS = ("spec",)
+EXIT_CODES = "exit codes: 0 done, 1 the model or the data is at fault, 2 wrong usage, 3 something optional is missing"
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse that names the nearest valid word for a wrong verb, choice or option."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(action, f"unknown value {value!r}. {_nearest(str(value), action.choices)}")
+
+    def error(self, message: str) -> NoReturn:
+        prefix = "unrecognized arguments: "
+        if message.startswith(prefix):
+            known = _options(self)
+            wrong = [word.split("=")[0] for word in message[len(prefix) :].split() if word.startswith("-")]
+            message = " ".join([message + ".", *(_nearest(word, known) for word in wrong)])
+        self.exit(USAGE, f"nir-dynapse: {message}\nTry '{self.prog} --help'.\n")
+
+
+def _nearest(word: str, choices: Iterable[Any]) -> str:
+    """A sentence with the choices most like `word`, or with all of them where none is like it."""
+    known = [str(choice) for choice in choices]
+    close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
+    return f"Did you mean {' or '.join(close)}?" if close else f"Choose from {', '.join(known)}."
+
+
+def _options(parser: argparse.ArgumentParser) -> list[str]:
+    """All long options of a parser and its verbs."""
+    found: dict[str, None] = {}
+    for action in parser._actions:
+        found.update(dict.fromkeys(o for o in action.option_strings if o.startswith("--")))
+        if isinstance(action, argparse._SubParsersAction):
+            for verb in action.choices.values():
+                found.update(dict.fromkeys(_options(verb)))
+    return list(found)
+
+
+def _common() -> _Parser:
+    """Options that every verb has."""
+    common = _Parser(add_help=False)
+    group = common.add_argument_group("common options")
+    group.add_argument("--json", action="store_true", help="one JSON value on stdout and nothing else there")
+    group.add_argument("--seed", type=_whole, default=0, metavar="N", help="seed of everything random (default 0)")
+    loudness = group.add_mutually_exclusive_group()
+    loudness.add_argument("-q", "--quiet", action="store_true", help="no progress")
+    loudness.add_argument("-v", "--verbose", action="store_true", help="progress with times")
+    group.add_argument("--strict", action="store_true", help="turn every approximation into an error")
+    group.add_argument(
+        "--chips", type=int, choices=range(1, 9), default=1, metavar="N", help="chips in the stack, 1 to 8"
+    )
+    return common
+
+
+def _model() -> _Parser:
+    """Options that say how a NIR file is read and mapped."""
+    model = _Parser(add_help=False)
+    group = model.add_argument_group("reading and mapping the network")
+    group.add_argument(
+        "--dt", type=_positive, metavar="S", help="step of the source framework in seconds, before --time-scale"
+    )
+    group.add_argument(
+        "--time-unit", choices=("s", "ms", "us"), default="s", help="unit of the file's times (default s)"
+    )
+    group.add_argument(
+        "--time-scale", type=_positive, default=1.0, metavar="X", help="real seconds per second of the file (default 1)"
+    )
+    group.add_argument("--frontend", choices=FRONTENDS, default="spec", help="whose conventions the file follows")
+    group.add_argument(
+        "--fan-in",
+        choices=("refuse", "prune"),
+        default="refuse",
+        help="what to do with neurons that have more than 64 synapses (default refuse)",
+    )
+    return model
+
+
+def _whole(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number above 0")
+    return value
+
+
+# What argparse calls a value that it cannot convert.
+_whole.__name__, _positive.__name__ = "whole number", "number"
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *args: Any, **kwargs: Any) -> None:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"nir-dynapse {version('nir-dynapse')}\n")
+        parser.exit(0)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The argument parser with all verbs."""
+    top = _Parser(
+        prog="nir-dynapse",
+        description="From a NIR graph to a verified DYNAP-SE2 configuration.",
+        epilog="example: nir-dynapse deploy model.nir --data test.npz --board virtual:7 -o out\n" + EXIT_CODES,
+    )
+    top.add_argument("--version", action=_Version, nargs=0, help="print the version")
+    verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True, title="verbs")
+    common, model = _common(), _model()
+
+    def verb(name: str, purpose: str, example: str, *parents: _Parser) -> _Parser:
+        epilog = f"example: nir-dynapse {name} {example}".rstrip() + "\n" + EXIT_CODES
+        return verbs.add_parser(name, help=purpose, description=purpose, epilog=epilog, parents=[*parents, common])
+
+    data = "an .npz with x (sample, time, channel), y (sample,) and dt in seconds"
+    example = "model.nir --data test.npz --board virtual:7 -o out"
+    p = verb("deploy", "Do it all: read, check, compile, verify, run a test set, write.", example, model)
+    p.add_argument("model", metavar="MODEL.nir", help="the network")
+    p.add_argument("--data", required=True, metavar="TEST.npz", help=data)
+    p.add_argument(
+        "--board", default="virtual:0", metavar="BOARD", help="virtual:SEED, a virtual chip (default virtual:0)"
+    )
+    p.add_argument(
+        "-o", "--out", metavar="OUT", help="folder for layout.json, config.json.gz, report.json and report.txt"
+    )
+
+    p = verb("check", "Say whether a network can be read and fits, and what is approximated.", "model.nir", model)
+    p.add_argument("model", metavar="MODEL.nir", help="the network")
+
+    p = verb(
+        "compile", "Place, route and quantise a network.", "model.nir -o layout.json --config config.json.gz", model
+    )
+    p.add_argument("model", metavar="MODEL.nir", help="the network")
+    p.add_argument("-o", "--out", required=True, metavar="LAYOUT.json", help="where to write the Layout")
+    p.add_argument("--config", metavar="CONFIG.json.gz", help="where to write the chip configuration")
+
+    p = verb(
+        "simulate", "Run a network or a Layout on data.", "layout.json --data test.npz --chip 7 -o spikes.npz", model
+    )
+    p.add_argument("model", metavar="MODEL.nir|LAYOUT.json", help="the network, or what compile wrote")
+    p.add_argument("--data", required=True, metavar="X.npz", help=data)
+    kind = p.add_mutually_exclusive_group()
+    kind.add_argument("--ideal", action="store_true", help="NIR's equations instead of the circuits")
+    kind.add_argument("--chip", type=_whole, metavar="SEED", help="with the mismatch of this virtual chip")
+    p.add_argument("-o", "--out", metavar="SPIKES.npz", help="where to write the spikes of every node")
+
+    p = verb(
+        "show", "Print the limits of the device, its parameters, or what becomes of each NIR primitive.", "primitives"
+    )
+    p.add_argument("what", choices=("device", "parameters", "primitives"), metavar="device|parameters|primitives")
+
+    verb("doctor", "Say what this machine has and lacks.", "")
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code (0 done, 1 model or data, 2 usage, 3 something optional missing)."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        code = _run(argv)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        sys.stderr.write("nir-dynapse: interrupted.\n")
+        return INTERRUPTED
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    try:
+        args = parser().parse_args(argv)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0
+    from nir_dynapse.cli_output import Output
+    from nir_dynapse.errors import DynapseError
+
+    out = Output(args.json, args.quiet, args.verbose)
+    try:
+        from nir_dynapse.cli_verbs import VERBS
+
+        return VERBS[args.verb](args, out)
+    except DynapseError as error:
+        out.error(error)
+        return FAULT
+    except ModuleNotFoundError as error:
+        sys.stderr.write(f"nir-dynapse: the Python package {error.name!r} is missing. Run 'nir-dynapse doctor'.\n")
+        return MISSING

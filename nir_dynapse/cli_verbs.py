@@ -1,0 +1,211 @@
+"""The verbs of the command line: each calls the library and hands the result to `Output`; returns the exit code."""
+
+from __future__ import annotations
+
+import argparse
+import io
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nir_dynapse import cli_doctor
+from nir_dynapse.biasgen import reach
+from nir_dynapse.cli_output import Output, table
+from nir_dynapse.device import DYNAPSE2, PARAMETERS, Device
+from nir_dynapse.errors import ConfigurationError, DynapseError
+
+__all__ = ["VERBS"]
+
+DONE, MISSING = 0, 3
+
+
+def _reading(args: argparse.Namespace) -> dict[str, Any]:
+    """The options of `from_nir`."""
+    keys = ("dt", "time_unit", "time_scale", "frontend", "strict")
+    return {key: getattr(args, key) for key in keys}
+
+
+def _device(args: argparse.Namespace) -> Device:
+    return DYNAPSE2.stack(args.chips)
+
+
+def deploy(args: argparse.Namespace, out: Output) -> int:
+    if args.board.partition(":")[0] == "samna" and cli_doctor.find_samna()[0] != "ok":
+        out.note(f"nir-dynapse: board '{args.board}' needs samna, which is not installed. {cli_doctor.REMEDY}")
+        return MISSING
+    from nir_dynapse import deployment
+    from nir_dynapse.board import Data
+
+    if args.out is not None:
+        deployment.check_output(args.out)
+    data = Data.load(args.data)
+    options = {"fan_in": args.fan_in, "seed": args.seed, "chips": args.chips, "board": args.board}
+    with out.progress() as tell:
+        result = deployment.deploy(args.model, data, progress=tell, **options, **_reading(args))
+    files = [str(path) for path in result.write(args.out)] if args.out is not None else []
+    written = f"\nWritten: {', '.join(files)}" if files else "\nNothing was written: give a folder with -o."
+    out.result({**result.report.to_dict(), "files": files}, result.report.text() + written)
+    return DONE
+
+
+def check(args: argparse.Namespace, out: Output) -> int:
+    from nir_dynapse.compiler import compile
+    from nir_dynapse.import_.nir_graph import from_nir
+    from nir_dynapse.reporting import report
+
+    network = from_nir(args.model, **_reading(args))
+    try:
+        layout = compile(network, device=_device(args), fan_in=args.fan_in, seed=args.seed, strict=args.strict)
+    except DynapseError:
+        out.text(report(network, device=_device(args)).text())
+        raise
+    result = report(layout, device=_device(args), checks=("the network fits the device.",))
+    out.result(result.to_dict(), result.text())
+    return DONE
+
+
+def compile_(args: argparse.Namespace, out: Output) -> int:
+    from nir_dynapse.compiler import compile
+    from nir_dynapse.deployment import check_output
+    from nir_dynapse.export.samna_config import write_config_json
+    from nir_dynapse.import_.nir_graph import from_nir
+    from nir_dynapse.reporting import report
+
+    files = [Path(path) for path in (args.out, args.config) if path is not None]
+    for path in files:
+        _check_file(path, check_output)
+    network = from_nir(args.model, **_reading(args))
+    layout = compile(network, device=_device(args), fan_in=args.fan_in, seed=args.seed, strict=args.strict)
+    if args.config is not None:
+        write_config_json(layout, args.config)
+    layout.save(args.out)
+    result = report(layout, device=_device(args))
+    written = [str(path) for path in files]
+    out.result({**result.to_dict(), "files": written}, result.text() + f"\nWritten: {', '.join(written)}")
+    return DONE
+
+
+def _check_file(path: Path, check_output: Callable[..., Path]) -> None:
+    """ConfigurationError where `path` cannot become a file."""
+    if not path.parent.is_dir():
+        raise ConfigurationError(f"'{path}' cannot be written: there is no folder '{path.parent}'. Make it first.")
+    check_output(path.parent, (path.name,))
+
+
+def simulate(args: argparse.Namespace, out: Output) -> int:
+    from nir_dynapse import deployment
+    from nir_dynapse.board import Data
+    from nir_dynapse.import_.nir_graph import from_nir
+    from nir_dynapse.layout import Layout, write_atomically
+    from nir_dynapse.sim.simulation import simulate
+
+    if args.out is not None:
+        _check_file(Path(args.out), deployment.check_output)
+    data = Data.load(args.data)
+    is_layout = str(args.model).endswith(".json")
+    thing = Layout.load(args.model) if is_layout else from_nir(args.model, **_reading(args))
+    deployment.check_data(data, thing, labels=False)
+    silicon = {"mismatch": DYNAPSE2.mismatch, "key": args.chip} if args.chip is not None else {}
+    out.note(f"simulating {len(data)} samples of {data.duration:g} s")
+    recording = simulate(thing, data.x, ideal=args.ideal, **silicon)
+    if args.out is not None:
+        buffer = io.BytesIO()
+        arrays: dict[str, Any] = {f"spikes.{node}": spikes for node, spikes in recording.spikes.items()}
+        np.savez_compressed(buffer, **arrays, y=data.y, dt=np.float64(recording.dt))
+        write_atomically(args.out, buffer.getvalue())
+    nodes = {
+        node: {
+            "neurons": spikes.shape[2],
+            "spikes": int(spikes.sum(dtype=np.int64)),
+            "rate_hz": float(spikes.mean(dtype=np.float64) / recording.dt),
+            "silent_neurons": int((~spikes.any((0, 1))).sum()),
+        }
+        for node, spikes in recording.spikes.items()
+    }
+    run = "ideal" if args.ideal else "circuit" if args.chip is None else f"chip {args.chip}"
+    counts = recording.counts()
+    fits = 0 <= data.y.min() <= data.y.max() < counts.shape[1]
+    accuracy = asdict(deployment.score(run, counts, data.y)) if fits else None
+    out.result({"run": run, "samples": len(data), "nodes": nodes, "accuracy": accuracy}, _spikes_text(nodes, accuracy))
+    return DONE
+
+
+def _spikes_text(nodes: dict[str, dict[str, Any]], accuracy: dict[str, Any] | None) -> str:
+    rows = [(node, *(f"{value:g}" for value in values.values())) for node, values in nodes.items()]
+    text = table(("node", "neurons", "spikes", "rate/Hz", "silent neurons"), rows)
+    if accuracy is None:
+        return f"{text}\n\nNo accuracy: the classes of the data are not those of the output."
+    share = 100 * accuracy["correct"] / accuracy["total"]
+    return (
+        f"{text}\n\nAccuracy ({accuracy['name']}): {share:.1f} %, {accuracy['correct']} of {accuracy['total']}; "
+        f"{accuracy['ties']} ties, {accuracy['silent']} silent"
+    )
+
+
+def show(args: argparse.Namespace, out: Output) -> int:
+    data, text = {"device": _show_device, "parameters": _show_parameters, "primitives": _show_primitives}[args.what](
+        args
+    )
+    out.result(data, text)
+    return DONE
+
+
+def _show_device(args: argparse.Namespace) -> tuple[Any, str]:
+    device = _device(args)
+    limits = {
+        "name": device.name,
+        "chips": device.n_chips,
+        "cores per chip": device.cores_per_chip,
+        "neurons per core": device.neurons_per_core,
+        "neurons": device.n_neurons,
+        "CAM rows per neuron (fan-in)": device.cam_rows,
+        "SRAM rows per neuron (destinations)": device.sram_rows,
+        "tags per core": device.n_tags,
+        "chips in a stack": device.max_stack,
+        "bias groups (one per core)": device.n_cores,
+        "base weight currents per core": 4,
+        "coarse x fine codes of a bias": f"{device.coarse_codes} x {device.fine_codes}",
+    }
+    data = asdict(device) | {"n_neurons": device.n_neurons, "n_cores": device.n_cores}
+    return data, table(("limit", "value"), [(key, str(value)) for key, value in limits.items()])
+
+
+def _show_parameters(args: argparse.Namespace) -> tuple[Any, str]:
+    data, rows = [], []
+    for name, row in PARAMETERS.items():
+        low, high = reach(name)
+        data.append({**asdict(row), "lowest_a": low, "highest_a": high})
+        rows.append((name, row.bias, row.kind, f"{low:.2g}", f"{high:.2g}", f"{row.cv:g}", row.meaning))
+    return data, table(("parameter", "bias", "kind", "from/A", "to/A", "CV", "meaning"), rows)
+
+
+def _show_primitives(args: argparse.Namespace) -> tuple[Any, str]:
+    from nir_dynapse.primitives import PRIMITIVES
+
+    keys = ("verdict", "meaning", "reason", "alternative")
+    data = {name: {key: getattr(entry, key) for key in keys} for name, entry in PRIMITIVES.items()}
+    rows = [
+        (name, entry.verdict, f"{entry.reason}. {entry.alternative}" if entry.reason else entry.meaning)
+        for name, entry in PRIMITIVES.items()
+    ]
+    return data, table(("primitive", "verdict", "meaning, or why not and what instead"), rows)
+
+
+def doctor(args: argparse.Namespace, out: Output) -> int:
+    items = cli_doctor.examine()
+    out.result(cli_doctor.to_dict(items), cli_doctor.text(items))
+    return DONE if cli_doctor.healthy(items) else MISSING
+
+
+VERBS: dict[str, Callable[[argparse.Namespace, Output], int]] = {
+    "deploy": deploy,
+    "check": check,
+    "compile": compile_,
+    "simulate": simulate,
+    "show": show,
+    "doctor": doctor,
+}
+"""What runs for each verb of `cli.parser`."""

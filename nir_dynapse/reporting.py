@@ -1,0 +1,336 @@
+"""`Report`: what a Layout (or Network) holds, how well it works and what was approximated, as text and as JSON."""
+
+from __future__ import annotations
+
+import platform
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+from nir_dynapse import biasgen
+from nir_dynapse.device import BASE_WEIGHTS, DENDRITES, DYNAPSE2, LATCHES, PARAMETERS, Device
+from nir_dynapse.errors import Finding, sort_findings
+from nir_dynapse.layout import Layout
+from nir_dynapse.network import Network
+from nir_dynapse.utilisation import (
+    ChipUse,
+    CoreUse,
+    NodeUse,
+    Use,
+    bias_groups,
+    chip_use,
+    core_use,
+    layout_nodes,
+    layout_projections,
+    network_nodes,
+)
+
+__all__ = ["Accuracy", "ChipUse", "CoreUse", "NodeUse", "Report", "Use", "report", "table"]
+
+FORMAT, VERSION = "nir_dynapse.report", 1
+ROUNDING = ("weight-rounding", "weight-vanished")
+"""Codes of info findings that are approximations all the same: every quantised network has them."""
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """One run over labelled samples.
+
+    The class of a sample is the output neuron with the most spikes, the first of them where several tie. `agreement` is
+    the share of samples with the same class as the ideal run, `silent` the number without any output spike, `ties` the
+    number of others where two or more neurons share the maximum, `rate` the mean number of spikes per sample and output
+    neuron.
+    """
+
+    name: str
+    correct: int
+    total: int
+    agreement: float
+    ties: int
+    silent: int
+    rate: float
+
+    @property
+    def share(self) -> float:
+        """Correct samples / samples."""
+        return self.correct / self.total if self.total else 0.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that is worth knowing about a Layout or Network; `text()` to read, `to_dict()` to process.
+
+    `approximations` are the warnings and what every mapping to this chip changes; `findings` are all findings as they
+    came; `checks` says in words what was verified.
+    """
+
+    title: str
+    provenance: dict[str, Any]
+    nodes: tuple[NodeUse, ...]
+    projections: tuple[tuple[str, str, str, int], ...]
+    accuracy: tuple[Accuracy, ...] = ()
+    cores: tuple[CoreUse, ...] = ()
+    chips: tuple[ChipUse, ...] = ()
+    approximations: tuple[Finding, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    checks: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[Finding, ...]:
+        """Findings that are no approximations: repairs and remarks."""
+        return tuple(f for f in self.findings if f not in self.approximations)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary; currents in A, times in s."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "title": self.title,
+            "provenance": self.provenance,
+            "accuracy": [{**_plain(row), "accuracy": row.share} for row in self.accuracy],
+            "nodes": [_plain(row) for row in self.nodes],
+            "projections": [
+                {"node": node, "source": source, "target": target, "synapses": n}
+                for node, source, target, n in self.projections
+            ],
+            "cores": [_plain(row) for row in self.cores],
+            "chips": [_plain(row) for row in self.chips],
+            "approximations": [f.to_dict() for f in self.approximations],
+            "findings": [f.to_dict() for f in self.findings],
+            "checks": list(self.checks),
+        }
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def text(self, width: int = 100) -> str:
+        """Plain text with aligned tables; sentences are wrapped at `width` characters."""
+        parts = [f"{self.title}\n{'=' * min(len(self.title), width)}"]
+        parts += [_section("Accuracy", _accuracy_table(self.accuracy))] if self.accuracy else []
+        parts += [_section("Nodes", _node_table(self.nodes))] if self.nodes else []
+        parts += [_section("Projections", _projection_table(self.projections))] if self.projections else []
+        if self.cores:
+            parts.append(_section("Cores (used/available)", _core_table(self.cores)))
+            parts.append(_section("Base currents of the weights", _current_table(self.cores)))
+            parts.append(_section("Chips (used/available)", _chip_table(self.chips)))
+        nothing = "  none" if self.cores else "  none in reading; nothing has been mapped to the chip yet"
+        parts.append(_section("Approximations", _sentences(map(str, self.approximations), width) or nothing))
+        parts += [_section("Notes", _sentences(map(str, self.notes), width))] if self.notes else []
+        parts += [_section("Checks", _sentences(self.checks, width))] if self.checks else []
+        origin = [(key, "-" if value is None else str(value)) for key, value in self.provenance.items()]
+        parts.append(_section("Provenance", table((), origin, "<<")))
+        return "\n\n".join(parts) + "\n"
+
+
+def report(
+    thing: Layout | Network,
+    *,
+    device: Device = DYNAPSE2,
+    title: str | None = None,
+    accuracy: Sequence[Accuracy] = (),
+    checks: Sequence[str] = (),
+    findings: Sequence[Finding] = (),
+    provenance: Mapping[str, Any] | None = None,
+) -> Report:
+    """What `thing` holds on `device`; the keywords add what only the caller knows (accuracy table, checks made, …)."""
+    origin = {**_provenance(thing, device), **(provenance or {})}
+    source = origin.get("source") or "network"
+    everything = sort_findings((*thing.findings, *findings))
+    approximate = tuple(f for f in everything if f.severity == "warning" or f.code in ROUNDING)
+    if isinstance(thing, Network):
+        title = title or f"{source}: {thing.n_neurons} neurons in {len(thing.populations)} nodes"
+        return Report(
+            title,
+            origin,
+            network_nodes(thing, device),
+            tuple((q.name, q.source, q.target, int(np.count_nonzero(q.weight))) for q in thing.projections),
+            tuple(accuracy),
+            approximations=approximate,
+            findings=everything,
+            checks=tuple(checks),
+        )
+    title = title or f"{source} on {thing.device}: {thing.n_neurons} neurons in {int(thing.used_cores.sum())} core(s)"
+    groups = bias_groups(thing)
+    cores = tuple(core_use(thing, device, int(c), groups[int(c)]) for c in np.flatnonzero(thing.used_cores))
+    return Report(
+        title,
+        origin,
+        layout_nodes(thing, device),
+        layout_projections(thing),
+        tuple(accuracy),
+        cores,
+        tuple(chip_use(device, chip, cores) for chip in range(thing.n_chips)),
+        (*approximate, *_standing(thing, device)),
+        everything,
+        tuple(checks),
+    )
+
+
+# --- what the circuit always does differently ------------------------------------------------------------------------
+
+
+def _standing(layout: Layout, device: Device) -> list[Finding]:
+    """Approximations that come with the chip, as far as this Layout meets them."""
+    step = f"{1e3 * layout.dt:.3g} ms"
+    found = [_remark("refractory", f"a neuron fires at most once in about {step}, and not only at multiples of it.")]
+    rows = layout.cam["dendrite"] >= 0
+    inhibiting = layout.cam["dendrite"] == DENDRITES.index("gaba")
+    if inhibiting.any():
+        found.append(
+            _remark(
+                "inhibition",
+                f"{int(inhibiting.sum())} of {int(rows.sum())} synapses inhibit (GABA, time constant "
+                f"{_taus(layout, device, 'gaba', inhibiting)}). A membrane current cannot fall below its reset level, "
+                "where v would go on falling.",
+            )
+        )
+    first = 0
+    for name, kind, shape in layout.populations:
+        part = np.zeros(layout.n_neurons, bool)
+        part[first : first + int(np.prod(shape))] = True
+        first += int(np.prod(shape))
+        exciting = (layout.cam["dendrite"] == DENDRITES.index("ampa")) & part[:, None]
+        if kind == "LIF" and exciting.any():
+            tau = _taus(layout, device, "ampa", exciting)
+            what = f"the input of a LIF is instantaneous; its synapses here have a time constant of {tau}."
+            found.append(_remark("fast-synapse", what, name))
+    driven = int((layout.latches >> LATCHES.index("dc") & 1).sum())
+    if driven:
+        found.append(_remark("dc", f"the constant input of {driven} neurons is a DC current, one per core."))
+    if layout.tonic_period:
+        tonic = "constant input that differs between neurons arrives as events: the host sends one every"
+        found.append(_remark("tonic", f"{tonic} {1e3 * layout.tonic_period:.3g} ms on an input channel of its own."))
+    return found
+
+
+def _taus(layout: Layout, device: Device, dendrite: str, rows: np.ndarray) -> str:
+    """Time constants of `dendrite` in the cores of the CAM rows (N, 64) selected by `rows`, in words."""
+    neurons = rows.any(1)
+    cores = np.unique(layout.chip[neurons].astype(int) * device.cores_per_chip + layout.core[neurons])
+    codes = layout.codes[cores, list(PARAMETERS).index(f"i_tau_{dendrite}")]
+    tau = 1e3 * device.circuit.tau(f"i_tau_{dendrite}", biasgen.current(f"i_tau_{dendrite}", codes[:, 0], codes[:, 1]))
+    low, high = f"{tau.min():.3g}", f"{tau.max():.3g}"
+    return f"{low} ms" if low == high else f"{low} to {high} ms"
+
+
+def _remark(code: str, what: str, node: str | None = None) -> Finding:
+    return Finding("info", code, what, node=node)
+
+
+# --- where it comes from ---------------------------------------------------------------------------------------------
+
+
+def _provenance(thing: Layout | Network, device: Device) -> dict[str, Any]:
+    origin = dict(thing.origin)
+    chips = thing.n_chips if isinstance(thing, Layout) else device.n_chips
+    result = {
+        "source": origin.pop("source", None),
+        "sha256": origin.pop("sha256", None),
+        "device": f"{device.name}, {chips} chip{'s' if chips > 1 else ''}",
+        "seed": origin.pop("seed", None),
+        "dt_s": thing.dt,
+        **origin,
+    }
+    result["nir_dynapse"] = origin.get("nir_dynapse") or _version("nir-dynapse")
+    return {**result, "python": platform.python_version(), **{name: _version(name) for name in ("jax", "numpy", "nir")}}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+# --- text ------------------------------------------------------------------------------------------------------------
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], align: str) -> str:
+    """Rows of text as an indented table; `align` holds < or > for each column."""
+    lines = [list(header), *map(list, rows)] if header else [list(row) for row in rows]
+    widths = [max(len(line[k]) for line in lines) for k in range(len(align))] if lines else []
+    return "\n".join(
+        "  " + "  ".join(f"{cell:{side}{w}}" for cell, side, w in zip(line, align, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def _section(title: str, body: str) -> str:
+    return f"{title}\n{body}"
+
+
+def _sentences(items: Iterable[str], width: int) -> str:
+    fill = textwrap.TextWrapper(max(width, 40), initial_indent="  - ", subsequent_indent="    ", break_on_hyphens=False)
+    return "\n".join(fill.fill(item) for item in items)
+
+
+def _accuracy_table(rows: Iterable[Accuracy]) -> str:
+    header = ("run", "accuracy", "correct", "same class as ideal", "spikes/neuron", "ties", "silent")
+    cells = (
+        (
+            a.name,
+            f"{100 * a.share:.1f} %",
+            f"{a.correct}/{a.total}",
+            f"{100 * a.agreement:.1f} %",
+            f"{a.rate:.2f}",
+            str(a.ties),
+            str(a.silent),
+        )
+        for a in rows
+    )
+    return table(header, cells, "<>>>>>>")
+
+
+def _node_table(rows: Iterable[NodeUse]) -> str:
+    cells = ((r.name, r.kind, str(r.neurons), str(r.fan_in), " ".join(r.cores) or "-") for r in rows)
+    return table(("node", "kind", "neurons", "fan-in", "chip.core"), cells, "<<>><")
+
+
+def _projection_table(rows: Iterable[tuple[str, str, str, int]]) -> str:
+    cells = ((node, source, target, str(n)) for node, source, target, n in rows)
+    return table(("node", "from", "to", "synapses"), cells, "<<<>")
+
+
+def _core_table(rows: Iterable[CoreUse]) -> str:
+    header = ("chip.core", "neurons", "CAM rows", "fan-in", "SRAM rows", "tags", "base currents", "bias group", "nodes")
+    cells = (
+        (
+            f"{c.chip}.{c.core}",
+            *map(str, (c.neurons, c.cam_rows, c.fan_in, c.sram_rows, c.tags)),
+            f"{len(c.base_currents)}/{len(BASE_WEIGHTS)}",
+            str(c.bias_group),
+            ", ".join(f"{name} ({n})" for name, n in c.nodes.items()),
+        )
+        for c in rows
+    )
+    return table(header, cells, "<>>>>>>><")
+
+
+def _current_table(rows: Iterable[CoreUse]) -> str:
+    cells = ((f"{c.chip}.{c.core}", *(_amperes(c.base_currents.get(name)) for name in BASE_WEIGHTS)) for c in rows)
+    return table(("chip.core", *(PARAMETERS[name].bias for name in BASE_WEIGHTS)), cells, "<>>>>")
+
+
+def _chip_table(rows: Iterable[ChipUse]) -> str:
+    cells = (tuple(map(str, (c.chip, c.cores, c.neurons, c.cam_rows, c.sram_rows, c.bias_groups))) for c in rows)
+    return table(("chip", "cores", "neurons", "CAM rows", "SRAM rows", "bias groups"), cells, "<>>>>>")
+
+
+def _amperes(value: float | None) -> str:
+    """A current with its prefix; "-" for one that is not used."""
+    if value is None:
+        return "-"
+    for factor, unit in ((1e6, "uA"), (1e9, "nA"), (1e12, "pA")):
+        if value * factor >= 1:
+            return f"{value * factor:.3g} {unit}"
+    return f"{value:.3g} A"
+
+
+def _plain(row: Any) -> dict[str, Any]:
+    """A dataclass as JSON-ready values: a `Use` becomes {"used": …, "available": …}."""
+    values = {f.name: getattr(row, f.name) for f in fields(row)}
+    return {key: value._asdict() if isinstance(value, Use) else value for key, value in values.items()}

@@ -1,0 +1,180 @@
+"""The report: counts from the bits, accuracy, text and JSON."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from nir_dynapse.biasgen import current
+from nir_dynapse.compiler import compile
+from nir_dynapse.deployment import score
+from nir_dynapse.device import BASE_WEIGHTS, DYNAPSE2, PARAMETERS
+from nir_dynapse.errors import Finding
+from nir_dynapse.layout import Layout
+from nir_dynapse.network import Network, Population, Port, Projection
+from nir_dynapse.reporting import Accuracy, Report, report
+
+DT = 1e-3
+
+
+def population(name: str, n: int, kind: str = "CubaLIF", tau: float = 20e-3, v_leak: float = 0.0) -> Population:
+    cuba = kind == "CubaLIF"
+    return Population(
+        name,
+        "CubaLIF" if cuba else "LIF",
+        tau_mem=np.full(n, tau),
+        r=np.full(n, tau / DT),
+        v_leak=np.full(n, v_leak),
+        v_threshold=np.ones(n),
+        v_reset=np.zeros(n),
+        tau_syn=np.full(n, 5e-3) if cuba else None,
+        w_in=np.full(n, 5.0) if cuba else None,
+    )
+
+
+def network(hidden: int = 6, **options) -> Network:
+    rng = np.random.default_rng(0)
+    return Network(
+        (population("hidden", hidden, **options), population("out", 2, **options)),
+        (
+            Projection.from_dense("in", "hidden", rng.normal(0.4, 0.3, (hidden, 3)), nodes=("fc1",)),
+            Projection.from_dense("hidden", "out", rng.normal(0.0, 0.3, (2, hidden)), nodes=("fc2",)),
+        ),
+        (Port("in", (3,)),),
+        (Port("output", (2,), "out"),),
+        DT,
+        {"source": "tiny.nir", "sha256": "0" * 64},
+    )
+
+
+@pytest.fixture(scope="module")
+def layout() -> Layout:
+    return compile(network(), seed=5)
+
+
+@pytest.fixture(scope="module")
+def made(layout: Layout) -> Report:
+    return report(layout)
+
+
+def test_core_counts_are_those_of_the_bits(layout: Layout, made: Report) -> None:
+    (core,) = made.cores
+    assert (core.chip, core.core, core.nodes) == (0, 0, {"hidden": 6, "out": 2})
+    assert core.neurons == (8, 256)
+    assert core.cam_rows == (3 * 6 + 6 * 2, 8 * 64)
+    assert core.fan_in == (6, 64)
+    assert core.sram_rows == (6 + 2, 8 * 4)
+    assert core.tags == (3 + 6, 2048)
+    assert core.bias_group == 0
+    used = np.bitwise_or.reduce(layout.cam["mask"].ravel())
+    assert set(core.base_currents) == {name for bit, name in enumerate(BASE_WEIGHTS) if used >> bit & 1}
+    for name, amperes in core.base_currents.items():
+        assert amperes == current(name, *layout.codes[0, list(PARAMETERS).index(name)])
+
+
+def test_nodes_projections_and_chips(made: Report) -> None:
+    assert [(n.name, n.neurons, n.fan_in.used, n.cores) for n in made.nodes] == [
+        ("hidden", 6, 3, ("0.0",)),
+        ("out", 2, 6, ("0.0",)),
+    ]
+    assert made.projections == (("fc1", "in", "hidden", 18), ("fc2", "hidden", "out", 12))
+    (chip,) = made.chips
+    assert (chip.cores, chip.neurons, chip.bias_groups) == ((1, 4), (8, 1024), (1, 4))
+    assert chip.cam_rows == (30, 1024 * 64)
+
+
+def test_bias_groups_and_two_chips() -> None:
+    net = network()
+    slow = population("out", 2, tau=50e-3)
+    made = report(compile(Network((net["hidden"], slow), net.projections, net.inputs, net.outputs, DT)))
+    assert [core.bias_group for core in made.cores] == [0, 1]
+    assert made.chips[0].bias_groups == (2, 4)
+
+    many = compile(network(260), fan_in="prune", device=DYNAPSE2.stack(2))
+    made = report(many, device=DYNAPSE2.stack(2))
+    assert len(made.chips) == 2
+    assert [core.neurons.used for core in made.cores] == [256, 6]
+    assert made.cores[1].nodes == {"hidden": 4, "out": 2}
+    assert any(f.code == "fan-in" for f in made.approximations)
+
+
+def test_provenance(made: Report, layout: Layout) -> None:
+    origin = made.provenance
+    assert origin["source"] == "tiny.nir"
+    assert origin["sha256"] == "0" * 64
+    assert origin["seed"] == 5
+    assert origin["device"] == "DYNAP-SE2, 1 chip"
+    assert origin["network"] == layout.origin["network"]
+    assert all(origin[name] for name in ("nir_dynapse", "python", "jax", "numpy", "nir"))
+
+
+def test_standing_approximations_are_what_the_layout_meets() -> None:
+    codes = {f.code for f in report(compile(network())).approximations}
+    assert {"refractory", "inhibition", "weight-rounding"} <= codes
+    assert not {"fast-synapse", "dc", "tonic"} & codes
+    lif = report(compile(network(kind="LIF", v_leak=0.5)))
+    assert {"fast-synapse", "dc"} <= {f.code for f in lif.approximations}
+    biased = network()
+    bias = np.linspace(0.0, 0.1, 6)
+    first = biased.projections[0]
+    tonic = Projection(first.source, first.target, first.pre, first.post, first.weight, bias, first.nodes)
+    net = Network(biased.populations, (tonic, biased.projections[1]), biased.inputs, biased.outputs, DT)
+    made = report(compile(net))
+    assert "tonic" in {f.code for f in made.approximations}
+    assert ("constant input", "tonic", "hidden", 5) in made.projections
+
+
+def test_warnings_are_approximations_and_infos_are_notes(layout: Layout) -> None:
+    extra = (Finding("warning", "odd", "something odd."), Finding("info", "several-outputs", "two outputs."))
+    made = report(layout, findings=extra)
+    assert extra[0] in made.approximations
+    assert extra[1] in made.notes
+    assert set(made.findings) == {*layout.findings, *extra}
+
+
+def test_report_of_a_network_has_no_cores() -> None:
+    made = report(network(70))
+    assert made.cores == ()
+    assert [n.fan_in.used for n in made.nodes] == [3, 70]
+    assert "nothing has been mapped" in made.text()
+
+
+def test_score_ties_and_silence() -> None:
+    counts = np.array([[3, 1, 0], [2, 2, 0], [0, 0, 0], [0, 1, 4], [0, 5, 5]])
+    ideal = np.array([[3, 1, 0], [0, 9, 0], [1, 0, 0], [0, 0, 4], [0, 0, 1]])
+    row = score("circuit", counts, np.array([0, 1, 0, 2, 2]), ideal)
+    assert (row.correct, row.total, row.ties, row.silent) == (3, 5, 2, 1)
+    assert row.share == pytest.approx(0.6)
+    assert row.agreement == pytest.approx(0.6)
+    assert row.rate == pytest.approx(counts.mean())
+
+
+def test_json_and_text(layout: Layout) -> None:
+    row = Accuracy("ideal", 9, 10, 1.0, 0, 1, 2.5)
+    made = report(layout, accuracy=(row,), checks=("all is well.",), provenance={"board": "virtual:7"})
+    data = json.loads(json.dumps(made.to_dict(), allow_nan=False))
+    assert (data["format"], data["version"]) == ("nir_dynapse.report", 1)
+    assert data["accuracy"][0]["accuracy"] == pytest.approx(0.9)
+    assert data["cores"][0]["neurons"] == {"used": 8, "available": 256}
+    assert data["cores"][0]["base_currents"]
+    assert data["findings"] == [f.to_dict() for f in layout.findings]
+    text = made.text()
+    assert str(made) == text
+    for part in (
+        "90.0 %",
+        "9/10",
+        "8/256",
+        "30/512",
+        "6/64",
+        "9/2048",
+        "fc1",
+        "SYAM_W0_P",
+        "all is well.",
+        "virtual:7",
+    ):
+        assert part in text
+    narrow = report(layout).text(width=60)
+    sentences = narrow[narrow.index("Approximations") : narrow.index("Provenance")]
+    assert max(map(len, sentences.splitlines())) <= 60
