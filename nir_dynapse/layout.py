@@ -253,6 +253,8 @@ class Layout:
         codes = np.zeros((n_chips * 4, len(PARAMETERS), 2), "u1")
         used = np.zeros(n_chips * 4, bool)
         for key, values in data["cores"].items():
+            if int(key) < 0:
+                raise ConfigurationError(f"Layout: core {key} does not exist. Compile the network again.")
             used[int(key)] = True
             codes[int(key)] = _integers(f"cores {key}", [values[name] for name in PARAMETERS], 2, (6, 256))
         inputs = tuple(Port(str(n), tuple(int(v) for v in s)) for n, s in data["inputs"])

@@ -45,7 +45,7 @@ def main(folder: Path) -> None:
         for k in range(20)
     ]
     print(
-        f"{'4 bits, 20 virtual chips':28} cosine median {np.median(values):.3f}, 5 % quantile {np.quantile(values, 0.05):.3f}"
+        f"{'4 bits, 20 chips':28} cosine median {np.median(values):.3f}, 5 % quantile {np.quantile(values, 0.05):.3f}"
     )
 
 

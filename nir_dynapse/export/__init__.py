@@ -1,0 +1,1 @@
+"""From the inside out: NIR graphs, samna configurations."""

@@ -1,0 +1,1 @@
+"""From the outside in: NIR files and graphs, samna configurations."""

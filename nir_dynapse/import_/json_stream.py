@@ -1,0 +1,132 @@
+"""Read a large JSON text value by value, in bounded memory: only the part that is being looked at is held."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+from nir_dynapse.errors import ConfigurationError
+
+__all__ = ["JsonStream"]
+
+CHUNK = 1 << 18
+MAX_VALUE = 1 << 24
+"""Most characters that one value may have (a neuron has about 50 000 when indented)."""
+MAX_TEXT = 1 << 31
+"""Most characters of a whole text (a full stack of eight chips has about 4·10⁸ when indented)."""
+
+
+class JsonStream:
+    """A JSON file, gzipped or not, read from front to back; a context manager.
+
+    `members()` walks into the object or array that comes next, `value()` decodes a whole value, `end()` checks that
+    nothing follows. Everything that is not JSON, truncated, too large or unreadable is a ConfigurationError.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = path
+        self._text, self._at, self._read, self._ended = "", 0, 0, False
+        self._decoder = json.JSONDecoder()
+        try:
+            self._file = Path(path).open("rb")  # noqa: SIM115 - closed by __exit__
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(
+                f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}). Check the path."
+            ) from error
+        packed = self._file.peek(2)[:2] == b"\x1f\x8b"
+        source: Any = gzip.GzipFile(fileobj=self._file, mode="rb") if packed else self._file
+        self._source = io.TextIOWrapper(source, encoding="utf-8")
+
+    def __enter__(self) -> JsonStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._source.close()
+        self._file.close()
+
+    def members(self) -> Iterator[str]:
+        """Keys of the object that comes next (value0, value1, … for an array); the caller consumes each value."""
+        closing = "}" if self._take("{[") == "{" else "]"
+        if self._peek() == closing:
+            self._at += 1
+            return
+        index = 0
+        while True:
+            key = f"value{index}"
+            if closing == "}":
+                key = self.value()
+                if not isinstance(key, str):
+                    self.fail(f"a key of an object is {str(key)[:40]!r}")
+                self._take(":")
+            yield key
+            index += 1
+            if self._take("," + closing) == closing:
+                return
+
+    def value(self) -> Any:
+        """The value that comes next, decoded."""
+        self._peek()
+        while True:
+            try:
+                value, end = self._decoder.raw_decode(self._text, self._at)
+            except RecursionError:
+                self.fail("a value is nested too deeply")
+            except ValueError as error:
+                if len(self._text) - self._at > MAX_VALUE:
+                    self.fail(f"a value has more than {MAX_VALUE} characters or is damaged")
+                if not self._more():
+                    self.fail(getattr(error, "msg", "a number is too long"))
+                continue
+            if end == len(self._text) and self._text[end - 1] not in '}]"' and self._more():
+                continue  # a number may go on
+            self._at = end
+            return value
+
+    def end(self) -> None:
+        """Nothing but white space may follow."""
+        if self._peek():
+            self.fail("text follows after the end")
+
+    def fail(self, what: str) -> NoReturn:
+        """Raise a ConfigurationError for the present position."""
+        raise ConfigurationError(
+            f"{self.path}: {what}, near character {self._read - len(self._text) + self._at}. "
+            "Write the configuration again with write_config_json."
+        )
+
+    def _peek(self) -> str:
+        """The next character that is not white space, or an empty text at the end."""
+        while True:
+            while self._at < len(self._text) and self._text[self._at] in " \t\r\n":
+                self._at += 1
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if not self._more():
+                return ""
+
+    def _take(self, allowed: str) -> str:
+        found = self._peek()
+        if not found or found not in allowed:
+            self.fail(f"{found!r} where one of {' '.join(allowed)} is needed" if found else "the text ends too early")
+        self._at += 1
+        return found
+
+    def _more(self) -> bool:
+        """Drop what was consumed and read on; False at the end of the text."""
+        rest = self._text[self._at :]
+        try:
+            chunk = "" if self._ended else self._source.read(max(CHUNK, len(rest)))
+        except (OSError, EOFError, zlib.error, ValueError) as error:
+            self.fail(f"the file is damaged ({error})")
+        self._ended = not chunk
+        self._read += len(chunk)
+        self._text, self._at = rest + chunk, 0
+        if self._read > MAX_TEXT:
+            self.fail(f"the text has more than {MAX_TEXT} characters")
+        return bool(chunk)
