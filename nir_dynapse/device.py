@@ -22,8 +22,10 @@ __all__ = [
     "BASE_WEIGHTS",
     "CURRENTS",
     "DENDRITES",
+    "DENDRITE_VALUES",
     "DYNAPSE2",
     "LATCHES",
+    "LATCH_NAMES",
     "PARAMETERS",
     "Circuit",
     "Device",
@@ -34,8 +36,19 @@ __all__ = [
 DENDRITES: tuple[str, ...] = ("ampa", "nmda", "gaba", "shunt")
 """The four dendritic DPI synapses; the index in this tuple is the dendrite code used in arrays."""
 
-LATCHES: tuple[str, ...] = ("dc", "adaptation", "nmda_gate", "exponential")
-"""The per-neuron latches of the model (samna: latch_so_dc, latch_so_adaptation, latch_denm_nmda, latch_soif_type)."""
+DENDRITE_VALUES: tuple[int, ...] = (1024, 256, 512, 128, 0)
+"""samna's value of each dendrite in the order of `DENDRITES`; the last one (index -1) is an unused row."""
+
+LATCH_NAMES: dict[str, str] = {
+    "dc": "latch_so_dc",
+    "adaptation": "latch_so_adaptation",
+    "nmda_gate": "latch_denm_nmda",
+    "exponential": "latch_soif_type",
+}
+"""The per-neuron latches of the model and samna's names for them."""
+
+LATCHES: tuple[str, ...] = tuple(LATCH_NAMES)
+"""The latches in the order of their bits."""
 
 # Reference currents (A) at which the mirror scale factors below were measured.
 SCALE_CURRENTS = (1.9e-12, 36e-12, 0.69e-9, 13e-9, 0.25e-6, 10e-6)

@@ -13,10 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nir_dynapse.device import DENDRITES, LATCHES, PARAMETERS
+from nir_dynapse.device import DENDRITE_VALUES, DENDRITES, LATCH_NAMES, PARAMETERS
 from nir_dynapse.errors import CapacityError, ConfigurationError
 from nir_dynapse.export import configuration
-from nir_dynapse.export import samna_config as export
 from nir_dynapse.export.configuration import CORE_BIASES, Dendrite, Dynapse2Configuration
 from nir_dynapse.export.samna_config import names_of, to_samna, write_config_json
 from nir_dynapse.import_ import samna_rows
@@ -145,7 +144,7 @@ def test_only_what_we_own_is_written(random_layout, fake_samna):
         for n, neuron in enumerate(cores[i].neurons):
             neuron.synapses = [foreign] * 64 if n == 200 else fresh.chips[0].cores[i].neurons[n].synapses
             neuron.destinations = fresh.chips[0].cores[i].neurons[n].destinations
-            for latch in export.LATCH_NAMES.values():
+            for latch in LATCH_NAMES.values():
                 setattr(neuron, latch, latch == "latch_so_dc" and n == 200)
         for name in owned:
             cores[i].parameters[name] = fake_samna.Dynapse2Parameter()
@@ -174,9 +173,8 @@ def test_rows_mean_what_they_say(random_layout):
 def test_the_two_sides_agree_on_names():
     assert len(CORE_BIASES) == len(set(CORE_BIASES)) == 52
     assert {row.bias for row in PARAMETERS.values()} <= set(CORE_BIASES)
-    assert export.LATCH_NAMES == samna_rows.LATCH_NAMES
-    assert tuple(export.LATCH_NAMES) == LATCHES
-    assert {int(v): i for i, v in zip((0, 1, 2, 3, -1), export.DENDRITE_VALUES, strict=True)} == samna_rows.DENDRITES
+    assert [Dendrite(value).name for value in DENDRITE_VALUES] == [*DENDRITES, "none"]
+    assert samna_rows.DENDRITES == {1024: 0, 256: 1, 512: 2, 128: 3, 0: -1}
     assert Dendrite(1024).name == "ampa"
     assert len(configuration.Dynapse2Neuron.__dataclass_fields__) == 16
 

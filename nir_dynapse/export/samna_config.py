@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from nir_dynapse.device import LATCHES, PARAMETERS
+from nir_dynapse.device import DENDRITE_VALUES, LATCH_NAMES, LATCHES, PARAMETERS
 from nir_dynapse.errors import CapacityError, ConfigurationError
-from nir_dynapse.export.configuration import Dendrite, Dynapse2Configuration, Dynapse2Neuron
+from nir_dynapse.export.configuration import Dynapse2Configuration, Dynapse2Neuron
 from nir_dynapse.layout import CAM_DTYPE, SRAM_DTYPE, Layout, cam_from_words, cam_words, sram_from_words, sram_words
 
 __all__ = ["names_of", "to_samna", "write_config_json"]
@@ -28,19 +28,10 @@ T = TypeVar("T")
 Writes = list[tuple[Any, str, Any]]
 
 CORES, NEURONS = 4, 256
-LATCH_NAMES = {
-    "dc": "latch_so_dc",
-    "adaptation": "latch_so_adaptation",
-    "nmda_gate": "latch_denm_nmda",
-    "exponential": "latch_soif_type",
-}
-"""Our latches → samna's."""
 OTHER_LATCHES = tuple(
     f.name for f in fields(Dynapse2Neuron) if f.name.startswith("latch_") and f.name not in LATCH_NAMES.values()
 )
 """Latches that we leave alone; off in JSON text."""
-DENDRITE_VALUES = (Dendrite.ampa, Dendrite.nmda, Dendrite.gaba, Dendrite.shunt, Dendrite.none)
-"""samna's dendrite by our dendrite index (-1: none)."""
 SYNAPSE_FIELDS = ("tag", "dendrite", "weight", "stp", "precise_delay", "mismatched_delay")
 DESTINATION_FIELDS = ("core", "x_hop", "y_hop", "tag")
 
@@ -193,7 +184,7 @@ class _Rows:
             for name in names:
                 _need(thing, name, where)
         try:
-            dendrites = [type(synapse.dendrite)(int(value)) for value in DENDRITE_VALUES]
+            dendrites = [type(synapse.dendrite)(value) for value in DENDRITE_VALUES]
             unused = type(synapse)(), type(destination)()
             self.synapses = _cam_rows(layout, partial(_synapse, type(synapse), dendrites))
             self.destinations = _sram_rows(layout, partial(_destination, type(destination)))
@@ -341,7 +332,7 @@ def _list_text(texts: list[str]) -> str:
 def _synapse_text(tag: int = 0, dendrite: int = -1, mask: int = 0, flags: int = 0) -> str:
     stp, precise, mismatched = (_boolean(bit) for bit in _bits(flags, 3))
     return (
-        f'{{"tag":{tag},"dendrite":{int(DENDRITE_VALUES[dendrite])},'
+        f'{{"tag":{tag},"dendrite":{DENDRITE_VALUES[dendrite]},'
         f'"weight":{_list_text([_boolean(bit) for bit in _bits(mask, 4)])},'
         f'"stp":{stp},"preciseDelay":{precise},"mismatchedDelay":{mismatched}}}'
     )

@@ -8,22 +8,15 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from nir_dynapse.device import LATCHES, PARAMETERS
+from nir_dynapse.device import DENDRITE_VALUES, LATCH_NAMES, LATCHES, PARAMETERS
 from nir_dynapse.errors import ConfigurationError
 from nir_dynapse.layout import CAM_DTYPE, SRAM_DTYPE
 
 __all__ = ["CHIPS", "CORES", "JSON", "NEURONS", "OBJECT", "Bits", "Form"]
 
 CHIPS, CORES, NEURONS, CAM_ROWS, SRAM_ROWS = 8, 4, 256, 64, 4
-DENDRITES = {0: -1, 1024: 0, 256: 1, 512: 2, 128: 3}
+DENDRITES = {value: -1 if value == 0 else index for index, value in enumerate(DENDRITE_VALUES)}
 """samna's dendrite value → our dendrite index (-1: none)."""
-LATCH_NAMES = {
-    "dc": "latch_so_dc",
-    "adaptation": "latch_so_adaptation",
-    "nmda_gate": "latch_denm_nmda",
-    "exponential": "latch_soif_type",
-}
-"""Our latches → samna's."""
 MASKS = {tuple(bool(value >> i & 1) for i in range(4)): value for value in range(16)}
 """Four booleans → mask; the key also equals four numbers 0 or 1."""
 FLAGS = {tuple(bool(value >> i & 1) for i in range(3)): value for value in range(8)}
