@@ -1,0 +1,166 @@
+"""Values that no neuron can have (NaN, τ ≤ 0, threshold below reset, …) and gains that look like another convention."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from nir_dynapse.errors import Finding
+from nir_dynapse.import_.flatten import FlatGraph, FlatNode
+from nir_dynapse.network import Population
+from nir_dynapse.primitives import parameter
+
+__all__ = ["check_gains", "check_values"]
+
+UNITS = {"tau": "s", "tau_mem": "s", "tau_syn": "s"}
+
+
+def check_values(flat: FlatGraph, seconds: float, findings: list[Finding]) -> set[str]:
+    """Check every parameter, weight and bias; returns the nodes whose values are not usable.
+
+    `seconds` is the number of real seconds per time unit of the file: messages speak of seconds.
+    """
+    broken: set[str] = set()
+    for node in flat.nodes.values():
+        if node.entry is None or node.role in ("input", "output", "wire"):
+            continue
+        for key in (*node.entry.fields, *node.entry.optional):
+            if node.entry.name == "Flatten" or (node.role == "refused" and not key.startswith("tau")):
+                continue
+            values = _numeric(node, key, findings)
+            if values is None or not _finite(node, key, values, findings):
+                broken.add(node.name)
+            elif key in UNITS or key in ("r", "w_in"):
+                _positive(node, key, values * (seconds if key in UNITS else 1.0), findings)
+        if node.role == "population" and node.name not in broken:
+            _threshold(node, findings)
+    return broken
+
+
+def several(mask: np.ndarray, others: str = "neurons") -> tuple[int, str]:
+    """Index of the first True, and ` (and n more …)` where there are more."""
+    count = int(mask.sum())
+    return int(np.argmax(mask)), f" (and {count - 1} more {others})" if count > 1 else ""
+
+
+def _numeric(node: FlatNode, key: str, findings: list[Finding]) -> np.ndarray | None:
+    """The field as floats; an empty array where an optional one is not there, None where it is not numeric."""
+    entry = node.entry
+    default = entry.optional.get(key) if entry is not None else None
+    try:
+        value = parameter(node.node, key, default)
+    except (RuntimeError, TypeError, ValueError):
+        value = np.array(object)
+    if value is None:
+        if entry is not None and key in entry.optional:
+            return np.zeros(0)
+        what, hint = f"{key} is missing.", "Export the network again."
+    elif value.dtype.kind not in "biuf":
+        what, hint = f"{key} is of type {value.dtype}, not numeric.", "Store it as an array of real numbers."
+    else:
+        return np.asarray(value, float)
+    findings.append(Finding("error", "type", what, node=node.name, hint=hint))
+    return None
+
+
+def _finite(node: FlatNode, key: str, values: np.ndarray, findings: list[Finding]) -> bool:
+    bad = ~np.isfinite(values)
+    if not bad.any():
+        return True
+    first, more = several(bad.ravel(), "values")
+    index = tuple(int(i) for i in np.unravel_index(first, values.shape))
+    place = f"{key}[{', '.join(map(str, index))}]" if len(index) > 1 else key
+    findings.append(
+        Finding(
+            "error",
+            "not-finite",
+            f"{place} is {values.ravel()[first]}{more}, allowed are finite numbers.",
+            node=node.name,
+            index=index[0] if index else None,
+            used=str(values.ravel()[first]),
+            limit="finite",
+            hint="Look for a diverged training or a division by zero in the export.",
+        )
+    )
+    return False
+
+
+def _positive(node: FlatNode, key: str, values: np.ndarray, findings: list[Finding]) -> None:
+    unit = UNITS.get(key, "")
+    bad = np.ravel(values <= 0)
+    if not bad.any():
+        return
+    first, more = several(bad)
+    value = float(np.ravel(values)[first])
+    findings.append(
+        Finding(
+            "error",
+            "not-positive",
+            f"{key} is {value:.4g}{' ' + unit if unit else ''}{more}, it must be above 0.",
+            node=node.name,
+            index=first if np.ndim(values) else None,
+            used=value,
+            limit=0.0,
+            unit=unit,
+            hint=_POSITIVE_HINT.get(key, "Turn the sign into the weights: they may be negative, a gain may not."),
+        )
+    )
+
+
+_POSITIVE_HINT = dict.fromkeys(
+    UNITS,
+    "Constrain the decay during training to between 0 and 1 (tau = dt/(1 − beta) is negative for beta > 1), "
+    "and export again.",
+)
+
+
+def _threshold(node: FlatNode, findings: list[Finding]) -> None:
+    threshold, reset = (np.asarray(parameter(node.node, key, 0.0), float) for key in ("v_threshold", "v_reset"))
+    try:
+        bad, threshold_all, reset_all = np.broadcast_arrays(threshold <= reset, threshold, reset)
+    except ValueError:
+        return  # different shapes: said where shapes are checked
+    if bad.any():
+        first, more = several(bad.ravel())
+        used, limit = float(threshold_all.ravel()[first]), float(reset_all.ravel()[first])
+        what = f"v_threshold is {used:.4g}{more}, it must be above v_reset, {limit:.4g}."
+        hint = "The neuron would fire without end: raise v_threshold or lower v_reset."
+        findings.append(
+            Finding("error", "threshold", what, node.name, first if bad.ndim else None, used, limit, "", hint)
+        )
+    low = reset < 0
+    if low.any():
+        first, more = several(low.ravel())
+        value = float(reset.ravel()[first])
+        what = f"v_reset is {value:.4g}{more}; the chip resets to 0 at the lowest (approximate)."
+        hint = "Train with a reset to 0 to avoid the difference."
+        index = first if reset.ndim else None
+        findings.append(Finding("warning", "v_reset", what, node.name, index, value, 0.0, "", hint))
+
+
+def check_gains(populations: Iterable[Population], dt: float, findings: list[Finding]) -> None:
+    """Warn where r and w_in look like those of a frontend that does not follow NIR's equations."""
+    populations = list(populations)
+    cuba = [p for p in populations if p.tau_syn is not None and p.w_in is not None]
+    if cuba and all(np.all(p.r == 1) and np.all(p.w_in == 1) for p in cuba):
+        step = min(float(np.min(dt / p.tau_syn)) for p in cuba if p.tau_syn is not None)
+        if step < 0.5:
+            what = (
+                "r and w_in are 1 in every CubaLIF: by NIR's equations a spike then adds only "
+                f"w_in·dt/tau_syn = {step:.3g} to the input current. Norse (LIFCell) and Rockpool write 1 "
+                "where their own neurons add 1 per spike."
+            )
+            hint = "If the network comes from one of them, set w_in = tau_syn/dt (Rockpool: r too) before reading it."
+            findings.append(Finding("warning", "gain", what, node=cuba[0].name, hint=hint))
+    for p in populations:
+        low = (p.r > 0) & (p.r < 1)
+        if low.any():
+            first, more = several(low)
+            value = float(p.r[first])
+            what = (
+                f"r is {value:.4g}{more}, below 1: by NIR's equations a spike then adds only "
+                f"r·dt/tau = {value * dt / p.tau_mem[first]:.3g} to the membrane. Spyx writes its decay beta here."
+            )
+            hint = "If the network comes from Spyx, set r = tau/dt before reading it."
+            findings.append(Finding("warning", "gain", what, p.name, first, value, 1.0, "", hint))

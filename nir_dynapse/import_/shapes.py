@@ -1,0 +1,173 @@
+"""Shapes of all nodes of a flat graph, and whether what an edge delivers fits what its end takes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from nir_dynapse.errors import Finding, UnsupportedGraphError
+from nir_dynapse.import_.flatten import FlatGraph
+from nir_dynapse.primitives import Shape, as_array, parameter, port_shape
+
+__all__ = ["Shapes", "infer"]
+
+MAX_SIZE = 64 * 2**20
+
+
+@dataclass
+class Shapes:
+    """Input and output shape of every node where known, and the nodes that a finding was already written about."""
+
+    before: dict[str, Shape | None] = field(default_factory=dict)
+    after: dict[str, Shape | None] = field(default_factory=dict)
+    broken: set[str] = field(default_factory=set)
+
+
+def infer(flat: FlatGraph, broken: set[str], findings: list[Finding]) -> Shapes:
+    """Shapes forwards along the edges, backwards where only the next node knows; misfits are added to `findings`.
+
+    `broken` are nodes whose values cannot be used; nothing more is said about them.
+    """
+    shapes = Shapes(broken=set(broken) | set(flat.of("refused")))
+    _forward(flat, shapes, list(flat.nodes), findings)
+    while _backward(flat, shapes):
+        _forward(flat, shapes, list(flat.nodes), findings)
+    for name in flat.nodes:
+        shape = shapes.after.get(name)
+        if shape is not None and math.prod(shape) > MAX_SIZE:
+            what = f"its shape {shape} has {math.prod(shape):.4g} elements, allowed are {MAX_SIZE}."
+            findings.append(Finding("error", "size", what, node=name, hint="No chip could hold that."))
+            shapes.broken.add(name)
+    _broadcasts(flat, shapes, findings)
+    _inner_ports(flat, shapes, findings)
+    edges = [(a, b) for b in flat.nodes for a in flat.before(b)]
+    transposed = {b for a, b in edges if _transposed(flat, shapes, a, b)}
+    for a, b in edges:
+        if a not in transposed:  # what it delivers is wrong too, and was said by then
+            _check_edge(flat, shapes, a, b, findings)
+    return shapes
+
+
+def _forward(flat: FlatGraph, shapes: Shapes, todo: list[str], findings: list[Finding]) -> None:
+    """Let every node say its shapes from what comes in, again whenever more is known."""
+    todo = todo[::-1]
+    while todo:
+        name = todo.pop()
+        node = flat.nodes[name]
+        if name in shapes.broken:
+            continue
+        incoming = next((shapes.after[a] for a in flat.before(name) if shapes.after.get(a)), None)
+        incoming = incoming or shapes.before.get(name)
+        try:
+            if node.role == "wire" or node.entry is None or node.entry.shape is None:
+                before = after = incoming
+            else:
+                before, after = node.entry.shape(node.node, name, incoming)
+        except UnsupportedGraphError as error:
+            findings.extend(error.findings)
+            shapes.broken.add(name)
+            continue
+        news = after is not None and shapes.after.get(name) is None
+        shapes.before[name] = shapes.before.get(name) or before
+        shapes.after[name] = shapes.after.get(name) or after
+        if news:
+            todo += [b for b in flat.after(name) if shapes.after.get(b) is None]
+
+
+def _backward(flat: FlatGraph, shapes: Shapes) -> bool:
+    """Give one node of unknown shape that of the node it feeds; False if there is none to give."""
+    for name, node in flat.nodes.items():
+        if name in shapes.broken or shapes.after.get(name) is not None or node.role == "output":
+            continue
+        following = (shapes.before.get(b) for b in flat.after(name) if b not in shapes.broken)
+        shape = next((s for s in following if s is not None), None)
+        if shape is not None:
+            shapes.before[name] = shapes.after[name] = shape
+            return True
+    return False
+
+
+def _broadcasts(flat: FlatGraph, shapes: Shapes, findings: list[Finding]) -> None:
+    """Say where one value was taken for all neurons of a population."""
+    for name in flat.of("population"):
+        node, shape = flat.nodes[name], shapes.after.get(name)
+        if name in shapes.broken or node.entry is None or shape is None or math.prod(shape) == 1:
+            continue
+        scalar = [key for key in node.entry.fields if as_array(getattr(node.node, key)).size == 1]
+        if scalar:
+            what = f"{', '.join(scalar)}: one value for all {math.prod(shape)} neurons."
+            findings.append(Finding("info", "repair", what, node=name))
+
+
+def _inner_ports(flat: FlatGraph, shapes: Shapes, findings: list[Finding]) -> None:
+    """Say where the Input or Output of a nested graph is declared with another size than what runs through it."""
+    for name in flat.of("wire"):
+        shape = shapes.after.get(name)
+        try:
+            declared = port_shape(flat.nodes[name].node, name)
+        except UnsupportedGraphError:
+            declared = ()
+        if shape is not None and declared is not None and math.prod(declared) != math.prod(shape):
+            what = (
+                f"its declared shape {declared} does not fit the {math.prod(shape)} values that pass; it was ignored."
+            )
+            findings.append(Finding("info", "repair", what, name))
+
+
+def _check_edge(flat: FlatGraph, shapes: Shapes, a: str, b: str, findings: list[Finding]) -> None:
+    """Compare what `a` delivers with what `b` takes; leading axes of size 1 are dropped from Input and Output."""
+    if a in shapes.broken or b in shapes.broken:
+        return
+    got, want = shapes.after.get(a), shapes.before.get(b)
+    for name, shape in ((a, got), (b, want)):
+        if shape is None:
+            hint = "Give its Input a shape, or its parameters one value per neuron."
+            findings.append(
+                Finding("error", "shape", "its size is not known from any node around it.", name, hint=hint)
+            )
+            shapes.broken.add(name)
+    if got is None or want is None or got == want:
+        return
+    if math.prod(got) != math.prod(want):
+        findings.append(_misfit(flat, a, got, b, want))
+    elif flat.nodes[a].role == "input" and _stripped(got, len(want)) == want:
+        shapes.before[a] = shapes.after[a] = want
+        findings.append(Finding("info", "repair", f"its shape {got} was read as {want}, without batch and time.", a))
+    elif flat.nodes[b].role == "output" and _stripped(want, len(got)) == got:
+        shapes.before[b] = shapes.after[b] = got
+        findings.append(Finding("info", "repair", f"its shape {want} was read as {got}, without batch and time.", b))
+    elif flat.nodes[b].role not in ("wire", "output"):
+        findings.append(Finding("info", "repair", f"shape {got} of {a!r} was read as {want}, in the same order.", b))
+
+
+def _transposed(flat: FlatGraph, shapes: Shapes, a: str, b: str) -> bool:
+    """Whether the weight of `b` fits what `a` delivers only the other way round."""
+    got, want, after = shapes.after.get(a), shapes.before.get(b), shapes.after.get(b)
+    if a in shapes.broken or b in shapes.broken or got is None or want is None or after is None:
+        return False
+    return flat.nodes[b].role == "linear" and math.prod(got) != math.prod(want) and math.prod(got) == math.prod(after)
+
+
+def _stripped(shape: Shape, rank: int) -> Shape:
+    """`shape` without leading axes of size 1, down to `rank` axes."""
+    while len(shape) > rank and shape[0] == 1:
+        shape = shape[1:]
+    return shape
+
+
+def _misfit(flat: FlatGraph, a: str, got: Shape, b: str, want: Shape) -> Finding:
+    n_got, n_want = math.prod(got), math.prod(want)
+    entry, node = flat.nodes[b].entry, flat.nodes[b].node
+    hint = "Correct the sizes, or the edge between them."
+    if entry is not None and parameter(node, "weight") is not None:
+        what = f"its weight {as_array(node.weight).shape} takes {n_want} values, {a!r} delivers {n_got}."
+        if as_array(node.weight).shape[0] == n_got:
+            hint = "The weight looks transposed: NIR stores (out, in)."
+    elif flat.nodes[b].role == "population":
+        what = f"it has {n_want} neurons, {a!r} delivers {n_got} values."
+    else:
+        what = f"it takes shape {want} ({n_want} values), {a!r} delivers {got} ({n_got})."
+    leading = (got if len(got) > 1 else want)[0]
+    if flat.nodes[a].role == "input" and len(got) > 1 and math.prod(got[1:]) == n_want:
+        hint = f"If the leading {leading} is a batch or time axis, remove it: shapes in NIR have none."
+    return Finding("error", "shape", what, node=b, hint=hint)

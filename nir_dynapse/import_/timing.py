@@ -1,0 +1,160 @@
+"""Real seconds: units, the time step where nobody gave one, and time constants that the chip cannot reach.
+
+real seconds = value · unit · time_scale.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from nir_dynapse import biasgen
+from nir_dynapse.device import DYNAPSE2
+from nir_dynapse.errors import Finding, ParameterRangeError
+from nir_dynapse.import_.checks import several
+from nir_dynapse.network import Population
+from nir_dynapse.primitives import as_array
+
+__all__ = ["TIME_UNITS", "check_step", "check_taus", "seconds_per_unit", "time_step"]
+
+TIME_UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
+SHORTEST = 100e-6
+"""Time constants below this are within the chip's currents but not its purpose: more likely a wrong time unit."""
+DEFAULT_DT = 1e-3
+_NOISE = 1e-6  # relative: float32 and products of units
+
+
+def positive(name: str, value: Any) -> float:
+    """`value` as a float above 0; raises `ParameterRangeError` otherwise."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if math.isfinite(number) and number > 0:
+        return number
+    raise ParameterRangeError(
+        Finding("error", "argument", f"{name} is {value!r}, it must be a finite number above 0.", hint="Give seconds.")
+    )
+
+
+def seconds_per_unit(time_unit: str, time_scale: float) -> float:
+    """Real seconds per time unit of the file; raises `ParameterRangeError` for an unknown unit or a scale ≤ 0."""
+    if not isinstance(time_unit, str) or time_unit not in TIME_UNITS:
+        what = f"time_unit is {time_unit!r}, known units are {', '.join(map(repr, TIME_UNITS))}."
+        hint = 'Choose one of them; a file in time steps is read with time_scale=(seconds per step) and time_unit="s".'
+        raise ParameterRangeError(Finding("error", "argument", what, hint=hint))
+    return TIME_UNITS[time_unit] * positive("time_scale", time_scale)
+
+
+def time_step(
+    dt: float | None,
+    metadata: Mapping[str, Any],
+    populations: Iterable[Population],
+    seconds: float,
+    time_scale: float,
+    findings: list[Finding],
+) -> float:
+    """Real seconds per step: as given, else from the metadata, else from the gains, else 1 ms.
+
+    `dt` is in seconds before `time_scale`; metadata["dt"] is in the file's unit, of which each has `seconds`.
+    """
+    if dt is not None:
+        return positive("dt", dt) * time_scale
+    if "dt" in metadata:
+        try:
+            return positive("dt", as_array(metadata["dt"]).item()) * seconds
+        except (ParameterRangeError, TypeError, ValueError):
+            what = f"metadata dt is {metadata['dt']!r}, which is no time step; it was ignored."
+            findings.append(Finding("warning", "dt", what, hint="Pass dt=... in seconds."))
+    inferred = _from_gains(list(populations))
+    if inferred is not None:
+        what = f"dt {inferred:.4g} s was inferred from the gains (r = tau_mem/dt, w_in = tau_syn/dt)."
+        findings.append(Finding("info", "dt", what, used=inferred, unit="s"))
+        return inferred
+    what = f"nothing says which time step the network was made for; dt = {DEFAULT_DT:g} s was assumed."
+    findings.append(Finding("warning", "dt", what, used=DEFAULT_DT, unit="s", hint="Pass dt=... in seconds."))
+    return DEFAULT_DT
+
+
+def _from_gains(populations: list[Population]) -> float | None:
+    """The one dt for which all gains per step are 1, None if there is none."""
+    steps = []
+    for p in populations:
+        steps.append(p.tau_mem / p.r)
+        if p.tau_syn is not None and p.w_in is not None:
+            steps.append(p.tau_syn / p.w_in)
+    gains = np.concatenate([p.r for p in populations]) if populations else np.ones(1)
+    steps = np.concatenate(steps) if steps else np.ones(1)
+    dt = float(np.median(steps))
+    if np.any(gains < 1 - 1e-6) or np.allclose(gains, 1, rtol=1e-3) or not np.allclose(steps, dt, rtol=1e-3, atol=0):
+        return None
+    return float(f"{dt:.6g}")  # float32 exporters leave noise in the seventh digit
+
+
+def _taus(p: Population) -> list[tuple[str, np.ndarray, float]]:
+    """Name in the NIR node, values in s and the longest that the chip reaches, for each time constant of a population."""
+    name = "tau" if p.kind == "LIF" else "tau_mem"
+    taus = [(name, p.tau_mem, _longest("i_tau_mem"))]
+    if p.tau_syn is not None:
+        taus.append(("tau_syn", p.tau_syn, min(_longest("i_tau_ampa"), _longest("i_tau_gaba"))))
+    return taus
+
+
+def _longest(parameter: str) -> float:
+    return float(DYNAPSE2.circuit.tau(parameter, biasgen.reach(parameter)[0]))
+
+
+def check_taus(populations: Iterable[Population], time_unit: str, time_scale: float, findings: list[Finding]) -> None:
+    """Refuse time constants out of the chip's reach, with the reading of the time unit under which they would fit."""
+    for p in populations:
+        for key, tau, longest in _taus(p):
+            for bad, limit, word, factor in (
+                (tau > longest * (1 + _NOISE), longest, "the chip reaches at most", 1e-3),
+                ((tau > 0) & (tau < SHORTEST * (1 - _NOISE)), SHORTEST, "taken are values of at least", 1e3),
+            ):
+                if not bad.any():
+                    continue
+                first, more = several(bad)
+                value = float(tau[first])
+                what = f"{key} is {value:.4g} s{more}, {word} {limit:.3g} s."
+                hint = _unit_hint(tau[bad], factor, (SHORTEST, longest), time_unit, time_scale, value)
+                findings.append(Finding("error", "time-unit", what, p.name, first, value, limit, "s", hint))
+
+
+def _unit_hint(tau, factor: float, limits: tuple[float, float], unit: str, scale: float, value: float) -> str:
+    """How to read the file so that `tau` fits."""
+    units = list(TIME_UNITS)
+    where = units.index(unit) + (1 if factor < 1 else -1)
+    if np.all((tau * factor >= limits[0]) & (tau * factor <= limits[1])):
+        result = f"which makes it {value * factor:.4g} s"
+        scaling = f"time_scale={scale * factor:.6g}"
+        if 0 <= where < len(units):
+            return f'The time unit is likely off by 1000: pass time_unit="{units[where]}" (or {scaling}), {result}.'
+        return f"The time unit is likely off by 1000: pass {scaling}, {result}."
+    return (
+        f"If the time unit is off by another factor, pass time_scale=... (now {scale:g}), the real seconds per second of "
+        "the file; else retrain with a time constant within that limit."
+    )
+
+
+def check_step(populations: Iterable[Population], dt: float, findings: list[Finding]) -> None:
+    """Refuse a dt at which forward Euler diverges (dt ≥ 2τ); warn where τ/dt is outside 1 … 10⁴."""
+    for p in populations:
+        for key, tau, _ in _taus(p):
+            if not np.all(tau > 0):
+                continue
+            first = int(np.argmin(tau))
+            low, high = float(tau[first]), float(tau.max())
+            hint = "Pass the dt of the source framework in seconds (dt=...), and check time_unit and time_scale."
+            if dt >= 2 * low:
+                what = f"{key} is {low:.4g} s, half of dt = {dt:.4g} s or less: forward Euler diverges."
+                findings.append(Finding("error", "dt", what, p.name, first, dt, 2 * low, "s", hint))
+            elif dt > low * (1 + 1e-6):
+                what = f"{key} is {low:.4g} s, shorter than dt = {dt:.4g} s: forward Euler overshoots."
+                findings.append(Finding("warning", "dt", what, p.name, first, dt, low, "s", hint))
+            elif high > 1e4 * dt:
+                what = f"{key} is {high:.4g} s, more than 10000 steps of dt = {dt:.4g} s."
+                findings.append(Finding("warning", "dt", what, p.name, int(np.argmax(tau)), dt, high / 1e4, "s", hint))

@@ -1,0 +1,432 @@
+"""The tolerant reader: NIR's real files, old and broken ones, and things that are no NIR file at all."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import h5py
+import nir
+import numpy as np
+import pytest
+
+from nir_dynapse.errors import DynapseError, ParameterRangeError, UnsupportedGraphError
+from nir_dynapse.import_ import nir_file
+from nir_dynapse.import_.nir_file import read_nir, read_version
+from nir_dynapse.import_.nir_graph import from_nir
+
+REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "data" / "nir_reference"
+reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason=f"no reference files at {REFERENCE}")
+
+
+def network(n=3) -> nir.NIRGraph:
+    v = np.ones(n)
+    nodes: dict[str, Any] = {
+        "in": nir.Input(input_type={"input": np.array([2])}),
+        "fc": nir.Affine(weight=np.arange(2.0 * n).reshape(n, 2), bias=np.zeros(n)),
+        "lif": nir.LIF(tau=v * 0.02, r=v * 20, v_leak=v * 0, v_threshold=v, v_reset=v * 0),
+        "out": nir.Output(output_type={"output": np.array([n])}),
+    }
+    return nir.NIRGraph(nodes, [("in", "fc"), ("fc", "lif"), ("lif", "out")], metadata={"dt": 1e-3, "by": "me"})
+
+
+@pytest.fixture
+def file(tmp_path) -> Path:
+    path = tmp_path / "model.nir"
+    nir.write(path, network())
+    return path
+
+
+def edit(path: Path):
+    """The nodes of a stored graph, for writing."""
+    h5 = h5py.File(path, "r+")
+    nodes: Any = h5["node/nodes"]
+    return h5, nodes
+
+
+def refused(path, error: type[DynapseError] = UnsupportedGraphError, *, findings=1) -> str:
+    with pytest.raises(error) as caught:
+        from_nir(path)
+    assert len(caught.value.findings) == findings
+    text = str(caught.value)
+    assert "\n\n" not in text
+    return text
+
+
+# --- what it reads ---------------------------------------------------------------------------------------------------
+
+
+def test_a_sound_file_needs_no_repair(file):
+    graph, findings, sha256 = read_nir(file)
+    assert findings == []
+    assert sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert isinstance(graph, nir.NIRGraph)
+    assert graph.metadata == {"dt": 1e-3, "by": "me"}
+    net = from_nir(str(file))
+    assert net.digest() == from_nir(network()).digest()
+    assert net.origin["source"] == "model.nir"
+    assert net.origin["sha256"] == sha256
+    assert net.origin["file_version"] == read_version(file) == nir.version
+    assert net.metadata == {"dt": 1e-3, "by": "me"}
+
+
+def test_missing_optional_fields_are_infos(file):
+    h5, nodes = edit(file)
+    del nodes["lif/v_reset"]
+    nodes["lif/colour"] = "red"
+    h5.close()
+    net = from_nir(file)
+    assert net.digest() == from_nir(network()).digest()
+    assert sorted((f.severity, f.node) for f in net.findings) == [("info", "lif"), ("info", "lif")]
+    text = " ".join(map(str, net.findings))
+    assert "without v_reset" in text
+    assert "no field 'colour'" in text
+
+
+def test_a_single_node_root(tmp_path):
+    path = tmp_path / "single.nir"
+    nir.write(path, network().nodes["lif"])
+    with pytest.raises(TypeError):
+        nir.read(path)
+    net = from_nir(path)
+    assert [(p.name, p.size) for p in net.populations] == [("lif", 3)]
+    assert {f.severity for f in net.findings} <= {"info"}
+
+
+def test_scalar_parameters(tmp_path):
+    graph, path = network(), tmp_path / "scalar.nir"
+    lif: Any = graph.nodes["lif"]
+    for key in ("tau", "r", "v_leak", "v_threshold", "v_reset"):
+        setattr(lif, key, np.array(getattr(lif, key)[0]))
+    nir.write(path, graph, compression=None)  # pyright: ignore[reportArgumentType]
+    assert from_nir(path).digest() == from_nir(network()).digest()
+
+
+def test_nested_graphs_with_broken_types(tmp_path):
+    inner = network(2)
+    inner.nodes["in"] = nir.Input(input_type={"input": np.array([9, 9])})
+    inner.nodes["w"] = nir.Linear(weight=np.eye(2))
+    inner.edges += [("lif", "w"), ("w", "lif")]
+    nodes: dict[str, Any] = {"x": nir.Input(input_type={"input": np.array([2])}), "sub": inner}
+    nodes["y"] = nir.Output(output_type={"output": np.array([1, 2])})
+    path = tmp_path / "nested.nir"
+    nir.write(path, nir.NIRGraph(nodes, [("x", "sub"), ("sub", "y")], type_check=False))
+    with pytest.raises(ValueError, match="mismatch"):
+        nir.read(path, type_check=False)
+    net = from_nir(path)
+    assert [p.name for p in net.populations] == ["sub.lif"]
+    assert [q.nodes for q in net.projections] == [("sub.fc",), ("sub.w",)]
+
+
+def test_names_with_a_slash(file):
+    h5, nodes = edit(file)
+    nodes.move("lif", "block/lif")
+    edges: Any = h5["node"]
+    del edges["edges"]
+    edges["edges"] = np.array([["in", "fc"], ["fc", "block/lif"], ["block/lif", "out"]], dtype=object)
+    h5.close()
+    net = from_nir(file)
+    assert [p.name for p in net.populations] == ["block/lif"]
+    assert any("contains '/'" in str(f) for f in net.findings)
+
+
+def test_a_node_that_its_own_constructor_refuses_gets_a_named_error(file):
+    h5, nodes = edit(file)
+    del nodes["lif/r"]
+    nodes["lif/r"] = np.ones(2)
+    h5.close()
+    with pytest.raises(AssertionError):
+        nir.read(file)
+    assert "node 'lif': its parameters have different shapes" in refused(file)
+
+
+# --- what it refuses -------------------------------------------------------------------------------------------------
+
+
+def test_paths_that_hold_no_file(tmp_path):
+    assert "does not exist. Check the path" in refused(tmp_path / "nothing.nir")
+    assert str(tmp_path) in refused(tmp_path / "nothing.nir")
+    assert "is a directory" in refused(tmp_path)
+    assert refused(str(tmp_path) + "/a\0b.nir")
+    os.mkfifo(tmp_path / "pipe.nir")
+    assert "not a regular file" in refused(tmp_path / "pipe.nir")
+
+
+class Bomb:
+    """Its unpickling creates a file: the reader must not."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def test_pickles_are_never_loaded(tmp_path):
+    trap = tmp_path / "trap"
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps(Bomb(trap)))
+    contents = {"zip archive": zipped.getvalue(), "Python pickle": pickle.dumps(Bomb(trap))}
+    for word, content in contents.items():
+        path = tmp_path / "model.nir"
+        path.write_bytes(content)
+        assert word in refused(path)
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (b"", "is empty (0 bytes)"),
+        (b"hello\n", "a text file"),
+        ("Größe τ".encode() * 100, "a text file"),
+        (b"\x93NUMPY\x01\x00", "a NumPy array"),
+        (b"\x1f\x8b\x08", "a gzip archive"),
+        (b"\xff\xfe\x00\x01" * 9, "unknown binary format"),
+    ],
+)
+def test_files_of_another_kind(tmp_path, content, word):
+    path = tmp_path / "model.nir"
+    path.write_bytes(content)
+    text = refused(path)
+    assert word in text
+    assert str(path) in text
+
+
+def test_truncated_files(file):
+    content = file.read_bytes()
+    for size in (9, 100, 600, len(content) // 2, len(content) - 1):
+        file.write_bytes(content[:size])
+        assert "is damaged" in refused(file)
+
+
+def test_hdf5_that_is_not_nir(tmp_path):
+    path = tmp_path / "net.hdf5"
+    with h5py.File(path, "w") as h5:
+        h5["layer/0/weight"] = np.ones(3)
+    text = refused(path)
+    assert "is HDF5 but not NIR" in text
+    assert "'layer'" in text
+    with h5py.File(path, "w") as h5:
+        h5["node"] = 3
+    assert "not NIR" in refused(path)
+
+
+def test_unknown_types_and_missing_fields_all_at_once(file):
+    h5, nodes = edit(file)
+    del nodes["fc/type"], nodes["lif/tau"], nodes["in/type"]
+    nodes["fc/type"] = "Afine"
+    h5.close()
+    text = refused(file, findings=3)
+    assert "node 'fc': unknown type 'Afine'. Did you mean Affine" in text
+    assert "Supported types: Input, Output" in text
+    assert "node 'lif': LIF without its field 'tau'" in text
+    assert "node 'in': it has no type" in text
+
+
+def test_a_graph_without_nodes_or_with_odd_edges(file):
+    h5, _ = edit(file)
+    del h5["node/edges"]
+    h5["node/edges"] = np.ones((3, 2))
+    h5.close()
+    assert "not (n, 2) names" in refused(file)
+    h5, _ = edit(file)
+    del h5["node/nodes"]
+    h5.close()
+    assert "without nodes or edges" in refused(file)
+
+
+def test_links_are_not_followed(file, tmp_path):
+    secret = tmp_path / "secret.h5"
+    with h5py.File(secret, "w") as h5:
+        h5["weight"] = np.ones((3, 2))
+    layout = h5py.VirtualLayout((3, 2), float)
+    layout[:] = h5py.VirtualSource(str(secret), "weight", (3, 2))
+    raw = tmp_path / "raw.bin"
+    raw.write_bytes(bytes(48))
+
+    def external(nodes):
+        nodes["fc/weight"] = h5py.ExternalLink(str(secret), "/weight")
+
+    def soft(nodes):
+        nodes["fc/weight"] = h5py.SoftLink("/node/nodes/fc/bias")
+
+    def virtual(nodes):
+        nodes["fc"].create_virtual_dataset("weight", layout)
+
+    def stored_outside(nodes):
+        nodes["fc"].create_dataset("weight", (3, 2), float, external=[(str(raw), 0, 48)])
+
+    content = file.read_bytes()
+    for make in (external, soft, virtual, stored_outside):
+        file.write_bytes(content)
+        h5, nodes = edit(file)
+        del nodes["fc/weight"]
+        make(nodes)
+        h5.close()
+        assert "links are not followed" in refused(file)
+    with h5py.File(file, "w") as h5:
+        h5["node"] = h5py.ExternalLink(str(secret), "/")
+    assert "not NIR" in refused(file)
+
+
+def test_groups_that_contain_themselves(file):
+    h5, nodes = edit(file)
+    nodes["loop"] = h5["node"]
+    h5.close()
+    assert "nests groups more than" in refused(file)
+
+
+def test_absurd_sizes_are_refused_before_they_are_allocated(file):
+    h5, nodes = edit(file)
+    del nodes["fc/weight"]
+    nodes["fc"].create_dataset("weight", (2**20, 2**20), "f8", chunks=(64, 64))  # nothing is stored of its 8 TiB
+    h5.close()
+    text = refused(file)
+    assert "(1048576, 1048576)" in text
+    assert f"allowed are {64 * 2**20} elements" in text
+
+
+def test_the_sum_of_sizes_is_limited_too(file, monkeypatch):
+    monkeypatch.setattr(nir_file, "MAX_TOTAL_BYTES", 100)
+    assert "allowed are 0" in refused(file)  # the file itself
+    monkeypatch.setattr(nir_file, "MAX_TOTAL_BYTES", file.stat().st_size)
+    h5, nodes = edit(file)
+    nodes["lif"].create_dataset("a", (64, 64), "f8", compression="gzip")
+    for key in ("tau", "r"):
+        del nodes[f"lif/{key}"]
+        nodes["lif"].create_dataset(key, (64, 64), "f8", compression="gzip")
+    h5.close()
+    monkeypatch.setattr(nir_file, "MAX_TOTAL_BYTES", 33000)
+    assert "allowed are" in refused(file)
+
+
+def test_a_heap_object_without_size_does_not_hang_the_reader(file):
+    content = bytearray(file.read_bytes())
+    at = start = content.index(b"GCOL") + 16
+    while int.from_bytes(content[at : at + 2], "little"):
+        at += 16 + (int.from_bytes(content[at + 8 : at + 16], "little") + 7) // 8 * 8
+    assert at > start
+    content[at + 8 : at + 16] = bytes(8)  # HDF5 itself would walk on by this size for ever
+    file.write_bytes(content)
+    assert "is damaged" in refused(file)
+
+
+def test_a_text_of_gigabytes_is_not_allocated(file):
+    content = file.read_bytes()
+    with h5py.File(file) as h5:
+        places: Any = [h5[f"node{name}"].id.get_offset() for name in ("/type", "/edges", "/nodes/lif/type")]  # pyright: ignore
+        version: Any = h5["version"]
+        at = version.id.get_offset()
+    for place in places:
+        file.write_bytes(content[:place] + b"\xff\xff\xff\xf0" + content[place + 4 :])
+        assert "a text of more than" in refused(file)
+    file.write_bytes(content[:at] + b"\xff\xff\xff\xf0" + content[at + 4 :])
+    assert from_nir(file).origin["file_version"] is None
+
+
+def test_flipped_bits_never_raise_anything_else(file):
+    content, rng = bytearray(file.read_bytes()), np.random.default_rng(0)
+    outcomes = set()
+    for _ in range(250):
+        broken = bytearray(content)
+        for at in rng.integers(0, len(content), rng.integers(1, 9)):
+            broken[at] ^= 1 << int(rng.integers(8))
+        file.write_bytes(broken)
+        try:
+            outcomes.add(type(from_nir(file)).__name__)
+        except DynapseError as error:
+            outcomes.add(type(error).__name__)
+    assert {"Network", "UnsupportedGraphError"} <= outcomes
+
+
+# --- the published files ---------------------------------------------------------------------------------------------
+
+
+@reference
+def test_lif_norse():
+    net = from_nir(REFERENCE / "lif_norse.nir", dt=1e-4)
+    assert (net.dt, net.n_neurons) == (1e-4, 1)
+    assert net["1"].tau_mem[0] == pytest.approx(2.5e-3)
+    assert net["1"].v_threshold[0] == pytest.approx(0.1)
+    assert all(f.severity == "info" for f in net.findings)
+
+
+@reference
+def test_lif_rockpool_loses_its_batch_and_time_axes():
+    with pytest.raises(ValueError, match="mismatch"):
+        nir.read(REFERENCE / "lif_rockpool.nir")
+    net = from_nir(REFERENCE / "lif_rockpool.nir", dt=1e-4)
+    assert net.outputs[0].shape == (1,)
+    assert any(f.node == "output" and "without batch and time" in str(f) for f in net.findings)
+
+
+@reference
+def test_two_lif_neurons():
+    net = from_nir(REFERENCE / "two_lif_neurons.nir", dt=1e-4)
+    assert [p.name for p in net.populations] == ["lif1", "lif2"]
+    assert net["lif1"].v_leak[0] > net["lif1"].v_threshold[0]
+
+
+@reference
+def test_braille():
+    net = from_nir(REFERENCE / "braille_noDelay_bias_zero.nir", dt=1e-4, time_scale=50)
+    assert [(p.name, p.kind, p.size) for p in net.populations] == [("lif1.lif", "CubaLIF", 38), ("lif2", "CubaLIF", 7)]
+    assert [(q.source, q.target, q.name, len(q.weight)) for q in net.projections] == [
+        ("input", "lif1.lif", "fc1", 12 * 38),
+        ("lif1.lif", "lif1.lif", "lif1.w_rec", 38 * 38),
+        ("lif1.lif", "lif2", "fc2", 38 * 7),
+    ]
+    assert net.dt == pytest.approx(5e-3)
+    np.testing.assert_allclose(net["lif1.lif"].tau_mem, 0.05, rtol=1e-6)
+    with h5py.File(REFERENCE / "braille_noDelay_bias_zero.nir") as h5:
+        stored: Any = {name: h5[f"node/nodes/{name}/bias"] for name in ("fc1", "lif1.w_rec", "fc2")}
+        np.testing.assert_array_equal(net.bias("lif1.lif"), stored["fc1"][()].astype(float) + stored["lif1.w_rec"][()])
+        np.testing.assert_array_equal(net.bias("lif2"), stored["fc2"][()])
+    gains = from_nir(REFERENCE / "braille_noDelay_bias_zero.nir", time_scale=50)
+    assert gains.dt == pytest.approx(5e-3, rel=1e-5)
+
+
+@reference
+def test_braille_subgraph_is_the_same_network():
+    with pytest.raises(ValueError, match="does not exist"):
+        nir.read(REFERENCE / "braille_noDelay_bias_zero_subgraph.nir", type_check=False)
+    flat = from_nir(REFERENCE / "braille_noDelay_bias_zero.nir", dt=1e-4)
+    net = from_nir(REFERENCE / "braille_noDelay_bias_zero_subgraph.nir", dt=1e-4)
+    assert [p.name for p in net.populations] == ["lif1.lif1", "lif2"]
+    for a, b in zip(flat.populations, net.populations, strict=True):
+        np.testing.assert_array_equal(a.tau_mem, b.tau_mem)
+    for a, b in zip(flat.projections, net.projections, strict=True):
+        np.testing.assert_array_equal(a.weight, b.weight)
+    assert [f.node for f in net.findings if f.code == "repair" and f.severity == "warning"] == ["lif1.lif1"]
+
+
+@reference
+@pytest.mark.parametrize(("name", "hidden"), [("norse_braille", 38), ("braille_fanin67", 55)])
+def test_other_trainings(name, hidden):
+    net = from_nir(REFERENCE / f"{name}.nir", dt=1e-4, time_scale=50)
+    assert [p.size for p in net.populations] == [hidden, 7]
+
+
+@reference
+def test_cnn_sinabs_is_refused_type_by_type():
+    text = refused(REFERENCE / "cnn_sinabs.nir", findings=3)
+    assert "node '0': Conv2d is not supported (likewise '2', '5')" in text
+    assert "SumPool2d is not supported" in text
+    assert "IF is not supported" in text
+
+
+@reference
+def test_spyx_with_negative_time_constants():
+    with pytest.raises(ParameterRangeError) as caught:
+        from_nir(REFERENCE / "spyx_shd_negative_tau.nir")
+    text = str(caught.value)
+    assert "node 'LIF', neuron 0: tau is -201.8 s (and 7 more neurons), it must be above 0." in text
+    assert "looks transposed" in text
+    assert "LI is not supported" in text
