@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+import cli_models
+import fake_samna as fake_samna_module
+import small_networks
 from nir_dynapse.device import PARAMETERS
 from nir_dynapse.errors import Finding
 from nir_dynapse.layout import CAM_DTYPE, INPUT_DTYPE, MONITOR_HOP, SRAM_DTYPE, Layout
@@ -21,26 +23,28 @@ settings.register_profile("nir_dynapse", deadline=None, suppress_health_check=[H
 settings.load_profile("nir_dynapse")
 
 
-def _load(name: str) -> ModuleType:
-    """A helper module of this folder (tests are no package: lava-nc installs a top-level `tests`)."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    if spec is None or spec.loader is None:
-        raise FileNotFoundError(f"tests/{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="session")
 def fake_samna() -> ModuleType:
-    """Stand-ins for samna's configuration classes: tests/fake_samna.py."""
-    return _load("fake_samna")
+    """Stand-ins for samna's configuration classes."""
+    return fake_samna_module
 
 
 @pytest.fixture(scope="session")
 def networks() -> ModuleType:
-    """Makers of small networks: tests/networks.py."""
-    return _load("networks")
+    """Makers of small networks."""
+    return small_networks
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    """A small model in a NIR file."""
+    return cli_models.write(tmp_path / "tiny.nir", cli_models.graph())
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    """Labelled data for `model`."""
+    return cli_models.save(tmp_path / "test.npz")
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ import nir
 import numpy as np
 import pytest
 
-from nir_dynapse.errors import DynapseError, ParameterRangeError, UnsupportedGraphError
+from nir_dynapse.errors import DynapseError, UnsupportedGraphError
 from nir_dynapse.import_ import nir_file
 from nir_dynapse.import_.nir_file import read_nir, read_version
 from nir_dynapse.import_.nir_graph import from_nir
@@ -344,89 +344,3 @@ def test_flipped_bits_never_raise_anything_else(file):
         except DynapseError as error:
             outcomes.add(type(error).__name__)
     assert {"Network", "UnsupportedGraphError"} <= outcomes
-
-
-# --- the published files ---------------------------------------------------------------------------------------------
-
-
-@reference
-def test_lif_norse():
-    net = from_nir(REFERENCE / "lif_norse.nir", dt=1e-4)
-    assert (net.dt, net.n_neurons) == (1e-4, 1)
-    assert net["1"].tau_mem[0] == pytest.approx(2.5e-3)
-    assert net["1"].v_threshold[0] == pytest.approx(0.1)
-    assert all(f.severity == "info" for f in net.findings)
-
-
-@reference
-def test_lif_rockpool_loses_its_batch_and_time_axes():
-    with pytest.raises(ValueError, match="mismatch"):
-        nir.read(REFERENCE / "lif_rockpool.nir")
-    net = from_nir(REFERENCE / "lif_rockpool.nir", dt=1e-4)
-    assert net.outputs[0].shape == (1,)
-    assert any(f.node == "output" and "without batch and time" in str(f) for f in net.findings)
-
-
-@reference
-def test_two_lif_neurons():
-    net = from_nir(REFERENCE / "two_lif_neurons.nir", dt=1e-4)
-    assert [p.name for p in net.populations] == ["lif1", "lif2"]
-    assert net["lif1"].v_leak[0] > net["lif1"].v_threshold[0]
-
-
-@reference
-def test_braille():
-    net = from_nir(REFERENCE / "braille_noDelay_bias_zero.nir", dt=1e-4, time_scale=50)
-    assert [(p.name, p.kind, p.size) for p in net.populations] == [("lif1.lif", "CubaLIF", 38), ("lif2", "CubaLIF", 7)]
-    assert [(q.source, q.target, q.name, len(q.weight)) for q in net.projections] == [
-        ("input", "lif1.lif", "fc1", 12 * 38),
-        ("lif1.lif", "lif1.lif", "lif1.w_rec", 38 * 38),
-        ("lif1.lif", "lif2", "fc2", 38 * 7),
-    ]
-    assert net.dt == pytest.approx(5e-3)
-    np.testing.assert_allclose(net["lif1.lif"].tau_mem, 0.05, rtol=1e-6)
-    with h5py.File(REFERENCE / "braille_noDelay_bias_zero.nir") as h5:
-        stored: Any = {name: h5[f"node/nodes/{name}/bias"] for name in ("fc1", "lif1.w_rec", "fc2")}
-        np.testing.assert_array_equal(net.bias("lif1.lif"), stored["fc1"][()].astype(float) + stored["lif1.w_rec"][()])
-        np.testing.assert_array_equal(net.bias("lif2"), stored["fc2"][()])
-    gains = from_nir(REFERENCE / "braille_noDelay_bias_zero.nir", time_scale=50)
-    assert gains.dt == pytest.approx(5e-3, rel=1e-5)
-
-
-@reference
-def test_braille_subgraph_is_the_same_network():
-    with pytest.raises(ValueError, match="does not exist"):
-        nir.read(REFERENCE / "braille_noDelay_bias_zero_subgraph.nir", type_check=False)
-    flat = from_nir(REFERENCE / "braille_noDelay_bias_zero.nir", dt=1e-4)
-    net = from_nir(REFERENCE / "braille_noDelay_bias_zero_subgraph.nir", dt=1e-4)
-    assert [p.name for p in net.populations] == ["lif1.lif1", "lif2"]
-    for a, b in zip(flat.populations, net.populations, strict=True):
-        np.testing.assert_array_equal(a.tau_mem, b.tau_mem)
-    for a, b in zip(flat.projections, net.projections, strict=True):
-        np.testing.assert_array_equal(a.weight, b.weight)
-    assert [f.node for f in net.findings if f.code == "repair" and f.severity == "warning"] == ["lif1.lif1"]
-
-
-@reference
-@pytest.mark.parametrize(("name", "hidden"), [("norse_braille", 38), ("braille_fanin67", 55)])
-def test_other_trainings(name, hidden):
-    net = from_nir(REFERENCE / f"{name}.nir", dt=1e-4, time_scale=50)
-    assert [p.size for p in net.populations] == [hidden, 7]
-
-
-@reference
-def test_cnn_sinabs_is_refused_type_by_type():
-    text = refused(REFERENCE / "cnn_sinabs.nir", findings=3)
-    assert "node '0': Conv2d is not supported (likewise '2', '5')" in text
-    assert "SumPool2d is not supported" in text
-    assert "IF is not supported" in text
-
-
-@reference
-def test_spyx_with_negative_time_constants():
-    with pytest.raises(ParameterRangeError) as caught:
-        from_nir(REFERENCE / "spyx_shd_negative_tau.nir")
-    text = str(caught.value)
-    assert "node 'LIF', neuron 0: tau is -201.8 s (and 7 more neurons), it must be above 0." in text
-    assert "looks transposed" in text
-    assert "LI is not supported" in text

@@ -34,7 +34,13 @@ def limit_fan_in(params: Params, device: Device, fan_in: str) -> tuple[Params, l
             what = f"the weakest {excess} synapses of {len(over)} neuron(s) were dropped to fit {device.cam_rows} CAM rows."
             hint = "Train with a sparser layer to choose them yourself."
         else:
-            what = f"{most} incoming synapses, a DYNAP-SE2 neuron stores {device.cam_rows}{others}."
+            tonic = bool(((t.post == part.start + worst) & (t.pre == t.tonic)).any())
+            rows = (
+                f"{most - 1} incoming synapses and a constant input ({most} CAM rows)"
+                if tonic
+                else f"{most} incoming synapses"
+            )
+            what = f"{rows}, a DYNAP-SE2 neuron stores {device.cam_rows}{others}."
             hint = f'Pass fan_in="prune" (--fan-in prune) to drop the weakest {most - device.cam_rows}, or split the layer.'
         findings.append(
             Finding(

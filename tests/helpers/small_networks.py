@@ -1,4 +1,4 @@
-"""Small networks for the tests (loaded by the fixture `networks`)."""
+"""Small networks for the tests (the fixture `networks`)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from nir_dynapse.network import Network, Population, Port, Projection
 
-REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "data" / "nir_reference"
+REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "data" / "nir_reference"
 
 
 def population(
