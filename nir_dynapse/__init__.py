@@ -29,9 +29,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nir_dynapse.backend import open_board, to_nir
+    from nir_dynapse.backend import open_board, to_nir, to_params
     from nir_dynapse.board import Board, Data, Events
-    from nir_dynapse.compiler import compile
+    from nir_dynapse.compiler import compile, to_network
     from nir_dynapse.device import DYNAPSE2, Device, Mismatch
     from nir_dynapse.errors import (
         CapacityError,
@@ -79,14 +79,16 @@ __all__ = [
     "open_board",
     "report",
     "simulate",
+    "to_network",
     "to_nir",
+    "to_params",
     "to_samna",
 ]
 
 _HOME = {
-    "backend": ("open_board", "to_nir"),
+    "backend": ("open_board", "to_nir", "to_params"),
     "board": ("Board", "Data", "Events"),
-    "compiler": ("compile",),
+    "compiler": ("compile", "to_network"),
     "device": ("DYNAPSE2", "Device", "Mismatch"),
     "errors": (
         "CapacityError",

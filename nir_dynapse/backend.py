@@ -13,15 +13,21 @@ from nir_dynapse.export import nir_graph
 from nir_dynapse.import_.nir_graph import from_nir
 from nir_dynapse.layout import Layout
 from nir_dynapse.network import Network
-from nir_dynapse.sim.simulation import simulate
+from nir_dynapse.params import Params
+from nir_dynapse.sim.simulation import as_params, simulate
 from nir_dynapse.sim.virtual_board import VirtualBoard
 
-__all__ = ["dynapse2", "open_board", "to_nir"]
+__all__ = ["dynapse2", "open_board", "to_nir", "to_params"]
 
 
 def to_nir(thing: Network | Layout, *, device: Device = DYNAPSE2) -> nir.NIRGraph:
     """A Network, or what a Layout computes on `device`, as a flat `nir.NIRGraph` in real seconds."""
     return nir_graph.to_nir(to_network(thing, device) if isinstance(thing, Layout) else thing)
+
+
+def to_params(thing: Network | Layout, *, device: Device = DYNAPSE2) -> Params:
+    """The analog circuit of a Network (closed form, exact currents) or of a Layout (what its bits configure)."""
+    return as_params(thing, device)
 
 
 def open_board(name: str = "virtual:0", *, device: Device = DYNAPSE2, mismatch: Mismatch | None = None) -> VirtualBoard:

@@ -11,7 +11,7 @@ import numpy as np
 
 from nir_dynapse import biasgen
 from nir_dynapse.closed_form import to_params
-from nir_dynapse.decoding import layout_to_params, to_network
+from nir_dynapse.decoding import to_network
 from nir_dynapse.device import BASE_WEIGHTS, CURRENTS, DENDRITES, DYNAPSE2, PARAMETERS, Device
 from nir_dynapse.errors import (
     CapacityError,
@@ -31,7 +31,7 @@ from nir_dynapse.quant.routing import route
 from nir_dynapse.quant.rules import check_layout, check_wiring
 from nir_dynapse.quant.weights import quantise_weights
 
-__all__ = ["compile", "layout_to_params", "to_network"]
+__all__ = ["compile", "to_network"]
 
 
 def compile(
