@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -18,8 +19,10 @@ from nir_dynapse.errors import Finding
 from nir_dynapse.layout import CAM_DTYPE, INPUT_DTYPE, MONITOR_HOP, SRAM_DTYPE, Layout
 from nir_dynapse.network import Port
 
-# A loaded machine must not fail a test that is merely slow.
-settings.register_profile("nir_dynapse", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# A loaded machine must not fail a test that is merely slow; CI runs the same cases every time, a desk looks for new ones.
+settings.register_profile(
+    "nir_dynapse", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ
+)
 settings.load_profile("nir_dynapse")
 
 

@@ -83,8 +83,9 @@ class JsonStream:
                 if not self._more():
                     self.fail(getattr(error, "msg", "a number is too long"))
                 continue
-            if end == len(self._text) and self._text[end - 1] not in '}]"' and self._more():
-                continue  # a number may go on
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if number and not self._text[end:].strip("0123456789.eE+-") and self._more():
+                continue  # a number may go on, also after a point or an exponent that ends the piece
             self._at = end
             return value
 
