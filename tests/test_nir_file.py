@@ -20,9 +20,6 @@ from nir_dynapse.import_ import nir_file
 from nir_dynapse.import_.nir_file import read_nir, read_version
 from nir_dynapse.import_.nir_graph import from_nir
 
-REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "data" / "nir_reference"
-reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason=f"no reference files at {REFERENCE}")
-
 
 def network(n=3) -> nir.NIRGraph:
     v = np.ones(n)
