@@ -37,7 +37,7 @@ INHIBITION_STRETCH = 1.25
 """Time constant of GABA in units of τ_syn: makes up for the membrane's floor at the reset level."""
 REFRACTORY = 0.6
 """Refractory period in units of dt. This and `INHIBITION_STRETCH` were chosen on three networks together (accuracy of the
-two examples, cosine on Braille; `tests/benchmarks/mapping.py`): 1.0 and 1.0 cost the examples 3 to 5 points."""
+two examples, cosine on Braille; `tests/benchmarks/mapping.py`): 1.0 and 1.0 cost the examples 1 to 3 points."""
 AMPA, GABA = DENDRITES.index("ampa"), DENDRITES.index("gaba")
 
 
