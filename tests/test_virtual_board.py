@@ -10,12 +10,13 @@ import pytest
 
 from nir_dynapse.backend import open_board
 from nir_dynapse.board import Board, Data, Events
+from nir_dynapse.closed_form import to_params
 from nir_dynapse.compiler import compile
 from nir_dynapse.device import Mismatch
 from nir_dynapse.errors import ConfigurationError, HardwareError, ParameterRangeError
 from nir_dynapse.layout import Layout
-from nir_dynapse.sim.mismatch import factors
-from nir_dynapse.sim.simulation import simulate
+from nir_dynapse.sim.mismatch import fabricate, factors
+from nir_dynapse.sim.simulation import run_circuit, simulate
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,19 @@ def test_mismatch_factors_are_log_normal_per_place() -> None:
         Mismatch(cv=(("tau", 0.1),))
     with pytest.raises(ParameterRangeError, match="allowed are finite values from 0"):
         Mismatch.uniform(-0.1)
+
+
+def test_default_mismatch_has_the_measured_spread(networks: ModuleType) -> None:
+    """Height of a synaptic potential and membrane time constant over 256 neurons (Büchel et al. 2021): 0.15–0.27, 0.2."""
+    net = networks.feed_forward(np.full((256, 1), 0.05), tau_syn=2e-3)
+    x = np.zeros((1, 120, 1), np.float32)
+    x[0, 0] = 1
+    for seed in range(3):
+        chip = fabricate(to_params(net), Mismatch(), seed)
+        tau = chip.circuit.tau("i_tau_mem", chip.bias["i_tau_mem"])
+        assert 0.16 < tau.std() / tau.mean() < 0.25
+        peak = run_circuit(chip, x, 1e-3, ("i_mem",)).states["i_mem"]["hidden"][0].max(0)
+        assert 0.15 < peak.std() / peak.mean() < 0.27
 
 
 def test_boards_refuse_clearly(layout: Layout) -> None:

@@ -71,7 +71,10 @@ def from_nir(
     metadata = metadata if isinstance(metadata, dict) else {}
     check_taus(populations, time_unit, float(time_scale), findings)
     step = time_step(dt, metadata, _valid(populations), seconds, float(time_scale), findings)
-    check_step(populations, step, findings)
+    if not any(
+        f.code == "time-unit" for f in findings
+    ):  # a wrong unit makes every step wrong too: one cause, one error
+        check_step(populations, step, findings)
     check_gains(_valid(populations), step, findings)
     if strict:
         findings = [replace(f, severity="error") if f.severity == "warning" else f for f in findings]

@@ -108,20 +108,27 @@ def _longest(parameter: str) -> float:
 
 
 def check_taus(populations: Iterable[Population], time_unit: str, time_scale: float, findings: list[Finding]) -> None:
-    """Refuse time constants out of the chip's reach, with the reading of the time unit under which they would fit."""
-    for p in populations:
-        for key, tau, longest in _taus(p):
-            for bad, limit, word, factor in (
-                (tau > longest * (1 + _NOISE), longest, "the chip reaches at most", 1e-3),
-                ((tau > 0) & (tau < SHORTEST * (1 - _NOISE)), SHORTEST, "taken are values of at least", 1e3),
-            ):
-                if not bad.any():
-                    continue
-                first, more = several(bad)
-                value = float(tau[first])
-                what = f"{key} is {value:.4g} s{more}, {word} {limit:.3g} s."
-                hint = _unit_hint(tau[bad], factor, (SHORTEST, longest), time_unit, time_scale, value)
-                findings.append(Finding("error", "time-unit", what, p.name, first, value, limit, "s", hint))
+    """Refuse time constants out of the chip's reach, with the reading of the time unit under which they would fit.
+
+    One cause, one finding: it names the first time constant that is too long (or too short) and lists the others.
+    """
+    taus = [(p.name, *item) for p in populations for item in _taus(p)]
+    for too_long, factor in ((True, 1e-3), (False, 1e3)):
+        bad = []
+        for name, key, tau, longest in taus:
+            out = tau > longest * (1 + _NOISE) if too_long else (tau > 0) & (tau < SHORTEST * (1 - _NOISE))
+            if out.any():
+                bad.append((name, key, tau[out], *several(out), longest))
+        if not bad:
+            continue
+        name, key, tau, first, more, longest = bad[0]
+        limit = longest if too_long else SHORTEST
+        word = "the chip reaches at most" if too_long else "taken are values of at least"
+        others = ", ".join(f"{k} of {n!r}" for n, k, *_ in bad[1:6]) + (", ..." if len(bad) > 6 else "")
+        value = float(tau[0])
+        what = f"{key} is {value:.4g} s{more}, {word} {limit:.3g} s{f' (likewise {others})' if others else ''}."
+        hint = _unit_hint(tau, factor, (SHORTEST, longest), time_unit, time_scale, value)
+        findings.append(Finding("error", "time-unit", what, name, first, value, limit, "s", hint))
 
 
 def _unit_hint(tau, factor: float, limits: tuple[float, float], unit: str, scale: float, value: float) -> str:
