@@ -20,16 +20,17 @@ dendrite chosen so that the largest weight of its bias group is `device.weight_t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from nir_dynapse.biasgen import reach
-from nir_dynapse.device import CURRENTS, DENDRITES, DYNAPSE2, PARAMETERS, Device
+from nir_dynapse.device import CURRENTS, DENDRITES, DYNAPSE2, PARAMETERS, Circuit, Device
 from nir_dynapse.errors import Finding, ParameterRangeError, raise_if_errors
 from nir_dynapse.network import Network, Population
 from nir_dynapse.params import Params, Topology, latch_bits
 
-__all__ = ["FAST_SYNAPSE", "charge_to_current", "decode_tau", "effective_tau", "to_params"]
+__all__ = ["FAST_SYNAPSE", "decode_tau", "effective_tau", "event_charge", "to_params"]
 
 FAST_SYNAPSE = 0.2
 """Time constant of the synapse that stands for the instantaneous input of a LIF neuron, in units of dt."""
@@ -53,10 +54,26 @@ def decode_tau(tau: np.ndarray, dt: float) -> np.ndarray:
     return -dt / np.expm1(-dt / np.asarray(tau, float))
 
 
-def charge_to_current(device: Device, threshold: float, gain: float, tau_syn: np.ndarray) -> np.ndarray:
+def _charge_to_current(circuit: Circuit, threshold: Any, gain: Any, tau_syn: np.ndarray) -> np.ndarray:
     """ΔI in A of the synaptic current that moves I_mem by one I_spkthr in all: (I_spkthr/I_gain)·C·U_T/(κ·τ_syn)."""
-    circuit = device.circuit
     return threshold / gain * circuit.c_mem * circuit.u_t / (circuit.kappa * np.asarray(tau_syn))
+
+
+def event_charge(
+    params: Params, bias: dict[str, np.ndarray] | None = None, group: np.ndarray | None = None
+) -> np.ndarray:
+    """Threshold fractions that an event moves I_mem by in all, per ampere of weight current, for each synapse (S,).
+
+    (I_gain,s/I_τ,s)·(1 − e^(−t_pulse/τ_s)) over the ΔI of a whole threshold. `bias` (per group) and `group` (N,) stand
+    in for those of `params` where given, e.g. the currents that the bias codes really give.
+    """
+    t, circuit = params.topology, params.circuit
+    bias = {name: np.asarray(value, float) for name, value in (params.bias if bias is None else bias).items()}
+    tau = np.stack([circuit.tau(f"i_tau_{name}", bias[f"i_tau_{name}"]) for name in DENDRITES])
+    ratio = np.stack([bias[f"i_gain_{name}"] / bias[f"i_tau_{name}"] for name in DENDRITES])
+    pulse = -np.expm1(-circuit.width("i_pulse", bias["i_pulse"]) / tau)
+    whole = _charge_to_current(circuit, bias["i_spkthr"], bias["i_gain_mem"], tau)
+    return (ratio * pulse / whole)[t.dendrite, (t.group if group is None else group)[t.post]]
 
 
 @dataclass
@@ -86,7 +103,7 @@ def to_params(network: Network, device: Device = DYNAPSE2) -> Params:
     pre, post, weight, dendrite = _synapses(network)
     stretch = np.where(np.arange(len(DENDRITES)) == GABA, INHIBITION_STRETCH, 1.0)
     tau_syn = stretch[:, None] * neurons.tau_syn
-    swing = charge_to_current(device, threshold, mem_gain, tau_syn)
+    swing = _charge_to_current(circuit, threshold, mem_gain, tau_syn)
     jump = np.abs(weight) * neurons.gain[post] * swing[dendrite, post]
 
     tonic_neuron = np.flatnonzero(neurons.tonic)

@@ -10,9 +10,9 @@ from typing import Literal
 import numpy as np
 
 from nir_dynapse import biasgen
-from nir_dynapse.closed_form import to_params
+from nir_dynapse.closed_form import event_charge, to_params
 from nir_dynapse.decoding import to_network
-from nir_dynapse.device import BASE_WEIGHTS, CURRENTS, DENDRITES, DYNAPSE2, PARAMETERS, Device
+from nir_dynapse.device import BASE_WEIGHTS, DYNAPSE2, PARAMETERS, Device
 from nir_dynapse.errors import (
     CapacityError,
     ConfigurationError,
@@ -114,25 +114,9 @@ def compile(
     return layout
 
 
-def _kick(params: Params, group: np.ndarray, bias: dict[str, np.ndarray]) -> np.ndarray:
-    """Threshold fractions that an event moves the membrane by per ampere of weight current, per synapse (S,)."""
-    t, circuit = params.topology, params.circuit
-    g = group[t.post]
-    result = np.zeros(t.n_synapses)
-    for d, name in enumerate(DENDRITES):
-        leak, gain = np.asarray(bias[f"i_tau_{name}"]), np.asarray(bias[f"i_gain_{name}"])
-        tau = circuit.tau(f"i_tau_{name}", leak)
-        pulse = -np.expm1(-circuit.width("i_pulse", np.asarray(bias["i_pulse"])) / tau)
-        charge = gain / leak * pulse * tau * np.asarray(bias["i_gain_mem"]) / np.asarray(bias["i_spkthr"])
-        result = np.where(t.dendrite == d, charge[g], result)
-    return result
-
-
 def _weights_for(asked: Params, group: np.ndarray, got: dict[str, np.ndarray]) -> np.ndarray:
     """Weight currents that keep the asked charge per event with the biases that the codes really give."""
-    exact = {name: np.asarray(asked.bias[name], float) for name in CURRENTS}
-    before = _kick(asked, asked.topology.group, exact)
-    return asked.row_currents() * before / _kick(asked, group, got)
+    return asked.row_currents() * event_charge(asked) / event_charge(asked, got, group)
 
 
 def _quantise(

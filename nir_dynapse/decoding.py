@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nir_dynapse import biasgen
-from nir_dynapse.closed_form import charge_to_current, decode_tau
+from nir_dynapse.closed_form import decode_tau, event_charge
 from nir_dynapse.device import BASE_WEIGHTS, CURRENTS, DENDRITES, DYNAPSE2, PARAMETERS, Device
 from nir_dynapse.errors import Finding
 from nir_dynapse.layout import Layout
@@ -103,12 +103,9 @@ def to_network(layout: Layout, device: Device = DYNAPSE2) -> Network:
     threshold, gain = params.per_neuron("i_spkthr"), params.per_neuron("i_gain_mem")
     tau_mem = decode_tau(circuit.tau("i_tau_mem", params.per_neuron("i_tau_mem")), dt)
     tau = np.stack([circuit.tau(f"i_tau_{d}", params.per_neuron(f"i_tau_{d}")) for d in DENDRITES])
-    ratio = np.stack([params.per_neuron(f"i_gain_{d}") / params.per_neuron(f"i_tau_{d}") for d in DENDRITES])
-    kick = ratio * -np.expm1(-circuit.width("i_pulse", params.per_neuron("i_pulse")) / tau)
-    sign = np.array([1.0, 1.0, -1.0, -1.0])[t.dendrite]
-    jump = params.row_currents() * kick[t.dendrite, t.post]
     # What an event moves v by in all, as a fraction of the threshold: k·w of the closed form, with k = w_in for CubaLIF.
-    charge = sign * jump / charge_to_current(device, 1.0, 1.0, tau[t.dendrite, t.post]) * (gain / threshold)[t.post]
+    sign = np.array([1.0, 1.0, -1.0, -1.0])[t.dendrite]
+    charge = sign * params.row_currents() * event_charge(params)
 
     findings = list(params.findings)
     for latch, what in (("adaptation", "spike-frequency adaptation"), ("nmda_gate", "NMDA gating")):

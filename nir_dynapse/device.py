@@ -70,8 +70,8 @@ Kind = Literal["tau", "gain", "pulse", "current", "weight"]
 class Parameter:
     """One analog parameter of a core.
 
-    `kind` says what the current means: `tau` a leak (τ = C·U_T/(κ·I)), `gain` the gain current of the leak named in
-    `partner` (g = I_gain/I_τ), `pulse` a width (t = V_th·C/I), `current` itself, `weight` a base weight current.
+    `kind` says what the current means: `tau` a leak (τ = C·U_T/(κ·I)), `gain` the gain current that goes with the leak
+    of the same name (g = I_gain/I_τ), `pulse` a width (t = V_th·C/I), `current` itself, `weight` a base weight current.
     `capacitor` names the field of `Circuit` for `tau` and `pulse`. `off` is the current in A that disables the circuit
     (used where a network does not ask for it). `cv` is the default mismatch (std / mean).
     """
@@ -84,7 +84,6 @@ class Parameter:
     off: float
     cv: float
     capacitor: str = ""
-    partner: str = ""
 
     @property
     def transistor(self) -> Literal["N", "P"]:
@@ -102,7 +101,7 @@ def _table() -> dict[str, Parameter]:
     fast_leak, no_gain = 1e-7, 1e-12  # a DPI with τ of 9 µs and next to no gain: an unused dendrite stays silent
     rows = [
         Parameter("i_tau_mem", "SOIF_LEAK_N", "N5.6x6", "tau", "membrane leak", 5.3e-12, 0.20, "c_mem"),
-        Parameter("i_gain_mem", "SOIF_GAIN_N", "Ns3", "gain", "membrane gain", 5e-12, 0.08, "", "i_tau_mem"),
+        Parameter("i_gain_mem", "SOIF_GAIN_N", "Ns3", "gain", "membrane gain", 5e-12, 0.08),
         Parameter("i_spkthr", "SOIF_SPKTHR_P", "Ps2", "current", "spike threshold", 5e-9, 0.08),
         Parameter("i_ref", "SOIF_REFR_N", "Ns3", "pulse", "refractory period", 1.05e-9, 0.10, "c_ref"),
         Parameter("i_dc", "SOIF_DC_P", "Ps2", "current", "constant input current", 0.0, 0.15),
@@ -110,9 +109,7 @@ def _table() -> dict[str, Parameter]:
     for name, (tau, gain) in dpi.items():
         label = name.upper()
         rows.append(Parameter(f"i_tau_{name}", tau, "P3x1", "tau", f"{label} leak", fast_leak, 0.08, f"c_{name}"))
-        rows.append(
-            Parameter(f"i_gain_{name}", gain, "P1x2", "gain", f"{label} gain", no_gain, 0.10, "", f"i_tau_{name}")
-        )
+        rows.append(Parameter(f"i_gain_{name}", gain, "P1x2", "gain", f"{label} gain", no_gain, 0.10))
     rows += [
         Parameter("i_f_nmda", "DENM_NMREV_N", "Ns3", "current", "NMDA gate: half-opening membrane current", 0.0, 0.15),
         Parameter("i_pulse", "SYPD_EXT_N", "Ns2", "pulse", "synaptic pulse width", 3.5e-8, 0.08, "c_pulse"),
@@ -123,7 +120,7 @@ def _table() -> dict[str, Parameter]:
     ]
     rows += [
         Parameter("i_tau_ahp", "SOAD_TAU_P", "P3x1", "tau", "adaptation leak", fast_leak, 0.15, "c_ahp"),
-        Parameter("i_gain_ahp", "SOAD_GAIN_P", "P1x2", "gain", "adaptation gain", no_gain, 0.15, "", "i_tau_ahp"),
+        Parameter("i_gain_ahp", "SOAD_GAIN_P", "P1x2", "gain", "adaptation gain", no_gain, 0.15),
         Parameter("i_w_ahp", "SOAD_W_N", "Ns2", "current", "adaptation weight", 0.0, 0.15),
         Parameter("i_pulse_ahp", "SOAD_PWTAU_N", "Ns2", "pulse", "adaptation pulse width", 3.5e-7, 0.10, "c_pulse"),
     ]

@@ -8,7 +8,7 @@ several cores set alike). A sample of mismatch is again a `Params`, with one gro
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -165,6 +165,3 @@ class Params:
         if findings:
             raise ParameterRangeError(findings)
         return self
-
-    def with_findings(self, *findings: Finding) -> Params:
-        return replace(self, findings=(*self.findings, *findings))

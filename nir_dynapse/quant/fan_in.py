@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from nir_dynapse.closed_form import event_charge
 from nir_dynapse.device import Device
 from nir_dynapse.errors import Finding
 from nir_dynapse.params import Params
@@ -16,8 +17,8 @@ __all__ = ["limit_fan_in"]
 def limit_fan_in(params: Params, device: Device, fan_in: str) -> tuple[Params, list[Finding]]:
     """At most `device.cam_rows` synapses per neuron, rows renumbered from 0.
 
-    `fan_in="refuse"` returns an error finding per NIR node, `"prune"` drops the rows with the smallest weight currents
-    relative to their dendrite's gain and says so in a warning per node.
+    `fan_in="refuse"` returns an error finding per NIR node, `"prune"` drops the rows with the smallest charge per
+    event and says so in a warning per node.
     """
     t = params.topology
     count = np.bincount(t.post, minlength=t.n_neurons)
@@ -59,19 +60,10 @@ def limit_fan_in(params: Params, device: Device, fan_in: str) -> tuple[Params, l
     return params, findings
 
 
-def _strength(params: Params) -> np.ndarray:
-    """Charge of an event in units that compare within a neuron: I_w·I_gain·(C of the dendrite is nearly equal)."""
-    t = params.topology
-    names = ("ampa", "nmda", "gaba", "shunt")
-    gains = np.stack([params.per_neuron(f"i_gain_{name}") for name in names])
-    leaks = np.stack([params.per_neuron(f"i_tau_{name}") for name in names])
-    return params.row_currents() * gains[t.dendrite, t.post] / leaks[t.dendrite, t.post]
-
-
 def _strongest(params: Params, device: Device) -> np.ndarray:
     """Boolean (S,): the `cam_rows` strongest synapses of each neuron (the tonic input always counts as strongest)."""
     t = params.topology
-    strength = np.where(t.pre == t.tonic, np.inf, _strength(params))
+    strength = np.where(t.pre == t.tonic, np.inf, params.row_currents() * event_charge(params))
     order = np.lexsort((np.arange(t.n_synapses), -strength, t.post))
     ranked = t.post[order]
     rank = np.arange(t.n_synapses) - np.searchsorted(ranked, ranked)
