@@ -39,6 +39,11 @@ def open_board(name: str = "virtual:0", *, device: Device = DYNAPSE2, mismatch: 
     kind, _, seed = name.partition(":")
     if kind == "virtual" and (seed == "" or seed.isdecimal()):
         return VirtualBoard(int(seed or 0), device, mismatch)
+    if kind == "samna":
+        raise HardwareError(
+            f"board {name!r}: this version writes configurations for a real board but does not drive one yet. Fill samna's "
+            "own configuration with to_samna(layout, config) and apply it with samna, or use virtual:SEED."
+        )
     raise HardwareError(
         f"unknown board {name!r}. Known boards: virtual:SEED, a virtual chip with fingerprint SEED, e.g. virtual:7."
     )

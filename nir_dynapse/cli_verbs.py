@@ -33,11 +33,17 @@ def _device(args: argparse.Namespace) -> Device:
 
 
 def deploy(args: argparse.Namespace, out: Output) -> int:
-    if args.board.partition(":")[0] == "samna" and cli_doctor.find_samna()[0] != "ok":
-        out.note(f"nir-dynapse: board '{args.board}' needs samna, which is not installed. {cli_doctor.REMEDY}")
-        return MISSING
     from nir_dynapse import deployment
+    from nir_dynapse.backend import open_board
     from nir_dynapse.board import Data
+    from nir_dynapse.errors import HardwareError
+
+    if args.board.partition(":")[0] == "samna":
+        try:
+            open_board(args.board)
+        except HardwareError as error:
+            out.note(f"nir-dynapse: {error}")
+            return MISSING
 
     if args.out is not None:
         deployment.check_output(args.out)
