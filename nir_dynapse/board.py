@@ -18,7 +18,7 @@ from nir_dynapse.network import freeze
 
 __all__ = ["Board", "Data", "Events"]
 
-MAX_DATA_ELEMENTS = 1 << 31
+MAX_DATA_BYTES = 1 << 31
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +45,11 @@ class Events:
     def from_counts(cls, counts: np.ndarray, dt: float, node: str) -> Events:
         """Events of one node from counts (time, channel) in bins of `dt` s; several in a bin are 1 µs apart."""
         bins, index = np.nonzero(counts)
-        times = np.repeat(np.round(bins * dt * 1e6).astype(np.int64), np.asarray(counts)[bins, index].astype(int))
-        number = np.repeat(index, np.asarray(counts)[bins, index].astype(int))
         repeat = np.asarray(counts)[bins, index].astype(int)
-        within = np.arange(len(times)) - np.repeat(np.cumsum(repeat) - repeat, repeat)
-        order = np.argsort(times + within, kind="stable")
-        return cls((times + within)[order], np.zeros(len(times)), number[order], (node,))
+        within = np.arange(repeat.sum()) - np.repeat(np.cumsum(repeat) - repeat, repeat)
+        times = np.repeat(np.round(bins * dt * 1e6).astype(np.int64), repeat) + within
+        order = np.argsort(times, kind="stable")
+        return cls(times[order], np.zeros(len(times)), np.repeat(index, repeat)[order], (node,))
 
     def to_counts(self, node: str, size: int, dt: float, duration: float) -> np.ndarray:
         """Events of `node` as counts (time, size) in bins of `dt` s; events outside `duration` s are left out."""
@@ -136,9 +135,9 @@ class Data:
         try:
             with zipfile.ZipFile(path) as archive:
                 size = sum(item.file_size for item in archive.infolist())
-            if size > MAX_DATA_ELEMENTS:
+            if size > MAX_DATA_BYTES:
                 raise ConfigurationError(
-                    f"{path}: {size} bytes unpacked, at most {MAX_DATA_ELEMENTS} are read. Split the file."
+                    f"{path}: {size} bytes unpacked, at most {MAX_DATA_BYTES} are read. Split the file."
                 )
             with np.load(Path(path), allow_pickle=False) as archive:
                 missing = [name for name in ("x", "y", "dt") if name not in archive]

@@ -30,7 +30,7 @@ from nir_dynapse.errors import Finding, ParameterRangeError, raise_if_errors
 from nir_dynapse.network import Network, Population
 from nir_dynapse.params import Params, Topology, latch_bits
 
-__all__ = ["FAST_SYNAPSE", "decode_tau", "effective_tau", "event_charge", "to_params"]
+__all__ = ["FAST_SYNAPSE", "decode_tau", "effective_tau", "event_charge", "row_numbers", "to_params"]
 
 FAST_SYNAPSE = 0.2
 """Time constant of the synapse that stands for the instantaneous input of a LIF neuron, in units of dt."""
@@ -83,9 +83,8 @@ class _Neurons:
     tau_mem: np.ndarray
     tau_syn: np.ndarray
     gain: np.ndarray  # k/(v_threshold − v_reset): threshold fractions per unit of weight
-    steady: np.ndarray  # constant input, as the fraction of the threshold that it would settle at
-    dc: np.ndarray  # the part of it that becomes DC
-    tonic: np.ndarray  # the part that becomes events, in units of weight per step
+    dc: np.ndarray  # constant input that becomes DC, as the fraction of the threshold that it would settle at
+    tonic: np.ndarray  # constant input that becomes events, in units of weight per step
 
 
 def to_params(network: Network, device: Device = DYNAPSE2) -> Params:
@@ -137,7 +136,7 @@ def to_params(network: Network, device: Device = DYNAPSE2) -> Params:
         kick[d] = gain / leak * pulse
     current = jump / kick[dendrite, group[post]]
 
-    row, place = _rows(post), _index_places(network.n_neurons, device)
+    row, place = row_numbers(post), _index_places(network.n_neurons, device)
     topology = Topology(
         inputs=network.inputs,
         populations=tuple((p.name, p.size) for p in network.populations),
@@ -177,13 +176,12 @@ def _neurons(network: Network, findings: list[Finding]) -> _Neurons:
                 effective_tau(p.tau_mem, network.dt),
                 tau_syn,
                 step_gain / swing,
-                steady,
                 steady if as_dc else np.zeros(p.size),
                 np.zeros(p.size) if as_dc else np.where(np.abs(steady) > 1e-9, tonic, 0.0),
             )
         )
         findings += _approximations(p, network, steady)
-    return _Neurons(*(np.concatenate([part[k] for part in parts]) for k in range(6)))
+    return _Neurons(*(np.concatenate([part[k] for part in parts]) for k in range(5)))
 
 
 def _approximations(p: Population, network: Network, steady: np.ndarray) -> list[Finding]:
@@ -272,7 +270,7 @@ def _tonic_steps(jump: np.ndarray, tonic_jump: np.ndarray, tau_syn: float, dt: f
     return 1.0 / min(10.0, float(np.ceil(1 / ratio)))
 
 
-def _rows(post: np.ndarray) -> np.ndarray:
+def row_numbers(post: np.ndarray) -> np.ndarray:
     """Running number of each synapse within its neuron: the CAM row it would take."""
     order = np.argsort(post, kind="stable")
     ordered = post[order]

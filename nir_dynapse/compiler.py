@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Literal
@@ -12,7 +11,7 @@ import numpy as np
 from nir_dynapse import biasgen
 from nir_dynapse.closed_form import event_charge, to_params
 from nir_dynapse.decoding import to_network
-from nir_dynapse.device import BASE_WEIGHTS, DYNAPSE2, PARAMETERS, Device
+from nir_dynapse.device import BASE_WEIGHTS, COLUMN, DYNAPSE2, PARAMETERS, Device
 from nir_dynapse.errors import (
     CapacityError,
     ConfigurationError,
@@ -84,7 +83,7 @@ def compile(
         all_codes[c] = codes[g]
         for bit, name in enumerate(BASE_WEIGHTS):
             coarse, fine, _ = biasgen.nearest_codes(name, base[c, bit])
-            all_codes[c, list(PARAMETERS).index(name)] = coarse, fine
+            all_codes[c, COLUMN[name]] = coarse, fine
 
     strict_findings = [replace(f, severity="error") for f in findings if f.severity == "warning"] if strict else []
     raise_if_errors(strict_findings, ParameterRangeError)
@@ -173,7 +172,7 @@ def _vanished(asked: Params, masks: np.ndarray) -> list[Finding]:
     return found
 
 
-def _monitored(net: Network, n: int, monitor: Sequence[str] | str) -> np.ndarray:
+def _monitored(net: Network, n: int, monitor: str) -> np.ndarray:
     """Boolean (N,): which neurons get a monitoring row."""
     if monitor == "all":
         return np.ones(n, bool)

@@ -6,7 +6,7 @@ import numpy as np
 
 from nir_dynapse import biasgen
 from nir_dynapse.closed_form import decode_tau, event_charge
-from nir_dynapse.device import BASE_WEIGHTS, CURRENTS, DENDRITES, DYNAPSE2, PARAMETERS, Device
+from nir_dynapse.device import BASE_WEIGHTS, COLUMN, CURRENTS, DENDRITES, DYNAPSE2, Device
 from nir_dynapse.errors import Finding
 from nir_dynapse.layout import Layout
 from nir_dynapse.network import Network, Population, Projection
@@ -37,8 +37,7 @@ def destinations(layout: Layout) -> tuple[np.ndarray, np.ndarray]:
 def matches(layout: Layout) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(source, neuron, CAM row) of every synapse: each CAM row listens to its tag among the events of its core."""
     neuron, row = np.nonzero(layout.cam["dendrite"] >= 0)
-    core = layout.chip[neuron].astype(np.int64) * 4 + layout.core[neuron]
-    listening = core * 2048 + layout.cam["tag"][neuron, row]
+    listening = layout.core_index[neuron] * 2048 + layout.cam["tag"][neuron, row]
     order = np.argsort(listening, kind="stable")
     source, key = destinations(layout)
     first = np.searchsorted(listening[order], key, "left")
@@ -53,17 +52,12 @@ def layout_to_params(layout: Layout, device: Device = DYNAPSE2) -> Params:
     """The circuit that the bits of a Layout configure: codes to amperes, tags to synapses. One bias group per used core."""
     source, neuron, row = matches(layout)
     cam = layout.cam[neuron, row]
-    core = layout.chip.astype(np.int64) * 4 + layout.core
     used = np.flatnonzero(layout.used_cores)
-    group = np.searchsorted(used, core)
-    names = list(PARAMETERS)
-    amperes = {
-        name: biasgen.current(name, layout.codes[used, names.index(name), 0], layout.codes[used, names.index(name), 1])
-        for name in names
-    }
+    group = np.searchsorted(used, layout.core_index)
+    amperes = {name: biasgen.current(name, *layout.codes[used, k].T) for name, k in COLUMN.items()}
     topology = Topology(
         inputs=layout.inputs,
-        populations=tuple((name, int(np.prod(shape))) for name, _, shape in layout.populations),
+        populations=tuple(layout.sizes.items()),
         outputs=layout.outputs,
         dt=layout.dt,
         group=group,

@@ -204,7 +204,7 @@ def _output_size(thing: Network | Layout) -> int:
     source = str(thing.outputs[0].source)
     if isinstance(thing, Network):
         return thing[source].size
-    return next(int(np.prod(shape)) for name, _, shape in thing.populations if name == source)
+    return thing.sizes[source]
 
 
 def _step_mismatch(data: Data, thing: Network | Layout) -> ParameterRangeError:

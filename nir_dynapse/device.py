@@ -20,6 +20,7 @@ from nir_dynapse.errors import ParameterRangeError
 
 __all__ = [
     "BASE_WEIGHTS",
+    "COLUMN",
     "CURRENTS",
     "DENDRITES",
     "DENDRITE_VALUES",
@@ -129,6 +130,9 @@ def _table() -> dict[str, Parameter]:
 
 PARAMETERS: dict[str, Parameter] = _table()
 """All analog parameters that the package models and writes, by name, in the order of the arrays of codes."""
+
+COLUMN: dict[str, int] = {name: k for k, name in enumerate(PARAMETERS)}
+"""The place of each parameter in arrays of codes."""
 
 BASE_WEIGHTS: tuple[str, ...] = tuple(name for name, row in PARAMETERS.items() if row.kind == "weight")
 """The four base weight currents; bit b of a CAM row's mask selects `BASE_WEIGHTS[b]`."""

@@ -23,9 +23,11 @@ __all__ = [
     "CAM_DTYPE",
     "MONITOR_HOP",
     "SRAM_DTYPE",
+    "UNUSED_CAM",
     "Layout",
     "cam_from_words",
     "cam_words",
+    "has_rows",
     "sram_from_words",
     "sram_words",
     "write_atomically",
@@ -37,10 +39,17 @@ MONITOR_HOP = -7
 
 CAM_DTYPE = np.dtype([("tag", "u2"), ("dendrite", "i1"), ("mask", "u1"), ("flags", "u1")])
 """A CAM row: 11-bit tag, dendrite index (-1: unused), 4 mask bits, flags (1 stp, 2 precise delay, 4 mismatched delay)."""
+UNUSED_CAM = np.array((0, -1, 0, 0), CAM_DTYPE)
+"""A CAM row that listens to nothing."""
 SRAM_DTYPE = np.dtype([("tag", "u2"), ("cores", "u1"), ("x_hop", "i1"), ("y_hop", "i1")])
 """An SRAM row: tag, 4-bit core mask (0: unused), hops."""
 INPUT_DTYPE = np.dtype([("channel", "i4"), ("chip", "u1"), ("cores", "u1"), ("tag", "u2")])
 """One destination of an input channel; channel n_channels is the tonic one."""
+
+
+def has_rows(cam: np.ndarray, sram: np.ndarray) -> np.ndarray:
+    """Which neurons leave a trace in a configuration: a CAM row that is not unused, or an SRAM row with a core bit."""
+    return (cam != UNUSED_CAM).any(axis=-1) | (sram["cores"] > 0).any(axis=-1)
 
 
 def cam_words(cam: np.ndarray) -> np.ndarray:
@@ -136,9 +145,19 @@ class Layout:
         return sum(port.size for port in self.inputs)
 
     @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Neurons of every population, in flat order."""
+        return {name: int(np.prod(shape)) for name, _, shape in self.populations}
+
+    @cached_property
+    def core_index(self) -> np.ndarray:
+        """chip·4 + core of every neuron (N,): the row of `codes` and `used_cores` that it belongs to."""
+        return self.chip.astype(np.int64) * 4 + self.core
+
+    @cached_property
     def names(self) -> tuple[tuple[str, int], ...]:
         """(NIR node, index) of every neuron in flat order."""
-        return tuple((name, i) for name, _, shape in self.populations for i in range(int(np.prod(shape))))
+        return tuple((name, i) for name, size in self.sizes.items() for i in range(size))
 
     @cached_property
     def channel_names(self) -> tuple[tuple[str, int], ...]:
@@ -178,7 +197,7 @@ class Layout:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON-ready values; unused CAM and SRAM rows are left out."""
-        cam_neuron, cam_row = np.nonzero(self.cam != np.array((0, -1, 0, 0), CAM_DTYPE))
+        cam_neuron, cam_row = np.nonzero(self.cam != UNUSED_CAM)
         sram_neuron, sram_row = np.nonzero(self.sram != np.zeros((), SRAM_DTYPE))
         return {
             "format": FORMAT,
@@ -232,6 +251,8 @@ class Layout:
         if not 1 <= n_chips <= 8:
             raise ConfigurationError(f"Layout: n_chips is {n_chips}, allowed are 1 to 8. Compile the network again.")
         populations = tuple((str(n), str(k), tuple(int(v) for v in s)) for n, k, s in data["populations"])
+        if len({name for name, _, _ in populations}) != len(populations):
+            raise ConfigurationError("Layout: two populations have the same name. Compile the network again.")
         total = sum(int(np.prod(shape)) for _, _, shape in populations)
         if len(data["neurons"]) != total or total > n_chips * 1024:
             raise ConfigurationError(
@@ -241,8 +262,7 @@ class Layout:
         neurons = _integers("neurons", data["neurons"], 4, (n_chips, 4, 256, 1 << len(LATCHES)))
         if len({tuple(place) for place in neurons[:, :3].tolist()}) != total:
             raise ConfigurationError("Layout: two neurons share one place. Compile the network again.")
-        cam = np.zeros((total, 64), CAM_DTYPE)
-        cam["dendrite"] = -1
+        cam = np.full((total, 64), UNUSED_CAM)
         rows = _integers("cam", data["cam"], 6, (total, 64, 2048, 4, 16, 8), low=(0, 0, 0, -1, 0, 0))
         for k, name in enumerate(CAM_DTYPE.names or ()):
             cam[name][rows[:, 0], rows[:, 1]] = rows[:, 2 + k]

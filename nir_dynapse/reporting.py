@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nir_dynapse import biasgen
-from nir_dynapse.device import BASE_WEIGHTS, DENDRITES, DYNAPSE2, LATCHES, PARAMETERS, Device
+from nir_dynapse.device import BASE_WEIGHTS, COLUMN, DENDRITES, DYNAPSE2, LATCHES, PARAMETERS, Device
 from nir_dynapse.errors import Finding, sort_findings
 from nir_dynapse.layout import Layout
 from nir_dynapse.network import Network
@@ -189,10 +189,10 @@ def _standing(layout: Layout, device: Device) -> list[Finding]:
             )
         )
     first = 0
-    for name, kind, shape in layout.populations:
+    for name, kind, _ in layout.populations:
         part = np.zeros(layout.n_neurons, bool)
-        part[first : first + int(np.prod(shape))] = True
-        first += int(np.prod(shape))
+        part[first : first + layout.sizes[name]] = True
+        first += layout.sizes[name]
         exciting = (layout.cam["dendrite"] == DENDRITES.index("ampa")) & part[:, None]
         if kind == "LIF" and exciting.any():
             tau = _taus(layout, device, "ampa", exciting)
@@ -209,9 +209,7 @@ def _standing(layout: Layout, device: Device) -> list[Finding]:
 
 def _taus(layout: Layout, device: Device, dendrite: str, rows: np.ndarray) -> str:
     """Time constants of `dendrite` in the cores of the CAM rows (N, 64) selected by `rows`, in words."""
-    neurons = rows.any(1)
-    cores = np.unique(layout.chip[neurons].astype(int) * device.cores_per_chip + layout.core[neurons])
-    codes = layout.codes[cores, list(PARAMETERS).index(f"i_tau_{dendrite}")]
+    codes = layout.codes[np.unique(layout.core_index[rows.any(1)]), COLUMN[f"i_tau_{dendrite}"]]
     tau = 1e3 * device.circuit.tau(f"i_tau_{dendrite}", biasgen.current(f"i_tau_{dendrite}", codes[:, 0], codes[:, 1]))
     low, high = f"{tau.min():.3g}", f"{tau.max():.3g}"
     return f"{low} ms" if low == high else f"{low} to {high} ms"

@@ -10,7 +10,7 @@ import numpy as np
 
 from nir_dynapse import biasgen
 from nir_dynapse.decoding import matches
-from nir_dynapse.device import BASE_WEIGHTS, CURRENTS, PARAMETERS, Device
+from nir_dynapse.device import BASE_WEIGHTS, COLUMN, CURRENTS, Device
 from nir_dynapse.layout import Layout
 from nir_dynapse.network import Network
 
@@ -80,10 +80,6 @@ class ChipUse:
     bias_groups: Use
 
 
-def _core_index(layout: Layout, device: Device) -> np.ndarray:
-    return layout.chip.astype(np.int64) * device.cores_per_chip + layout.core
-
-
 def _fan_in(layout: Layout) -> np.ndarray:
     """CAM rows in use of each neuron (N,)."""
     return (layout.cam["dendrite"] >= 0).sum(1)
@@ -92,15 +88,14 @@ def _fan_in(layout: Layout) -> np.ndarray:
 def core_use(layout: Layout, device: Device, index: int, group: int) -> CoreUse:
     """What core `index` (chip·4 + core) holds; `group` is the number of its bias group."""
     chip, core = divmod(index, device.cores_per_chip)
-    here = np.flatnonzero(_core_index(layout, device) == index)
+    here = np.flatnonzero(layout.core_index == index)
     cam = layout.cam[here]
     listening = cam["dendrite"] >= 0
     used_bits = int(np.bitwise_or.reduce(cam["mask"][listening], initial=0))
     nodes: dict[str, int] = {}
     for n in here.tolist():
         nodes[layout.names[n][0]] = nodes.get(layout.names[n][0], 0) + 1
-    columns = list(PARAMETERS)
-    codes = {name: layout.codes[index, columns.index(name)] for name in BASE_WEIGHTS}
+    codes = {name: layout.codes[index, COLUMN[name]] for name in BASE_WEIGHTS}
     return CoreUse(
         chip,
         core,
@@ -117,7 +112,7 @@ def core_use(layout: Layout, device: Device, index: int, group: int) -> CoreUse:
 
 def bias_groups(layout: Layout) -> dict[int, int]:
     """Used core → number of its bias group: cores with equal codes (base weights aside) share one."""
-    shared = [k for k, name in enumerate(PARAMETERS) if name in CURRENTS]
+    shared = [COLUMN[name] for name in CURRENTS]
     keys = {int(c): layout.codes[c, shared].tobytes() for c in np.flatnonzero(layout.used_cores)}
     order = {key: g for g, key in enumerate(dict.fromkeys(keys.values()))}
     return {c: order[key] for c, key in keys.items()}
@@ -139,11 +134,11 @@ def chip_use(device: Device, chip: int, cores: Sequence[CoreUse]) -> ChipUse:
 
 def layout_nodes(layout: Layout, device: Device) -> tuple[NodeUse, ...]:
     """Every spiking node of a Layout, with where it is."""
-    fan_in, core, first, result = _fan_in(layout), _core_index(layout, device), 0, []
-    for name, kind, shape in layout.populations:
-        part = slice(first, first + int(np.prod(shape)))
+    fan_in, first, result = _fan_in(layout), 0, []
+    for name, kind, _ in layout.populations:
+        part = slice(first, first + layout.sizes[name])
         first = part.stop
-        places = (divmod(int(c), device.cores_per_chip) for c in np.unique(core[part]))
+        places = (divmod(int(c), device.cores_per_chip) for c in np.unique(layout.core_index[part]))
         most = Use(int(fan_in[part].max(initial=0)), device.cam_rows)
         result.append(NodeUse(name, kind, part.stop - part.start, most, tuple(f"{a}.{b}" for a, b in places)))
     return tuple(result)

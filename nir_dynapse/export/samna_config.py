@@ -20,7 +20,16 @@ import numpy as np
 from nir_dynapse.device import DENDRITE_VALUES, LATCH_NAMES, LATCHES, PARAMETERS
 from nir_dynapse.errors import CapacityError, ConfigurationError
 from nir_dynapse.export.configuration import Dynapse2Configuration, Dynapse2Neuron
-from nir_dynapse.layout import CAM_DTYPE, SRAM_DTYPE, Layout, cam_from_words, cam_words, sram_from_words, sram_words
+from nir_dynapse.layout import (
+    SRAM_DTYPE,
+    UNUSED_CAM,
+    Layout,
+    cam_from_words,
+    cam_words,
+    has_rows,
+    sram_from_words,
+    sram_words,
+)
 
 __all__ = ["names_of", "to_samna", "write_config_json"]
 
@@ -65,21 +74,18 @@ def names_of(layout: Layout) -> dict[str, Any]:
     `neurons` holds (chip, core, slot), `used_cores` the indices chip·4 + core of written cores, and `silent` the flat
     indices of neurons that have no row at all and so leave no trace in a configuration.
     """
-    cam, sram = np.zeros(layout.cam.shape, CAM_DTYPE), np.zeros(layout.sram.shape, SRAM_DTYPE)
-    cam["dendrite"] = -1
-    used = (layout.cam != cam).any(axis=1) | (layout.sram["cores"] > 0).any(axis=1)
+    cam, sram = np.full(layout.cam.shape, UNUSED_CAM), np.zeros(layout.sram.shape, SRAM_DTYPE)
     names = replace(layout, cam=cam, sram=sram, used_cores=np.zeros_like(layout.used_cores)).to_dict()
     for key in ("cam", "sram", "cores"):
         del names[key]
     names["neurons"] = [place[:3] for place in names["neurons"]]
     names["used_cores"] = np.flatnonzero(layout.used_cores).tolist()
-    names["silent"] = np.flatnonzero(~used).tolist()
+    names["silent"] = np.flatnonzero(~has_rows(layout.cam, layout.sram)).tolist()
     return copy.deepcopy(names)
 
 
 def _check_values(layout: Layout) -> None:
     """Refuse a hand-made Layout that holds values no chip can store, or that contradicts itself."""
-    core = layout.chip.astype(np.int64) * CORES + layout.core
     checks = (
         ("chip", layout.chip, 0, layout.n_chips - 1),
         ("core", layout.core, 0, CORES - 1),
@@ -101,9 +107,9 @@ def _check_values(layout: Layout) -> None:
                 f"Layout: {what} is {values[tuple(bad[0])]} (at {bad[0].tolist()}), allowed are {low} to {high}. "
                 "Compile the network again."
             )
-    if len(np.unique(core * NEURONS + layout.slot)) != layout.n_neurons:
+    if len(np.unique(layout.core_index * NEURONS + layout.slot)) != layout.n_neurons:
         raise ConfigurationError("Layout: two neurons share one place. Compile the network again.")
-    if not layout.used_cores[core].all():
+    if not layout.used_cores[layout.core_index].all():
         raise ConfigurationError("Layout: a neuron sits in a core that is not marked as used. Compile it again.")
 
 
@@ -145,12 +151,11 @@ def _plan(layout: Layout, config: Any) -> Writes:
         cores[i] = _children(chips[i // CORES], "cores", CORES, where)[i % CORES]
     neurons = {i: _children(core, "neurons", NEURONS, f"chip {i // 4}, core {i % 4}") for i, core in cores.items()}
     rows = _Rows(layout, neurons[used[0]][0])
-    core_of = layout.chip.astype(np.int64) * CORES + layout.core
     writes: Writes = []
     for i in used:
         where = f"chip {i // CORES}, core {i % CORES}"
         writes += _bias_writes(_need(cores[i], "parameters", where), layout.codes[i], where)
-        members = {int(layout.slot[n]): int(n) for n in np.flatnonzero(core_of == i)}
+        members = {int(layout.slot[n]): int(n) for n in np.flatnonzero(layout.core_index == i)}
         for slot, neuron in enumerate(neurons[i]):
             writes += rows.writes(neuron, members.get(slot), f"{where}, neuron {slot}")
     return writes

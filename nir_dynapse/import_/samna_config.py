@@ -27,7 +27,7 @@ from nir_dynapse.import_.samna_rows import (
     unreadable,
     where,
 )
-from nir_dynapse.layout import CAM_DTYPE, INPUT_DTYPE, MONITOR_HOP, Layout
+from nir_dynapse.layout import INPUT_DTYPE, MONITOR_HOP, Layout, has_rows
 from nir_dynapse.network import Port
 
 __all__ = ["from_samna"]
@@ -182,8 +182,7 @@ def _skeleton(names: Any) -> tuple[Layout, list[int]]:
     elif isinstance(names, dict) and "used_cores" not in names:
         names = Layout.from_dict(names)
     if isinstance(names, Layout):
-        rows = names.cam != np.array((0, -1, 0, 0), CAM_DTYPE)
-        return names, np.flatnonzero(~(rows.any(axis=1) | (names.sram["cores"] > 0).any(axis=1))).tolist()
+        return names, np.flatnonzero(~has_rows(names.cam, names.sram)).tolist()
     try:
         places = [[*place, 0] for place in names["neurons"]]
         layout = Layout.from_dict({**names, "neurons": places, "cam": [], "sram": [], "cores": {}})
@@ -201,7 +200,7 @@ def _skeleton(names: Any) -> tuple[Layout, list[int]]:
 
 def _flat(layout: Layout) -> np.ndarray:
     """(chip·4 + core)·256 + slot of every neuron."""
-    return (layout.chip.astype(np.int64) * CORES + layout.core) * NEURONS + layout.slot
+    return layout.core_index * NEURONS + layout.slot
 
 
 def _place(flat: int) -> tuple[int, int, int]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from nir_dynapse.device import DENDRITE_VALUES, LATCH_NAMES, LATCHES, PARAMETERS
 from nir_dynapse.errors import ConfigurationError
-from nir_dynapse.layout import CAM_DTYPE, SRAM_DTYPE
+from nir_dynapse.layout import SRAM_DTYPE, UNUSED_CAM, has_rows
 
 __all__ = ["CHIPS", "CORES", "JSON", "NEURONS", "OBJECT", "Bits", "Form"]
 
@@ -116,16 +116,14 @@ class Bits:
     def __init__(self) -> None:
         self.n_chips = 0
         self.latches = np.zeros((CHIPS, CORES, NEURONS), "u1")
-        self.cam = np.zeros((CHIPS, CORES, NEURONS, CAM_ROWS), CAM_DTYPE)
-        self.cam["dendrite"] = -1
+        self.cam = np.full((CHIPS, CORES, NEURONS, CAM_ROWS), UNUSED_CAM)
         self.sram = np.zeros((CHIPS, CORES, NEURONS, SRAM_ROWS), SRAM_DTYPE)
         self.codes = np.zeros((CHIPS * CORES, len(PARAMETERS), 2), "u1")
         self.missing: dict[int, str] = {}
 
     def exists(self) -> np.ndarray:
         """Which neurons have a CAM row that is not unused or an SRAM row with a core bit, flat (n_chips·1024,)."""
-        rows = (self.cam != np.array((0, -1, 0, 0), CAM_DTYPE)).any(axis=-1)
-        return (rows | (self.sram["cores"] > 0).any(axis=-1))[: self.n_chips].reshape(-1)
+        return has_rows(self.cam, self.sram)[: self.n_chips].reshape(-1)
 
     def codes_of(self, used: np.ndarray) -> np.ndarray:
         """Codes (cores, parameters, 2) where `used` (cores,) and zero elsewhere; all biases of used cores are needed."""

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
 
 from nir_dynapse.biasgen import current, nearest_codes, reach
-from nir_dynapse.device import CURRENTS, PARAMETERS, Device
+from nir_dynapse.device import COLUMN, CURRENTS, PARAMETERS, Device
 from nir_dynapse.errors import CapacityError, Finding
 from nir_dynapse.params import Params
 
@@ -95,8 +95,7 @@ def encode_biases(params: Params) -> tuple[np.ndarray, dict[str, np.ndarray], li
             asked = asked * params.bias["i_gain_mem"] / (params.bias["i_tau_mem"] * np.asarray(params.bias["i_spkthr"]))
         coarse, fine, error = nearest_codes(name, asked)
         got[name] = current(name, coarse, fine)
-        column = list(PARAMETERS).index(name)
-        codes[:, column, 0], codes[:, column, 1] = coarse, fine
+        codes[:, COLUMN[name], 0], codes[:, COLUMN[name], 1] = coarse, fine
         off = PARAMETERS[name].off
         for g in np.flatnonzero((np.abs(error) > 0.1) & (asked != off)):
             low, high = reach(name)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from nir_dynapse.closed_form import event_charge
+from nir_dynapse.closed_form import event_charge, row_numbers
 from nir_dynapse.device import Device
 from nir_dynapse.errors import Finding
 from nir_dynapse.params import Params
@@ -64,26 +64,21 @@ def _strongest(params: Params, device: Device) -> np.ndarray:
     """Boolean (S,): the `cam_rows` strongest synapses of each neuron (the tonic input always counts as strongest)."""
     t = params.topology
     strength = np.where(t.pre == t.tonic, np.inf, params.row_currents() * event_charge(params))
-    order = np.lexsort((np.arange(t.n_synapses), -strength, t.post))
-    ranked = t.post[order]
-    rank = np.arange(t.n_synapses) - np.searchsorted(ranked, ranked)
+    strongest_first = np.argsort(-strength, kind="stable")
     keep = np.zeros(t.n_synapses, bool)
-    keep[order[rank < device.cam_rows]] = True
+    keep[strongest_first[row_numbers(t.post[strongest_first]) < device.cam_rows]] = True
     return keep
 
 
 def _keep(params: Params, keep: np.ndarray) -> Params:
     t = params.topology
     post = t.post[keep]
-    order = np.argsort(post, kind="stable")
-    row = np.zeros(len(post), int)
-    row[order] = np.arange(len(post)) - np.searchsorted(post[order], post[order])
     topology = replace(
         t,
         pre=t.pre[keep],
         post=post,
         dendrite=t.dendrite[keep],
-        row=row,
+        row=row_numbers(post),
         mask=None if t.mask is None else t.mask[keep],
     )
     weight = None if params.weight is None else np.asarray(params.weight)[keep]

@@ -8,7 +8,7 @@ import numpy as np
 
 from nir_dynapse.device import Device
 from nir_dynapse.errors import CapacityError, Finding
-from nir_dynapse.layout import CAM_DTYPE, INPUT_DTYPE, MONITOR_HOP, SRAM_DTYPE
+from nir_dynapse.layout import INPUT_DTYPE, MONITOR_HOP, SRAM_DTYPE, UNUSED_CAM
 from nir_dynapse.params import Topology
 
 __all__ = ["Routing", "route"]
@@ -34,8 +34,7 @@ def route(t: Topology, masks: np.ndarray, monitored: np.ndarray, device: Device)
     reached[t.pre, core[t.post]] = True
     tags = _tags(reached, device)
 
-    cam = np.zeros((t.n_neurons, device.cam_rows), CAM_DTYPE)
-    cam["dendrite"] = -1
+    cam = np.full((t.n_neurons, device.cam_rows), UNUSED_CAM)
     cam["tag"][t.post, t.row] = tags[t.pre]
     cam["dendrite"][t.post, t.row] = t.dendrite
     cam["mask"][t.post, t.row] = masks

@@ -70,9 +70,8 @@ def sram_rows(layout: Layout, device: Device) -> list[Finding]:
 
 def bias_groups(layout: Layout, device: Device) -> list[Finding]:
     """Every core that holds a neuron has its biases set, to codes that exist."""
-    core = layout.chip.astype(int) * device.cores_per_chip + layout.core
     found = []
-    if len(core) and not layout.used_cores[core].all():
+    if not layout.used_cores[layout.core_index].all():
         found.append(_error("biases", "a core with neurons has no biases.", 0, 1))
     if layout.codes[..., 0].max(initial=0) >= device.coarse_codes:
         found.append(

@@ -11,7 +11,6 @@ against it (recurrence) one step later:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import jax
@@ -116,7 +115,7 @@ def _pick(seen: dict[str, tuple[Any, Any, Any]], traces: tuple[str, ...]) -> dic
 
 
 def _scan(step: Step, state: dict[str, Any], x: Any, traces: tuple[str, ...]) -> dict[str, tuple[Any, ...]]:
-    @partial(jax.jit)
+    @jax.jit
     def run(state: dict[str, Any], x: Any):
         def body(carry: dict[str, Any], x_t: Any):
             carry, seen = step(carry, x_t)

@@ -73,13 +73,15 @@ class VirtualBoard:
     def run_batch(self, x: np.ndarray, dt: float) -> Recording:
         """Many samples at once: counts (batch, time, channel) in bins of `dt` s, every sample from silence.
 
-        Only the neurons that the chip would report are in the Recording: those with a monitoring row.
+        Only what the chip would report is in the Recording: nodes with monitored neurons, the other neurons silent.
         """
         layout, params = self._applied()
         counts = check_input(x, [(port.name, port.size) for port in layout.inputs])
         recording = run_circuit(params, counts, dt, ("spikes",))
-        heard = {node for node, _ in layout.output_map.values()}
-        spikes = {node: value for node, value in recording.spikes.items() if node in heard}
+        heard = {node: np.zeros(value.shape[2], bool) for node, value in recording.spikes.items()}
+        for node, index in layout.output_map.values():
+            heard[node][index] = True
+        spikes = {node: recording.spikes[node] * mask for node, mask in heard.items() if mask.any()}
         return replace(recording, spikes=spikes)
 
     def close(self) -> None:
@@ -103,21 +105,12 @@ class VirtualBoard:
             raise HardwareError(f"virtual:{self.seed} has no configuration yet. Call apply(layout) first.")
         return self._layout, self._params
 
-    def _decode(self, recording: Recording) -> Events:
-        """Output events through the output map: only what is monitored, in order of time."""
-        layout, _ = self._applied()
-        monitored = set(layout.output_map.values())
-        times, nodes, indices = [], [], []
+    @staticmethod
+    def _decode(recording: Recording) -> Events:
+        """The spikes of the first sample as events, in order of time."""
         names = tuple(recording.spikes)
-        for k, name in enumerate(names):
-            counts = recording.spikes[name][0].copy()
-            hidden = [i for i in range(counts.shape[1]) if (name, i) not in monitored]
-            counts[:, hidden] = 0
-            events = Events.from_counts(counts, recording.dt, name)
-            times.append(events.time)
-            nodes.append(np.full(len(events), k))
-            indices.append(events.index)
-        time = np.concatenate([np.zeros(0), *times])
+        parts = [Events.from_counts(recording.spikes[name][0], recording.dt, name) for name in names]
+        time, index = (np.concatenate([np.zeros(0), *(getattr(p, key) for p in parts)]) for key in ("time", "index"))
+        node = np.repeat(np.arange(len(parts)), [len(p) for p in parts])
         order = np.argsort(time, kind="stable")
-        node, index = np.concatenate([np.zeros(0), *nodes]), np.concatenate([np.zeros(0), *indices])
         return Events(time[order], node[order], index[order], names)
