@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 __all__ = ["main", "parser"]
 
 FAULT, USAGE, MISSING, INTERRUPTED = 1, 2, 3, 130
-FRONTENDS = ("spec",)
+FRONTENDS = ("spec", "snntorch", "norse", "sinabs", "spyx", "rockpool")
 EXIT_CODES = "exit codes: 0 done, 1 the model or the data is at fault, 2 wrong usage, 3 something optional is missing"
 
 

@@ -150,6 +150,10 @@ def to_params(network: Network, device: Device = DYNAPSE2) -> Params:
         dendrite=dendrite,
         row=row,
         tonic_period=period,
+        readout=network.readout,
+        kinds=tuple(p.kind for p in network.populations),
+        shapes=tuple(tuple(int(n) for n in p.shape) for p in network.populations),
+        projections=tuple(dict.fromkeys((q.source, q.target, q.name) for q in network.projections)),
     )
     findings += _range_findings(network, topology, bias, current)
     raise_if_errors(findings, ParameterRangeError)
@@ -159,21 +163,23 @@ def to_params(network: Network, device: Device = DYNAPSE2) -> Params:
 def _neurons(network: Network, findings: list[Finding]) -> _Neurons:
     """Flat arrays of all neurons, with a finding for everything that is approximated."""
     parts = []
+    longest = float(DYNAPSE2.circuit.tau("i_tau_mem", reach("i_tau_mem")[0]))
     for p in network.populations:
         swing = p.v_threshold - p.v_reset
-        step_gain = p.r * network.dt / p.tau_mem
-        bias = network.bias(p.name)
-        if p.kind == "CubaLIF" and p.tau_syn is not None and p.w_in is not None:
-            tau_syn, step_gain, drive = effective_tau(p.tau_syn, network.dt), step_gain * p.w_in, p.r * p.w_in * bias
-        else:
-            tau_syn, drive = np.full(p.size, FAST_SYNAPSE * network.dt), p.r * bias
-        steady = (p.v_leak - p.v_reset + drive) / swing
+        gains = p.step_gains(network.dt)
+        tau_mem = effective_tau(np.full(p.size, longest) if p.kind == "IF" else p.tau_mem, network.dt)
+        leak = -np.expm1(-network.dt / tau_mem) if p.kind == "IF" else gains.leak
+        step_gain, tau_syn = gains.gain, np.full(p.size, FAST_SYNAPSE * network.dt)
+        if p.tau_syn is not None and gains.syn_gain is not None and gains.syn_leak is not None:
+            tau_syn = effective_tau(p.tau_syn, network.dt)
+            step_gain = step_gain * gains.syn_gain / gains.syn_leak
+        # Per step a constant input moves v by step_gain·bias and the leak by leak·(v_leak − v): as a weight, and settled.
+        tonic = network.bias(p.name) + (p.v_leak - p.v_reset) * gains.leak / step_gain
+        steady = tonic * step_gain / (leak * swing)
         as_dc = bool(np.ptp(steady) <= 1e-9 * max(1.0, float(np.abs(steady).max())) and steady[0] > 0)
-        # Per step a constant input moves v by dt/τ_mem·steady; divided by the gain per unit weight it is a weight.
-        tonic = steady * network.dt / p.tau_mem * swing / step_gain
         parts.append(
             (
-                effective_tau(p.tau_mem, network.dt),
+                tau_mem,
                 tau_syn,
                 step_gain / swing,
                 steady if as_dc else np.zeros(p.size),
@@ -202,7 +208,32 @@ def _approximations(p: Population, network: Network, steady: np.ndarray) -> list
                 hint="Train with v_leak ≥ v_reset, or compare the ideal with the circuit run.",
             )
         )
-    fast = p.tau_mem <= network.dt
+    if p.reset != "value":
+        found.append(
+            Finding(
+                "warning",
+                "reset",
+                f"it resets by {p.reset!r} in the framework; a neuron of the chip always resets to its reset level, and "
+                "what v had above the threshold is lost.",
+                node=p.name,
+                hint="Train with a reset to zero, or compare the ideal with the circuit run.",
+            )
+        )
+    if p.kind == "IF":
+        longest = float(DYNAPSE2.circuit.tau("i_tau_mem", reach("i_tau_mem")[0]))
+        found.append(
+            Finding(
+                "warning",
+                "no-leak",
+                f"an IF does not leak; its membrane gets the longest time constant of the chip, {longest:.3g} s.",
+                node=p.name,
+                used="no leak",
+                limit=longest,
+                unit="s",
+                hint="Train with a LIF, or keep samples short against it.",
+            )
+        )
+    fast = (p.tau_mem <= network.dt) & (p.kind != "IF")
     if fast.any():
         n = int(np.argmax(fast))
         found.append(

@@ -107,6 +107,7 @@ def compile(
         device=device.name,
         origin={**net.origin, "network": net.digest(), "nir_dynapse": version("nir-dynapse"), "seed": seed},
         findings=sort_findings(findings),
+        readout=net.readout,
     )
     violations = (*check_layout(layout, device), *check_wiring(layout, topology))
     raise_if_errors(violations, ConfigurationError)
@@ -178,7 +179,6 @@ def _monitored(net: Network, n: int, monitor: str) -> np.ndarray:
         return np.ones(n, bool)
     wanted = np.zeros(n, bool)
     offsets = net.offsets()
-    for port in net.outputs:
-        source = str(port.source)
+    for source in net.read_out:
         wanted[offsets[source] : offsets[source] + net[source].size] = True
     return wanted

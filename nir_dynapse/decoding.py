@@ -69,6 +69,10 @@ def layout_to_params(layout: Layout, device: Device = DYNAPSE2) -> Params:
         row=row,
         mask=cam["mask"],
         tonic_period=layout.tonic_period,
+        readout=layout.readout,
+        kinds=tuple(kind for _, kind, _ in layout.populations),
+        shapes=tuple(shape for _, _, shape in layout.populations),
+        projections=layout.projections,
     )
     findings = list(layout.findings)
     if (cam["flags"] != 0).any():
@@ -86,14 +90,15 @@ def layout_to_params(layout: Layout, device: Device = DYNAPSE2) -> Params:
     return Params(bias, None, base, topology, device.circuit, tuple(findings))
 
 
-def to_network(layout: Layout, device: Device = DYNAPSE2) -> Network:
-    """The Network that a Layout computes, the inverse of the closed-form map, in normalised units.
+def to_network(thing: Layout | Params, device: Device = DYNAPSE2) -> Network:
+    """The Network that a Layout or Params computes, the inverse of the closed-form map, in normalised units.
 
     v_threshold 1, v_reset 0, r = τ_mem/dt, w_in = τ_syn/dt (per-step gains of 1), weights in fractions of the threshold.
     A constant input becomes v_leak. What NIR cannot express (shunt, adaptation, NMDA gate) is a warning.
     """
-    params = layout_to_params(layout, device)
-    t, circuit, dt = params.topology, params.circuit, layout.dt
+    params = layout_to_params(thing, device) if isinstance(thing, Layout) else thing.numpy()
+    t, circuit = params.topology, params.circuit
+    dt = t.dt
     threshold, gain = params.per_neuron("i_spkthr"), params.per_neuron("i_gain_mem")
     tau_mem = decode_tau(circuit.tau("i_tau_mem", params.per_neuron("i_tau_mem")), dt)
     tau = np.stack([circuit.tau(f"i_tau_{d}", params.per_neuron(f"i_tau_{d}")) for d in DENDRITES])
@@ -121,12 +126,12 @@ def to_network(layout: Layout, device: Device = DYNAPSE2) -> Network:
     tau_syn = tau[np.argmax(share, 0), np.arange(t.n_neurons)]
 
     slices = t.slices()
-    kinds = {name: (kind, shape) for name, kind, shape in layout.populations}
+    kinds = dict(zip(slices, t.kinds or ["CubaLIF"] * len(slices), strict=True))
+    shapes = dict(zip(slices, t.shapes or [()] * len(slices), strict=True))
     populations = []
     w_in = np.ones(t.n_neurons)
     for name, part in slices.items():
-        kind, shape = kinds[name]
-        cuba = kind == "CubaLIF"
+        cuba = kinds[name] == "CubaLIF"
         synapse = decode_tau(tau_syn[part], dt) if cuba else None
         if synapse is not None:
             w_in[part] = synapse / dt
@@ -141,33 +146,34 @@ def to_network(layout: Layout, device: Device = DYNAPSE2) -> Network:
                 v_reset=np.zeros(part.stop - part.start),
                 tau_syn=synapse,
                 w_in=None if synapse is None else synapse / dt,
-                shape=shape,
+                shape=shapes[name],
             )
         )
-    projections = _projections(layout, t, charge / w_in[t.post], is_tonic)
-    origin = {**layout.origin, "from": "layout"}
+    projections = _projections(t, charge / w_in[t.post], is_tonic)
+    origin = {**thing.origin, "from": "layout"} if isinstance(thing, Layout) else {"from": "params"}
     return Network(
         tuple(populations),
         projections,
-        layout.inputs,
-        layout.outputs,
+        t.inputs,
+        t.outputs,
         dt,
         origin,
         {},
         tuple(findings),
+        readout=t.readout,
     )
 
 
-def _projections(layout: Layout, t: Topology, weight: np.ndarray, is_tonic: np.ndarray) -> tuple[Projection, ...]:
+def _projections(t: Topology, weight: np.ndarray, is_tonic: np.ndarray) -> tuple[Projection, ...]:
     """Synapses sorted into projections between named populations; parallel rows of one connection add."""
     blocks: list[tuple[str, int, int]] = []
     first = 0
-    for port in layout.inputs:
+    for port in t.inputs:
         blocks.append((port.name, first, first + port.size))
         first += port.size
     slices = t.slices()
     blocks += [(name, part.start + t.n_channels + 1, part.stop + t.n_channels + 1) for name, part in slices.items()]
-    nodes = {(source, target): node for source, target, node in layout.projections}
+    nodes = {(source, target): node for source, target, node in t.projections}
     result = []
     for source, start, stop in blocks:
         for target, part in slices.items():

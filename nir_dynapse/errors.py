@@ -73,14 +73,18 @@ def sort_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 
 class DynapseError(Exception):
-    """Root of all errors that a user can cause; `findings` holds every violation, worst first."""
+    """Root of all errors that a user can cause; `findings` holds every violation, worst first.
 
-    def __init__(self, findings: Finding | str | Sequence[Finding]) -> None:
+    `conversion` says what would have become of each NIR node, where reading a graph failed (see `network.Conversion`).
+    """
+
+    def __init__(self, findings: Finding | str | Sequence[Finding], *, conversion: tuple[Any, ...] = ()) -> None:
         if isinstance(findings, str):
             findings = Finding("error", "error", findings)
         if isinstance(findings, Finding):
             findings = (findings,)
         self.findings: tuple[Finding, ...] = sort_findings(findings)
+        self.conversion = conversion
         super().__init__("\n".join(str(f) for f in self.findings))
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -17,7 +17,8 @@ import numpy as np
 
 from nir_dynapse.device import DENDRITES, LATCHES, PARAMETERS
 from nir_dynapse.errors import ConfigurationError, Finding
-from nir_dynapse.network import Port, freeze
+from nir_dynapse.network import NO_READOUT, Port, Readout, freeze
+from nir_dynapse.readout import readout_from_dict, readout_to_dict
 
 __all__ = [
     "CAM_DTYPE",
@@ -33,7 +34,8 @@ __all__ = [
     "write_atomically",
 ]
 
-FORMAT, VERSION = "nir_dynapse.layout", 1
+FORMAT, VERSION, READABLE = "nir_dynapse.layout", 2, (1, 2)
+"""Version 2 added the readout on the host."""
 MONITOR_HOP = -7
 """x_hop of a destination that leaves the stack to the west, where the FPGA records it."""
 
@@ -108,6 +110,7 @@ class Layout:
     is `device.LATCHES[i]`); `cam` (N, 64) of CAM_DTYPE, `sram` (N, 4) of SRAM_DTYPE; `codes` (n_chips·4, parameters, 2):
     coarse and fine per core in the order of `device.PARAMETERS`; `used_cores` (n_chips·4,) says which cores are written.
     `input_rows` of INPUT_DTYPE: where the events of each input channel go. `projections`: (source, target, NIR node).
+    `readout`: what the host computes from the spikes.
     """
 
     n_chips: int
@@ -129,6 +132,7 @@ class Layout:
     device: str = "DYNAP-SE2"
     origin: dict[str, Any] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+    readout: Readout = NO_READOUT
 
     def __post_init__(self) -> None:
         dtypes = {"chip": "u1", "core": "u1", "slot": "u1", "latches": "u1", "codes": "u1", "used_cores": "?"}
@@ -224,6 +228,7 @@ class Layout:
             },
             "origin": self.origin,
             "findings": [f.to_dict() for f in self.findings],
+            **({"readout": readout_to_dict(self.readout)} if self.readout else {}),
         }
 
     @classmethod
@@ -231,9 +236,9 @@ class Layout:
         """From `to_dict`; anything else is a ConfigurationError that says what is wrong."""
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise ConfigurationError(f"this is not a Layout: its 'format' must be {FORMAT!r}. Make one with compile.")
-        if data.get("version") != VERSION:
+        if data.get("version") not in READABLE:
             raise ConfigurationError(
-                f"Layout version {data.get('version')!r}, this package reads version {VERSION}. "
+                f"Layout version {data.get('version')!r}, this package reads versions up to {VERSION}. "
                 "Compile the network again, or install the version of nir_dynapse that wrote it."
             )
         try:
@@ -301,6 +306,7 @@ class Layout:
             device=str(data["device"]),
             origin=dict(data["origin"]),
             findings=tuple(Finding.from_dict(f) for f in data["findings"]),
+            readout=readout_from_dict(data["readout"]) if "readout" in data else NO_READOUT,
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -3,58 +3,41 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
+import scipy.sparse
 
 from nir_dynapse.device import DENDRITES
 from nir_dynapse.errors import Finding, UnsupportedGraphError
+from nir_dynapse.population import RESETS, STEPPING, Population, Reset, Stepping, freeze
 
-__all__ = ["Network", "Population", "Port", "Projection", "freeze"]
-
-Kind = Literal["LIF", "CubaLIF"]
-
-
-def freeze(value, dtype=None) -> np.ndarray:
-    """A read-only NumPy array (a copy where the input could be written through)."""
-    array = np.array(value, dtype=dtype)
-    array.flags.writeable = False
-    return array
+__all__ = [
+    "NO_READOUT",
+    "RESETS",
+    "Conversion",
+    "LinearNode",
+    "Network",
+    "Population",
+    "Port",
+    "Projection",
+    "Readout",
+    "Stepping",
+    "freeze",
+]
 
 
 @dataclass(frozen=True, eq=False)
-class Population:
-    """Neurons of one NIR node.
-
-    LIF:      τ_mem·dv/dt = (v_leak − v) + r·I;   CubaLIF adds  τ_syn·dI/dt = −I + w_in·S.
-    A spike is v > v_threshold, after which v := v_reset. Arrays have shape (n,); times in s, voltages and gains without
-    unit; `tau_syn` is None for LIF. `shape` is the node's own (possibly multi-dimensional) shape.
-    """
+class LinearNode:
+    """A linear NIR node as it was read: class name, fields (NumPy values) and the shapes on both sides."""
 
     name: str
-    kind: Kind
-    tau_mem: np.ndarray
-    r: np.ndarray
-    v_leak: np.ndarray
-    v_threshold: np.ndarray
-    v_reset: np.ndarray
-    tau_syn: np.ndarray | None = None
-    w_in: np.ndarray | None = None
-    shape: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        for key in ("tau_mem", "r", "v_leak", "v_threshold", "v_reset", "tau_syn", "w_in"):
-            value = getattr(self, key)
-            if value is not None:
-                object.__setattr__(self, key, freeze(value, float).reshape(-1))
-        if not self.shape:
-            object.__setattr__(self, "shape", (self.size,))
-
-    @property
-    def size(self) -> int:
-        return len(self.tau_mem)
+    kind: str
+    fields: Mapping[str, Any]
+    shape_in: tuple[int, ...]
+    shape_out: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +47,7 @@ class Projection:
     `weight[k]` connects neuron `pre[k]` of `source` to neuron `post[k]` of `target`; `bias` (n_target,) is the constant
     current that an Affine node adds. `nodes` are the NIR nodes that were folded into it, in order of signal flow; it is
     empty for a direct edge. `dendrite` forces one of AMPA, NMDA, GABA, SHUNT; None lets the sign decide (AMPA or GABA).
+    `via` holds those nodes themselves where they are known, so that `to_nir` can write a convolution as one again.
     """
 
     source: str
@@ -74,6 +58,7 @@ class Projection:
     bias: np.ndarray | None = None
     nodes: tuple[str, ...] = ()
     dendrite: str | None = None
+    via: tuple[LinearNode, ...] = ()
 
     def __post_init__(self) -> None:
         for key, dtype in (("pre", np.int64), ("post", np.int64), ("weight", float), ("bias", float)):
@@ -103,6 +88,23 @@ class Projection:
         post, pre = np.nonzero(matrix)
         return cls(source, target, pre, post, matrix[post, pre], **kwargs)
 
+    @classmethod
+    def from_matrix(cls, source: str, target: str, matrix: Any, **kwargs: Any) -> Projection:
+        """From a matrix (n_post, n_pre), NumPy or scipy.sparse; zeros are no connections."""
+        if not scipy.sparse.issparse(matrix):
+            return cls.from_dense(source, target, matrix, **kwargs)
+        entries = matrix.tocsr()
+        entries.sum_duplicates()
+        entries = entries.tocoo()
+        keep = entries.data != 0
+        return cls(source, target, entries.col[keep], entries.row[keep], entries.data[keep], **kwargs)
+
+    def update(self, h: Any) -> None:
+        """Feed everything that decides behaviour into the hash `h`."""
+        h.update(f"{self.source}|{self.target}|{self.nodes}|{self.dendrite}".encode())
+        for value in (self.pre, self.post, self.weight, self.bias):
+            h.update(b"-" if value is None else value.tobytes())
+
 
 @dataclass(frozen=True)
 class Port:
@@ -118,12 +120,61 @@ class Port:
 
 
 @dataclass(frozen=True, eq=False)
+class Readout:
+    """What the host computes from output spikes: the nodes without threshold (LI, CubaLI, I, Linear) behind the neurons.
+
+    `populations` in order of evaluation; `projections` lead into them from spiking populations or earlier ones.
+    """
+
+    populations: tuple[Population, ...] = ()
+    projections: tuple[Projection, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.populations)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(p.name for p in self.populations)
+
+    def sources(self) -> tuple[str, ...]:
+        """The spiking populations that it reads."""
+        own = set(self.names)
+        return tuple(dict.fromkeys(q.source for q in self.projections if q.source not in own))
+
+    def digest(self) -> str:
+        """SHA-256 of everything that decides behaviour."""
+        h = hashlib.sha256()
+        for part in (*self.populations, *self.projections):
+            part.update(h)
+        return h.hexdigest()
+
+
+NO_READOUT = Readout()
+"""Of a network whose outputs are spikes."""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What reading did to one NIR node: `changes` holds (field, value in the file, value here) as text.
+
+    `verdict`: "exact" (an ideal run does what the frontend does), "approximate" or "unsupported"; `note` says why.
+    """
+
+    node: str
+    kind: str
+    becomes: str
+    verdict: Literal["exact", "approximate", "unsupported"]
+    changes: tuple[tuple[str, str, str], ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
 class Network:
     """A spiking network, flat and checked.
 
     `dt` is the step in real seconds at which the source framework defines the network (its NIR semantics are exact
-    there). `origin` describes where it came from (file, hash, frontend, options); `findings` are the repairs and
-    approximations of reading.
+    there). `readout` is what the host computes from the spikes. `origin` describes where it came from (file, hash,
+    frontend, options); `findings` are the repairs and approximations of reading, `conversion` what became of each node.
     """
 
     populations: tuple[Population, ...]
@@ -134,14 +185,25 @@ class Network:
     origin: dict[str, Any] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+    readout: Readout = NO_READOUT
+    stepping: Stepping = STEPPING
+    conversion: tuple[Conversion, ...] = ()
 
     def __post_init__(self) -> None:
-        sizes = {p.name: p.size for p in (*self.inputs, *self.populations)}
-        if len(sizes) != len(self.inputs) + len(self.populations):
+        parts = (*self.inputs, *self.populations, *self.readout.populations)
+        sizes = {p.name: p.size for p in parts}
+        if len(sizes) != len(parts):
             raise UnsupportedGraphError("two nodes of the network have the same name; rename one of them.")
+        for p in (*self.populations, *self.readout.populations):
+            if p.spiking != any(p is q for q in self.populations):
+                where = "populations" if p.spiking else "the readout"
+                raise UnsupportedGraphError(f"node {p.name!r}: a {p.kind} belongs to {where} of a Network.")
         targets = {p.name for p in self.populations}
-        for projection in self.projections:
-            if projection.source not in sizes or projection.target not in targets:
+        hosted = set(self.readout.names)
+        for projection in (*self.projections, *self.readout.projections):
+            on_host = projection.target in hosted
+            sources = targets | hosted if on_host else targets | {port.name for port in self.inputs}
+            if projection.source not in sources or projection.target not in (hosted if on_host else targets):
                 raise UnsupportedGraphError(
                     f"projection {projection.name!r} connects {projection.source!r} to {projection.target!r}, "
                     "one of which does not exist. Declare both as populations (or the source as an input)."
@@ -155,9 +217,9 @@ class Network:
                         f"projection {projection.name!r} names neuron {index.max()} of {end!r}, which has {size}."
                     )
         for port in self.outputs:
-            if port.source not in targets:
+            if port.source not in targets | hosted:
                 raise UnsupportedGraphError(
-                    f"node {port.name!r}: this output reads {port.source!r}, which is not a spiking population."
+                    f"node {port.name!r}: this output reads {port.source!r}, which is no population and no readout."
                 )
 
     @property
@@ -169,10 +231,28 @@ class Network:
         return sum(p.size for p in self.inputs)
 
     def __getitem__(self, name: str) -> Population:
-        for population in self.populations:
+        for population in (*self.populations, *self.readout.populations):
             if population.name == name:
                 return population
         raise KeyError(name)
+
+    @property
+    def read_out(self) -> tuple[str, ...]:
+        """The spiking populations whose spikes must leave the chip: for an output, or for the readout on the host."""
+        wanted = {*(str(port.source) for port in self.outputs), *self.readout.sources()}
+        return tuple(p.name for p in self.populations if p.name in wanted)
+
+    def with_semantics(
+        self,
+        *,
+        reset: Reset | None = None,
+        recurrence: Literal["delayed", "same-step"] | None = None,
+        emission: Literal["same-step", "next-step"] | None = None,
+    ) -> Network:
+        """The same network with another reset (of all populations) or `Stepping` in ideal runs."""
+        populations = tuple(p if reset is None else replace(p, reset=reset) for p in self.populations)
+        stepping = Stepping(recurrence or self.stepping.recurrence, emission or self.stepping.emission)
+        return replace(self, populations=populations, stepping=stepping)
 
     def offsets(self) -> dict[str, int]:
         """First neuron index of each population in the flat order of all neurons."""
@@ -221,15 +301,10 @@ class Network:
 
     def digest(self) -> str:
         """SHA-256 of everything that decides behaviour: names, parameters, weights, ports and dt."""
-        h = hashlib.sha256(repr(self.dt).encode())
-        for p in self.populations:
-            h.update(f"{p.name}|{p.kind}|{p.shape}".encode())
-            for value in (p.tau_mem, p.r, p.v_leak, p.v_threshold, p.v_reset, p.tau_syn, p.w_in):
-                h.update(b"-" if value is None else value.tobytes())
-        for q in self.projections:
-            h.update(f"{q.source}|{q.target}|{q.nodes}|{q.dendrite}".encode())
-            for value in (q.pre, q.post, q.weight, q.bias):
-                h.update(b"-" if value is None else value.tobytes())
+        h = hashlib.sha256(repr((self.dt, self.stepping)).encode())
+        for part in (*self.populations, *self.projections):
+            part.update(h)
+        h.update(self.readout.digest().encode())
         for port in (*self.inputs, *self.outputs):
             h.update(f"{port.name}|{port.shape}|{port.source}".encode())
         return h.hexdigest()

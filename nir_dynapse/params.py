@@ -17,7 +17,7 @@ import numpy as np
 
 from nir_dynapse.device import CURRENTS, DENDRITES, DYNAPSE2, LATCHES, Circuit
 from nir_dynapse.errors import Finding, ParameterRangeError
-from nir_dynapse.network import Port, freeze
+from nir_dynapse.network import NO_READOUT, Port, Readout, freeze
 
 __all__ = ["Params", "Topology", "latch_bits"]
 
@@ -34,7 +34,9 @@ class Topology:
     Sources are numbered: input channels (all ports in order), then the tonic channel, then the neurons (all populations
     in order). Per synapse (S,): `pre` source, `post` neuron, `dendrite` index into DENDRITES, `row` CAM row, `mask` the 4
     mask bits where weights are quantised. Per neuron (N,): `group`, `latches` (see `latch_bits`), `place` (N, 3) = chip,
-    core, slot. `tonic_period` in s is the spacing of the events that the host sends on the tonic channel.
+    core, slot. `tonic_period` in s is the spacing of the events that the host sends on the tonic channel. `readout` is
+    what the host computes from the spikes. `kinds` and `shapes` of the populations and (source, target, NIR node) of the
+    `projections` are names, for the way back to a Network.
     """
 
     inputs: tuple[Port, ...]
@@ -50,6 +52,10 @@ class Topology:
     row: np.ndarray
     mask: np.ndarray | None = None
     tonic_period: float | None = None
+    readout: Readout = NO_READOUT
+    kinds: tuple[str, ...] = ()
+    shapes: tuple[tuple[int, ...], ...] = ()
+    projections: tuple[tuple[str, str, str], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("group", "latches", "place", "pre", "post", "dendrite", "row", "mask"):
@@ -98,7 +104,8 @@ class Topology:
 
     @cached_property
     def _key(self) -> str:
-        h = hashlib.sha256(repr((self.inputs, self.populations, self.outputs, self.dt, self.tonic_period)).encode())
+        names = (self.inputs, self.populations, self.outputs, self.kinds, self.shapes, self.projections)
+        h = hashlib.sha256(repr((names, self.dt, self.tonic_period, self.readout.digest())).encode())
         for value in (self.group, self.latches, self.place, self.pre, self.post, self.dendrite, self.row, self.mask):
             h.update(b"-" if value is None else value.tobytes())
         return h.hexdigest()

@@ -1,7 +1,8 @@
 """`PRIMITIVES`: how each NIR node is read and written, or why it is not.
 
 One entry per class of nir 1.0.8. A spiking node becomes a `Population`, a linear one a `LinearMap` that is folded into
-a projection, an Input or Output a port; a refused one says why and what to use instead. A new primitive is one entry.
+a projection, a node with a state but no threshold a part of the `Readout`, an Input or Output a port; a refused one says
+why and what to use instead. A new primitive is one entry.
 """
 
 from __future__ import annotations
@@ -10,36 +11,60 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import nir
 import numpy as np
 
-from nir_dynapse.errors import Finding, UnsupportedGraphError
-from nir_dynapse.network import Population
+from nir_dynapse.linear import (
+    LinearMap,
+    Shape,
+    as_array,
+    conv_shape,
+    delay_shape,
+    fields_of,
+    fold_conv,
+    fold_identity,
+    fold_matrix,
+    fold_pool,
+    fold_scale,
+    matrix_shape,
+    misfit,
+    parameter,
+    pool_shape,
+)
+from nir_dynapse.network import LinearNode, Population
+from nir_dynapse.neurons import NEURONS, elementwise, read_neuron
 
-__all__ = ["PRIMITIVES", "LinearMap", "Primitive", "as_array", "graph", "nearest", "primitive_of", "supported"]
+__all__ = [
+    "PRIMITIVES",
+    "LinearMap",
+    "Primitive",
+    "as_array",
+    "flatten_shape",
+    "fold_node",
+    "graph",
+    "linear_node",
+    "nearest",
+    "parameter",
+    "port_shape",
+    "primitive_of",
+    "supported",
+    "write_linear",
+]
 
-Shape = tuple[int, ...]
-Verdict = Literal["native", "folded", "port", "refused"]
-
-
-@dataclass(frozen=True)
-class LinearMap:
-    """y = matrix·x + bias on flat features: matrix (out, in), None for the identity; bias (out,) or None."""
-
-    matrix: np.ndarray | None = None
-    bias: np.ndarray | None = None
+Verdict = Literal["native", "folded", "host", "port", "refused"]
 
 
 @dataclass(frozen=True)
 class Primitive:
-    """One NIR class: what becomes of it, which fields it has, and the functions that read and write it.
+    """One NIR class: what becomes of it, which fields it has, and the functions that read it.
 
-    `fields` must be there, `optional` maps the others to the value that a missing one means. `shape(node, name,
-    incoming)` gives the node's input and output shape (None while unknown) from what is known to come in; `read(node,
-    name, shape, seconds)` gives a `Population`, `seconds` being real seconds per time unit of the node; `fold(node,
-    shape_in)` gives a `LinearMap`; `write` makes the NIR node from a `Population`, or from a matrix and a bias.
+    `fields` must be there, `optional` maps the others to the value that a missing one means; `whole` are those that are
+    sizes and options, not parameters. `shape(node, name, incoming)` gives the node's input and output shape (None while
+    unknown) from what is known to come in; `read(node, name, shape, seconds)` gives a `Population`, `seconds` being real
+    seconds per time unit of the node; `fold(node, shape_in)` gives a `LinearMap`.
     """
 
     name: str
@@ -47,28 +72,12 @@ class Primitive:
     meaning: str
     fields: tuple[str, ...] = ()
     optional: Mapping[str, Any] = field(default_factory=dict)
+    whole: tuple[str, ...] = ()
     reason: str = ""
     alternative: str = ""
     shape: Callable[[Any, str, Shape | None], tuple[Shape | None, Shape | None]] | None = None
     read: Callable[[Any, str, Shape, float], Population] | None = None
     fold: Callable[[Any, Shape], LinearMap] | None = None
-    write: Callable[..., Any] | None = None
-
-
-def as_array(value: Any) -> np.ndarray:
-    """A NumPy array of whatever a frontend left in a node: torch tensors and parameters, scalars, lists."""
-    for step in ("detach", "cpu"):
-        convert = getattr(value, step, None)
-        if callable(convert):
-            value = convert()
-    return np.asarray(value)
-
-
-def parameter(node: Any, name: str, default: Any = None) -> np.ndarray | None:
-    """Field `name` of a node as an array; `default` where it is missing or None (None stays None)."""
-    value = getattr(node, name, None)
-    value = default if value is None else value
-    return None if value is None else as_array(value)
 
 
 def primitive_of(node: Any) -> Primitive | None:
@@ -100,153 +109,7 @@ def graph(nodes: dict[str, Any], edges: list[tuple[str, str]], metadata: dict[st
         return nir.NIRGraph(nodes=nodes, edges=edges, metadata=metadata or {})
 
 
-def _misfit(name: str, what: str, hint: str) -> UnsupportedGraphError:
-    return UnsupportedGraphError(Finding("error", "shape", what, node=name, hint=hint))
-
-
-# --- element-wise nodes: spiking populations and Scale ---------------------------------------------------------------
-
-_NEURON_HINT = "Give every parameter one value per neuron, or one scalar for all."
-
-
-def _common_shape(shapes: Mapping[str, Shape], name: str) -> Shape | None:
-    """Shape that all parameters share; a parameter of one element counts for all; None if all are 0-d."""
-    full = {key: shape for key, shape in shapes.items() if math.prod(shape) != 1}
-    if len(set(full.values())) > 1:
-        listed = ", ".join(f"{key} {shape}" for key, shape in full.items())
-        raise _misfit(name, f"its parameters have different shapes: {listed}.", _NEURON_HINT)
-    shape = next(iter(full.values()), max(shapes.values(), key=len))
-    if 0 in shape:
-        raise _misfit(name, f"its parameters have shape {shape}, that is no element at all.", _NEURON_HINT)
-    return shape or None
-
-
-def _elementwise(fields: Mapping[str, Any]):
-    def shape(node: Any, name: str, incoming: Shape | None) -> tuple[Shape | None, Shape | None]:
-        values = {key: parameter(node, key, default) for key, default in fields.items()}
-        own = _common_shape({key: value.shape for key, value in values.items() if value is not None}, name) or incoming
-        return own, own
-
-    return shape
-
-
-_LIF = {"tau": None, "r": None, "v_leak": None, "v_threshold": None, "v_reset": 0.0}
-_CUBALIF = {
-    "tau_syn": None,
-    "tau_mem": None,
-    "r": None,
-    "v_leak": None,
-    "v_threshold": None,
-    "v_reset": 0.0,
-    "w_in": 1.0,
-}
-
-
-def _values(node: Any, fields: Mapping[str, Any], size: int) -> dict[str, np.ndarray]:
-    return {
-        key: np.broadcast_to(np.ravel(np.asarray(parameter(node, key, default), float)), (size,))
-        for key, default in fields.items()
-    }
-
-
-def _read_lif(node: Any, name: str, shape: Shape, seconds: float) -> Population:
-    values = _values(node, _LIF, math.prod(shape))
-    return Population(name, "LIF", tau_mem=values.pop("tau") * seconds, shape=shape, **values)
-
-
-def _read_cubalif(node: Any, name: str, shape: Shape, seconds: float) -> Population:
-    values = _values(node, _CUBALIF, math.prod(shape))
-    for key in ("tau_mem", "tau_syn"):
-        values[key] = values[key] * seconds
-    return Population(name, "CubaLIF", shape=shape, **values)
-
-
-def _shape_note(shape: Shape) -> dict[str, Any]:
-    """NIR's Linear speaks of flat features only, so a population is written flat and its shape is noted beside it."""
-    return {"shape": np.array(shape)} if len(shape) > 1 else {}
-
-
-def _write_lif(population: Population) -> Any:
-    p = population
-    return nir.LIF(
-        tau=p.tau_mem.copy(),
-        r=p.r.copy(),
-        v_leak=p.v_leak.copy(),
-        v_threshold=p.v_threshold.copy(),
-        v_reset=p.v_reset.copy(),
-        metadata=_shape_note(p.shape),
-    )
-
-
-def _write_cubalif(population: Population) -> Any:
-    p = population
-    tau_syn = np.full(p.size, np.nan) if p.tau_syn is None else p.tau_syn
-    w_in = np.ones(p.size) if p.w_in is None else p.w_in
-    return nir.CubaLIF(
-        tau_syn=tau_syn.copy(),
-        tau_mem=p.tau_mem.copy(),
-        r=p.r.copy(),
-        v_leak=p.v_leak.copy(),
-        v_threshold=p.v_threshold.copy(),
-        v_reset=p.v_reset.copy(),
-        w_in=w_in.copy(),
-        metadata=_shape_note(p.shape),
-    )
-
-
-# --- linear maps -----------------------------------------------------------------------------------------------------
-
-
-def _matrix_shape(node: Any, name: str, incoming: Shape | None) -> tuple[Shape, Shape]:
-    weight, bias = as_array(node.weight), parameter(node, "bias")
-    if weight.ndim != 2 or 0 in weight.shape:
-        raise _misfit(name, f"weight has shape {weight.shape}, expected (out, in).", "Store a two-dimensional matrix.")
-    if bias is not None and bias.ndim and bias.shape != weight.shape[:1]:
-        raise _misfit(
-            name,
-            f"bias has shape {bias.shape}, the weight {weight.shape} delivers {weight.shape[0]} values.",
-            f"Store a bias of shape ({weight.shape[0]},), one value per row of the weight.",
-        )
-    return weight.shape[1:], weight.shape[:1]
-
-
-def _fold_matrix(node: Any, shape_in: Shape) -> LinearMap:
-    weight, bias = np.asarray(as_array(node.weight), float), parameter(node, "bias")
-    if bias is not None:
-        bias = np.broadcast_to(np.asarray(bias, float), weight.shape[:1])
-    return LinearMap(weight, bias)
-
-
-def _fold_scale(node: Any, shape_in: Shape) -> LinearMap:
-    scale = np.ravel(np.asarray(as_array(node.scale), float))
-    return LinearMap(np.diag(np.broadcast_to(scale, (math.prod(shape_in),))))
-
-
-def _write_matrix(matrix: np.ndarray, bias: np.ndarray | None = None, metadata: dict[str, Any] | None = None) -> Any:
-    if bias is None:
-        return nir.Linear(weight=np.array(matrix), metadata=metadata or {})
-    return nir.Affine(weight=np.array(matrix), bias=np.array(bias), metadata=metadata or {})
-
-
-def _flatten_shape(node: Any, name: str, incoming: Shape | None) -> tuple[Shape | None, Shape | None]:
-    declared = port_shape(node, name)
-    if incoming is None and declared is None:
-        return None, None
-    if incoming is not None and declared is not None and math.prod(incoming) != math.prod(declared):
-        raise _misfit(
-            name,
-            f"it is declared for shape {declared}, but shape {incoming} arrives.",
-            "A Flatten must keep the number of elements: correct its input_type.",
-        )
-    shape = incoming or declared
-    return shape, (math.prod(shape or ()),)
-
-
-def _fold_identity(node: Any, shape_in: Shape) -> LinearMap:
-    return LinearMap()
-
-
-# --- ports -----------------------------------------------------------------------------------------------------------
+# --- ports and Flatten -----------------------------------------------------------------------------------------------
 
 
 def port_shape(node: Any, name: str) -> Shape | None:
@@ -262,7 +125,7 @@ def port_shape(node: Any, name: str) -> Shape | None:
         return None
     raw = np.atleast_1d(as_array(types))
     if raw.dtype.kind not in "iuf" or raw.ndim != 1 or not np.all((raw >= 1) & (raw == np.floor(raw)) & (raw < 2**53)):
-        raise _misfit(name, f"its shape is {raw.tolist()!r}.", "A shape is a list of whole numbers from 1 on.")
+        raise misfit(name, f"its shape is {raw.tolist()!r}.", "A shape is a list of whole numbers from 1 on.")
     return tuple(int(n) for n in raw)
 
 
@@ -271,113 +134,140 @@ def _port(node: Any, name: str, incoming: Shape | None) -> tuple[Shape | None, S
     return shape, shape
 
 
+def flatten_shape(node: Any, name: str, incoming: Shape | None) -> tuple[Shape | None, Shape | None]:
+    declared = port_shape(node, name)
+    if incoming is None and declared is None:
+        return None, None
+    if incoming is not None and declared is not None and math.prod(incoming) != math.prod(declared):
+        raise misfit(
+            name,
+            f"it is declared for shape {declared}, but shape {incoming} arrives.",
+            "A Flatten must keep the number of elements: correct its input_type.",
+        )
+    shape: Any = incoming or declared or ()
+    return shape, _flattened(node, name, shape)
+
+
+def _flattened(node: Any, name: str, shape: Shape) -> Shape:
+    """`shape` with the axes start_dim to end_dim as one; one axis where start_dim is that of an array with a batch."""
+    ends = [parameter(node, "start_dim", 0), parameter(node, "end_dim", -1)]
+    if any(end is None or end.size != 1 or end.dtype.kind not in "iuf" for end in ends):
+        raise misfit(name, "start_dim and end_dim must be whole numbers.", "Export the network again.")
+    start, stop = (int(end.reshape(-1)[0]) for end in ends if end is not None)
+    start, stop = (end + len(shape) if end < 0 else end for end in (start, stop))
+    if not 0 <= start <= stop < len(shape) or (start, stop) == (1, len(shape) - 1):
+        return (math.prod(shape),)  # start_dim 1 is torch's default: all axes but the batch, which NIR has not
+    return (*shape[:start], math.prod(shape[start : stop + 1]), *shape[stop + 1 :])
+
+
+# --- linear nodes as they were read -----------------------------------------------------------------------------------
+
+
+def linear_node(name: str, node: Any, shape_in: Shape, shape_out: Shape) -> LinearNode:
+    """What a folded node held, so that it can be folded, or written, again."""
+    entry = primitive_of(node)
+    kind = "" if entry is None else entry.name
+    keys = () if entry is None else (*entry.fields, *entry.optional)
+    return LinearNode(name, kind, fields_of(node, keys), shape_in, shape_out)
+
+
+def fold_node(node: LinearNode) -> LinearMap:
+    """The map that a linear node stands for."""
+    fold = PRIMITIVES[node.kind].fold
+    return LinearMap() if fold is None else fold(SimpleNamespace(name=node.name, **node.fields), node.shape_in)
+
+
+def write_linear(node: LinearNode, metadata: dict[str, Any] | None = None) -> Any:
+    """The NIR node of a `LinearNode`; a missing bias of a convolution becomes zeros, which nir can write."""
+    values: dict[str, Any] = {key: np.array(v) if isinstance(v, np.ndarray) else v for key, v in node.fields.items()}
+    note = {"metadata": metadata or {}}
+    if node.kind in ("Affine", "Conv1d", "Conv2d") and "bias" not in values:
+        values["bias"] = np.zeros(len(values["weight"]))
+    if node.kind in ("Conv1d", "Conv2d"):
+        for key, value in values.items():
+            if key in ("stride", "padding", "dilation", "groups", "input_shape") and not isinstance(value, str):
+                whole = tuple(int(v) for v in np.ravel(value))
+                values[key] = whole[0] if len(whole) == 1 else whole
+        size = node.shape_in[1:] if len(node.shape_in) > 1 else node.shape_in
+        values["input_shape"] = int(size[0]) if node.kind == "Conv1d" else tuple(int(v) for v in size)
+    if node.kind == "Flatten":
+        start, stop = (int(values.get(key, default)) for key, default in (("start_dim", 0), ("end_dim", -1)))
+        return nir.Flatten({"input": np.array(node.shape_in)}, start, stop, **note)
+    return getattr(nir, node.kind)(**values, **note)
+
+
 # --- the table -------------------------------------------------------------------------------------------------------
 
 
-def _native(name: str, fields: Mapping[str, Any], read, write, meaning: str) -> Primitive:
+def _neuron(name: str, meaning: str, verdict: Verdict = "native", reason: str = "", alternative: str = "") -> Primitive:
+    fields: Mapping[str, Any] = NEURONS[name]
     return Primitive(
         name,
-        "native",
+        verdict,
         meaning,
         fields=tuple(key for key, default in fields.items() if default is None),
         optional={key: default for key, default in fields.items() if default is not None},
-        shape=_elementwise(fields),
-        read=read,
-        write=write,
+        reason=reason,
+        alternative=alternative,
+        shape=elementwise(fields),
+        read=read_neuron(name),  # pyright: ignore[reportArgumentType]
     )
 
 
-def _folded(name: str, meaning: str, shape, fold, write=None, **fields: Any) -> Primitive:
-    return Primitive(name, "folded", meaning, shape=shape, fold=fold, write=write, **fields)
-
-
-def _refused(name: str, meaning: str, reason: str, alternative: str, fields: tuple[str, ...], **optional) -> Primitive:
-    return Primitive(name, "refused", meaning, fields, optional, reason, alternative)
+def _folded(name: str, meaning: str, shape, fold, *fields: str, whole: tuple[str, ...] = (), **optional: Any):
+    required = tuple(key for key in fields if key not in optional)
+    return Primitive(name, "folded", meaning, required, optional, whole, shape=shape, fold=fold)
 
 
 _CONV = ("weight", "stride", "padding", "dilation", "groups")
+_SIZES = ("input_shape", "stride", "padding", "dilation", "groups", "kernel_size")
+_FLAT = ("input_type", "start_dim", "end_dim")
 _POOL = ("kernel_size", "stride", "padding")
-_NOT_YET = "is not folded into synapses yet"
-_AS_LINEAR = "Write it as the Linear matrix that it stands for."
-_READOUT = "it does not spike, and a readout must end in a spiking population for now"
-_SPIKING = "Use a LIF or CubaLIF in its place, or end the graph at the last spiking node and read out on the host."
+_CONV_MEANING = "a sliding window (stride, padding, dilation, groups) as sparse synapses"
+_HOST = "it does not spike, so nothing of it can be on the chip but what comes before the spikes"
+_HOST_USE = "Behind the last spiking node the host computes it; between spiking nodes use a LIF or CubaLIF."
 
 PRIMITIVES: dict[str, Primitive] = {
     entry.name: entry
     for entry in (
-        Primitive("Input", "port", "where events enter", optional={"shape": None}, shape=_port),
-        Primitive("Output", "port", "the population that is read out", optional={"shape": None}, shape=_port),
+        Primitive("Input", "port", "where events enter", optional={"shape": None}, whole=("shape",), shape=_port),
+        Primitive("Output", "port", "what is read out", optional={"shape": None}, whole=("shape",), shape=_port),
         Primitive("NIRGraph", "port", "a nested graph: its nodes become outer.inner, its ports wires"),
-        _folded("Linear", "y = W·x", _matrix_shape, _fold_matrix, _write_matrix, fields=("weight",)),
+        _folded("Linear", "y = W·x", matrix_shape, fold_matrix, "weight"),
+        _folded("Affine", "y = W·x + b", matrix_shape, fold_matrix, "weight", bias=None),
+        _folded("Scale", "y = s·x, from nir.Scale(s)", elementwise({"scale": None}), fold_scale, "scale"),
         _folded(
-            "Affine",
-            "y = W·x + b",
-            _matrix_shape,
-            _fold_matrix,
-            _write_matrix,
-            fields=("weight",),
-            optional={"bias": None},
+            "Conv1d", _CONV_MEANING, conv_shape(1), fold_conv(1), *_CONV, whole=_SIZES, input_shape=None, bias=None
         ),
-        _folded("Scale", "y = s·x, from nir.Scale(s)", _elementwise({"scale": None}), _fold_scale, fields=("scale",)),
+        _folded(
+            "Conv2d", _CONV_MEANING, conv_shape(2), fold_conv(2), *_CONV, whole=_SIZES, input_shape=None, bias=None
+        ),
+        _folded("SumPool2d", "sum of a window", pool_shape, fold_pool(False), *_POOL, whole=_SIZES),
+        _folded("AvgPool2d", "mean of a window, padding counted", pool_shape, fold_pool(True), *_POOL, whole=_SIZES),
         _folded(
             "Flatten",
             "y = x as a flat list, from nir.Flatten(input_type, start_dim, end_dim)",
-            _flatten_shape,
-            _fold_identity,
-            optional={"input_type": None, "start_dim": 1, "end_dim": -1},
+            flatten_shape,
+            fold_identity,
+            whole=_FLAT,
+            input_type=None,
+            start_dim=1,
+            end_dim=-1,
         ),
-        _native(
-            "LIF", _LIF, _read_lif, _write_lif, "τ·dv/dt = (v_leak − v) + r·I; a spike at v > v_threshold resets v"
-        ),
-        _native(
-            "CubaLIF",
-            _CUBALIF,
-            _read_cubalif,
-            _write_cubalif,
-            "LIF whose input current decays: τ_syn·dI/dt = −I + w_in·S",
-        ),
-        _refused("Conv1d", "convolution", f"a Conv1d {_NOT_YET}", _AS_LINEAR, _CONV, input_shape=None, bias=None),
-        _refused("Conv2d", "convolution", f"a Conv2d {_NOT_YET}", _AS_LINEAR, _CONV, input_shape=None, bias=None),
-        _refused("SumPool2d", "sum of a window", f"a SumPool2d {_NOT_YET}", _AS_LINEAR, _POOL),
-        _refused("AvgPool2d", "mean of a window", f"an AvgPool2d {_NOT_YET}", _AS_LINEAR, _POOL),
-        _refused(
+        _folded(
             "Delay",
-            "y(t) = x(t − delay)",
-            "the chip has no delay line, only two delay flags per synapse",
-            "Remove the Delay, or train without delays.",
-            ("delay",),
+            "y(t) = x(t − delay); a delay of 0 is a wire, any other is refused",
+            delay_shape,
+            fold_identity,
+            "delay",
         ),
-        _refused(
-            "Threshold",
-            "1 where v > threshold",
-            "a threshold without a membrane has no circuit on the chip",
-            "Use a LIF in place of the Threshold and the node before it.",
-            ("threshold",),
-        ),
-        _refused(
-            "I",
-            "dv/dt = r·I",
-            "an integrator without leak drifts on an analog chip, and it does not spike",
-            "Use a LIF with a long tau.",
-            ("r",),
-        ),
-        _refused("LI", "τ·dv/dt = (v_leak − v) + r·I", _READOUT, _SPIKING, ("tau", "r", "v_leak")),
-        _refused(
-            "IF",
-            "dv/dt = r·I with threshold and reset",
-            "a membrane of the chip always leaks",
-            "Use a LIF with a tau that is long against the input, at most 0.3 s.",
-            ("r", "v_threshold"),
-            v_reset=0.0,
-        ),
-        _refused(
-            "CubaLI",
-            "LI whose input current decays",
-            _READOUT,
-            _SPIKING,
-            ("tau_syn", "tau_mem", "r", "v_leak"),
-            w_in=1.0,
-        ),
+        _neuron("LIF", "τ·dv/dt = (v_leak − v) + r·I; a spike at v > v_threshold resets v"),
+        _neuron("CubaLIF", "LIF whose input current decays: τ_syn·dI/dt = −I + w_in·S"),
+        _neuron("IF", "dv/dt = r·I with threshold and reset; on the chip with the longest τ that it reaches"),
+        _neuron("Threshold", "a spike where the input of a step > threshold: a LIF that forgets after every step"),
+        _neuron("LI", "τ·dv/dt = (v_leak − v) + r·I, computed by the host behind the spikes", "host", _HOST, _HOST_USE),
+        _neuron("CubaLI", "LI whose input current decays, computed by the host", "host", _HOST, _HOST_USE),
+        _neuron("I", "dv/dt = r·I, computed by the host", "host", _HOST, _HOST_USE),
     )
 }
 """Every primitive of nir 1.0.8 by class name; `nir-dynapse show primitives` prints it."""

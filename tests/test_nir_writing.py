@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import nir
 import numpy as np
@@ -46,6 +47,11 @@ def test_written_graph_passes_nirs_own_check_and_survives_a_file(tmp_path):
         assert back.findings == net.findings == ()
 
 
+def without_sources(net: Network) -> Network:
+    """A network that forgot which nodes its projections were read from, as one made from a Layout."""
+    return replace(net, projections=tuple(replace(q, via=()) for q in net.projections))
+
+
 def test_shared_nodes_stay_one_node_and_folded_chains_become_one():
     nodes = {"x": port_in(3), "y": port_in(3), "fc": affine(4, 3), "a": lif(4), "b": lif(4)}
     nodes |= {"oa": port_out(4), "ob": port_out(4)}
@@ -58,16 +64,31 @@ def test_shared_nodes_stay_one_node_and_folded_chains_become_one():
     chain = [("in", "fc"), ("fc", "s"), ("s", "hidden"), ("hidden", "out")]
     net = read(small(fc=affine(4, 3), s=nir.Scale(scale=np.arange(1.0, 5)), edges=chain))
     g = to_nir(net)
+    assert set(g.nodes) == {"in", "fc", "s", "hidden", "out"}
+    assert isinstance(g.nodes["s"], nir.Scale)
+    assert sorted(g.edges) == sorted(chain)
+    assert from_nir(g).digest() == net.digest()
+    g = to_nir(without_sources(net))
     assert set(g.nodes) == {"in", "s", "hidden", "out"}
     assert g.metadata["folded"] == "s = fc, s"
     assert same(from_nir(g), net, nodes=False)
+
+
+def test_weights_that_were_changed_are_written_as_they_are_now():
+    net = read(small(fc=affine(4, 3)))
+    q = net.projections[0]
+    for change in ({"weight": q.weight * 2}, {"bias": np.ones(4)}, {"bias": None}):
+        changed = replace(net, projections=(replace(q, **change),))
+        back = from_nir(to_nir(changed))
+        assert back.digest() == changed.digest() != net.digest()
 
 
 def test_ambiguous_folded_names_get_distinct_nodes():
     nodes = {"x": port_in(3), "y": port_in(3), "a": affine(3, 3, 1), "b": affine(3, 3, 2), "c": affine(4, 3, 3)}
     nodes |= {"lif": lif(4), "out": port_out(4)}
     net = read(graph(nodes, [("x", "a"), ("y", "b"), ("a", "c"), ("b", "c"), ("c", "lif"), ("lif", "out")]))
-    g = to_nir(net)
+    assert set(to_nir(net).nodes) == set(nodes)
+    g = to_nir(without_sources(net))
     assert set(g.nodes) == {"x", "y", "a.c", "b.c", "lif", "out"}
     assert same(from_nir(g), net, nodes=False)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nir_dynapse.compiler import compile
-from nir_dynapse.errors import CapacityError, ParameterRangeError, UnsupportedGraphError
+from nir_dynapse.errors import CapacityError, ParameterRangeError
 from nir_dynapse.import_.nir_graph import from_nir
 from small_networks import REFERENCE
 
@@ -93,14 +93,17 @@ def test_fan_in_of_67_is_refused_with_the_count_and_fits_when_pruned():
 
 
 @reference
-def test_cnn_sinabs_is_refused_type_by_type():
-    with pytest.raises(UnsupportedGraphError) as caught:
-        from_nir(REFERENCE / "cnn_sinabs.nir")
-    assert len(caught.value.findings) == 3
+def test_cnn_sinabs_is_too_large_in_every_way_at_once():
+    net = from_nir(REFERENCE / "cnn_sinabs.nir", frontend="sinabs", dt=1e-3)
+    assert net.n_neurons == 8970
+    assert [p.kind for p in net.populations] == ["IF"] * 5
+    with pytest.raises(CapacityError) as caught:
+        compile(net)
     text = str(caught.value)
-    assert "node '0': Conv2d is not supported (likewise '2', '5')" in text
-    assert "SumPool2d is not supported" in text
-    assert "IF is not supported" in text
+    for fan_in in (144, 256, 512, 576):  # a pool folded behind a convolution multiplies the fan-in
+        assert f"{fan_in} incoming synapses" in text
+    assert "8970 neurons" in text
+    assert len(caught.value.findings) >= 5
 
 
 @reference
@@ -110,4 +113,3 @@ def test_spyx_with_negative_time_constants():
     text = str(caught.value)
     assert "node 'LIF', neuron 0: tau is -201.8 s (and 7 more neurons), it must be above 0." in text
     assert "looks transposed" in text
-    assert "LI is not supported" in text

@@ -119,7 +119,7 @@ def test_names_and_bits_must_agree(random_layout, tmp_path):
         {"used_cores": "all"},
         {"silent": [10**6]},
         {"silent": 3},
-        {"version": 2},
+        {"version": 99},
         {"dt_s": "fast"},
         {"populations": [["a", "LIF", [3]]]},
     ],

@@ -26,14 +26,14 @@ def check_values(flat: FlatGraph, seconds: float, findings: list[Finding]) -> se
         if node.entry is None or node.role in ("input", "output", "wire"):
             continue
         for key in (*node.entry.fields, *node.entry.optional):
-            if node.entry.name == "Flatten" or (node.role == "refused" and not key.startswith("tau")):
-                continue
+            if key in node.entry.whole or (node.role == "refused" and not key.startswith("tau")):
+                continue  # sizes and options are checked where they are used
             values = _numeric(node, key, findings)
             if values is None or not _finite(node, key, values, findings):
                 broken.add(node.name)
             elif key in UNITS or key in ("r", "w_in"):
                 _positive(node, key, values * (seconds if key in UNITS else 1.0), findings)
-        if node.role == "population" and node.name not in broken:
+        if node.role == "population" and node.name not in broken and node.entry.name != "Threshold":
             _threshold(node, findings)
     return broken
 
@@ -143,6 +143,7 @@ def check_gains(populations: Iterable[Population], dt: float, findings: list[Fin
     """Warn where r and w_in look like those of a frontend that does not follow NIR's equations."""
     populations = list(populations)
     cuba = [p for p in populations if p.tau_syn is not None and p.w_in is not None]
+    leaky = [p for p in populations if p.kind in ("LIF", "CubaLIF", "LI", "CubaLI")]
     if cuba and all(np.all(p.r == 1) and np.all(p.w_in == 1) for p in cuba):
         step = min(float(np.min(dt / p.tau_syn)) for p in cuba if p.tau_syn is not None)
         if step < 0.5:
@@ -151,9 +152,17 @@ def check_gains(populations: Iterable[Population], dt: float, findings: list[Fin
                 f"w_in·dt/tau_syn = {step:.3g} to the input current. Norse (LIFCell) and Rockpool write 1 "
                 "where their own neurons add 1 per spike."
             )
-            hint = "If the network comes from one of them, set w_in = tau_syn/dt (Rockpool: r too) before reading it."
+            hint = 'If the network comes from one of them, pass frontend="norse" or frontend="rockpool".'
             findings.append(Finding("warning", "gain", what, node=cuba[0].name, hint=hint))
     for p in populations:
+        if p.kind in ("IF", "I") and np.all(p.r * dt < 0.5):
+            what = (
+                f"r is {p.r[0]:.4g}: by NIR's equations a spike then adds only r·dt = {p.r[0] * dt:.3g} to the membrane. "
+                "Norse, Sinabs and Spyx write 1 where their own neurons add 1 per spike."
+            )
+            hint = 'If the network comes from one of them, pass frontend="norse", "sinabs" or "spyx".'
+            findings.append(Finding("warning", "gain", what, p.name, 0, float(p.r[0]), 1 / dt, "", hint))
+    for p in leaky:
         low = (p.r > 0) & (p.r < 1)
         if low.any():
             first, more = several(low)
@@ -162,5 +171,5 @@ def check_gains(populations: Iterable[Population], dt: float, findings: list[Fin
                 f"r is {value:.4g}{more}, below 1: by NIR's equations a spike then adds only "
                 f"r·dt/tau = {value * dt / p.tau_mem[first]:.3g} to the membrane. Spyx writes its decay beta here."
             )
-            hint = "If the network comes from Spyx, set r = tau/dt before reading it."
+            hint = 'If the network comes from Spyx, pass frontend="spyx".'
             findings.append(Finding("warning", "gain", what, p.name, first, value, 1.0, "", hint))

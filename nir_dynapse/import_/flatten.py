@@ -20,7 +20,7 @@ from nir_dynapse.primitives import Primitive, nearest, primitive_of
 
 __all__ = ["FlatGraph", "FlatNode", "flatten", "natural"]
 
-Role = Literal["input", "output", "wire", "linear", "population", "refused"]
+Role = Literal["input", "output", "wire", "linear", "population", "host", "refused"]
 MAX_DEPTH = 32
 
 
@@ -96,7 +96,8 @@ def _role(node: Any, entry: Primitive | None, nested: bool) -> Role:
         return "refused"
     if entry.verdict == "port":
         return "wire" if nested else ("output" if entry.name == "Output" else "input")
-    return "population" if entry.verdict == "native" else "linear"
+    roles: dict[str, Role] = {"native": "population", "host": "host"}
+    return roles.get(entry.verdict, "linear")
 
 
 class _Flattener:
@@ -278,7 +279,7 @@ def _add_ports(flat: FlatGraph, findings: list[Finding]) -> None:
         for name in flat.nodes:
             around = flat.reach([name], step, through)
             recurrent_only = flat.nodes[name].role == "population" and not any(
-                n != name and (flat.nodes[n].role == "population" or not step(n)) for n in around
+                n != name and (flat.nodes[n].role in ("population", "host") or not step(n)) for n in around
             )
             if flat.nodes[name].role not in ("input", "output") and (not step(name) or recurrent_only):
                 ends.append(name)

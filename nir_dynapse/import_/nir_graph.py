@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nir
 import numpy as np
@@ -15,21 +15,23 @@ from nir_dynapse.errors import (
     Finding,
     ParameterRangeError,
     UnsupportedGraphError,
-    raise_if_errors,
     sort_findings,
 )
 from nir_dynapse.import_.checks import check_gains, check_values
+from nir_dynapse.import_.conversion import conversions
 from nir_dynapse.import_.flatten import FlatGraph, flatten, natural
-from nir_dynapse.import_.fold import check_structure, output_ports, projections
+from nir_dynapse.import_.fold import Folder, check_structure
+from nir_dynapse.import_.frontends import PROFILES, profile_of
 from nir_dynapse.import_.nir_file import read_nir, read_version
+from nir_dynapse.import_.outputs import check_hosts, find_outputs, read_readout
 from nir_dynapse.import_.shapes import Shapes, infer
-from nir_dynapse.import_.timing import check_step, check_taus, positive, seconds_per_unit, time_step
-from nir_dynapse.network import Network, Population, Port, Projection
+from nir_dynapse.import_.timing import check_step, check_taus, clock, positive, rescaled, seconds_per_unit
+from nir_dynapse.network import RESETS, Network, Population, Port, Projection, Stepping
 from nir_dynapse.primitives import as_array, graph
 
 __all__ = ["FRONTENDS", "from_nir"]
 
-FRONTENDS: tuple[str, ...] = ("spec",)
+FRONTENDS: tuple[str, ...] = tuple(PROFILES)
 """Known frontend profiles; "spec" reads every value as NIR's equations define it."""
 
 _RANGE = {"not-finite", "not-positive", "threshold", "time-unit", "dt", "gain", "v_reset"}
@@ -43,55 +45,110 @@ def from_nir(
     time_unit: str = "s",
     time_scale: float = 1.0,
     frontend: str = "spec",
+    reset: Literal["value", "subtract"] | None = None,
+    reset_delay: bool | None = None,
     strict: bool = False,
 ) -> Network:
     """The `Network` in a NIR file, an `nir.NIRGraph` or a single NIR node.
 
     Real seconds = value · `time_unit` ("s", "ms", "us") · `time_scale` (real seconds per file second). `dt` is the
     source framework's step in seconds before `time_scale`; without it metadata["dt"] counts, then what the gains say,
-    then 1 ms. `frontend` names the convention of the gains; `strict` turns warnings into errors. The result does not
-    depend on the order of nodes and edges. Raises `UnsupportedGraphError`, or `ParameterRangeError` where a value is
-    among the problems, with all problems at once.
+    then 1 ms. `frontend` names the framework whose exporter wrote the file (`FRONTENDS`): gains, time constants and reset
+    are read as it means them; where its unit of time is a step (snntorch, sinabs, spyx), `dt` is the real length of one.
+    `reset` and `reset_delay` (the reset acts one step late) say what no NIR file says, where the neurons were not the
+    framework's default. `strict` turns warnings into errors. The result does not depend on the order of nodes and edges.
+    Raises `UnsupportedGraphError`, or `ParameterRangeError` where a value is among the problems, with all problems at
+    once; the error's `conversion` says what would have become of each node.
     """
-    if frontend not in FRONTENDS:
-        what = f"frontend is {frontend!r}, known profiles are {', '.join(map(repr, FRONTENDS))}."
+    profile = profile_of(frontend)
+    if reset not in (None, "value", "subtract"):
+        what = f"reset is {reset!r}, known are 'value' (v := v_reset) and 'subtract'."
         raise ParameterRangeError(Finding("error", "argument", what, hint="Choose one of them."))
-    seconds = seconds_per_unit(time_unit, time_scale)
+    unit = seconds_per_unit(time_unit, 1.0)
+    scale = seconds_per_unit("s", time_scale)
     if dt is not None:
         positive("dt", dt)
     root, findings, origin = _load(source)
     origin |= {"frontend": frontend, "time_unit": time_unit, "time_scale": float(time_scale)}
 
     flat = flatten(root, findings)
-    shapes = infer(flat, check_values(flat, seconds, findings), findings)
+    shapes = infer(flat, check_values(flat, unit * scale if profile.clock == "time" else 1.0, findings), findings)
     check_structure(flat, findings)
-    outputs = output_ports(flat, shapes, findings)
-    populations = _populations(flat, shapes, seconds)
+    check_hosts(flat, findings)
+    outputs = find_outputs(flat, shapes, findings)
     metadata = _plain(getattr(root, "metadata", None) or {})
     metadata = metadata if isinstance(metadata, dict) else {}
-    check_taus(populations, time_unit, float(time_scale), findings)
-    step = time_step(dt, metadata, _valid(populations), seconds, float(time_scale), findings)
+    raw = _populations(flat, shapes)
+    step = clock(profile, dt, metadata, _valid(raw), unit, scale, findings)
+    read = [_adapted(p, flat, profile, step.file, reset, reset_delay) for p in raw]
+    populations = [rescaled(p, step.seconds) for p in read]
+    _tell_resets(profile, populations, reset, findings)
+    check_taus(populations, time_unit, float(time_scale), frontend, findings)
     if not any(
         f.code == "time-unit" for f in findings
     ):  # a wrong unit makes every step wrong too: one cause, one error
-        check_step(populations, step, findings)
-    check_gains(_valid(populations), step, findings)
+        check_step(populations, step.real, findings)
+    if frontend == "spec":
+        check_gains(_valid(populations), step.real, findings)
     if strict:
         findings = [replace(f, severity="error") if f.severity == "warning" else f for f in findings]
-    raise_if_errors(findings, _error_class(findings))
-
-    links = projections(flat, shapes)
-    inputs = [Port(name, _noted(flat, name, shapes.after[name])) for name in flat.of("input")]
-    outputs = [replace(port, shape=_noted(flat, port.name, port.shape)) for port in outputs]
-    return Network(
-        *_in_order(populations, links, inputs),
-        inputs=tuple(inputs),
-        outputs=tuple(outputs),
-        dt=step,
-        origin=origin,
-        metadata=metadata,
-        findings=sort_findings(findings),
+    changed = (
+        dict(zip((p.name for p in raw), zip(raw, populations, strict=True), strict=True)),
+        flat,
+        shapes,
+        findings,
     )
+    errors = [f for f in findings if f.severity == "error"]
+    if errors:
+        raise _error_class(errors)(errors, conversion=conversions(*changed))
+
+    try:
+        folder = Folder(flat, shapes)
+        links = folder.all_into(flat.of("population"))
+        hosts = {p.name: p for p in populations if not p.spiking}
+        readout = read_readout(flat, folder, hosts, outputs)
+    except DynapseError as error:
+        raise type(error)(error.findings, conversion=conversions(*changed, error.findings)) from None
+    inputs = [Port(name, _noted(flat, name, shapes.after[name])) for name in flat.of("input")]
+    ports = [replace(port, shape=_noted(flat, port.name, port.shape)) for port in outputs.ports]
+    return Network(
+        *_in_order([p for p in populations if p.spiking], links, inputs),
+        inputs=tuple(inputs),
+        outputs=tuple(ports),
+        dt=step.real,
+        origin=origin,
+        metadata={key: value for key, value in metadata.items() if key not in _STEPPING},
+        findings=sort_findings(findings),
+        readout=readout,
+        stepping=_stepping(metadata) if frontend == "spec" else profile.stepping,
+        conversion=conversions(*changed, links=(*links, *readout.projections)),
+    )
+
+
+_STEPPING = {"recurrence": ("delayed", "same-step"), "emission": ("same-step", "next-step")}
+
+
+def _stepping(metadata: dict[str, Any]) -> Stepping:
+    """What `to_nir` noted about steps, where NIR leaves them open."""
+    return Stepping(**{key: metadata[key] for key, known in _STEPPING.items() if metadata.get(key) in known})
+
+
+def _adapted(p: Population, flat: FlatGraph, profile, h: float, reset: str | None, late: bool | None) -> Population:
+    """A population as read, in the equations of NIR at step `h` of the file, with the reset that it has."""
+    recurrent = p.name in flat.reach([p.name], flat.after, ("linear", "wire"))
+    usable = bool(_valid([p]))
+    return replace(profile.adapt(p, h) if usable else p, reset=profile.reset_of(p, recurrent, reset, late))
+
+
+def _tell_resets(profile, populations: list[Population], asked: str | None, findings: list[Finding]) -> None:
+    """Say once how the neurons were taken to reset, where the file cannot say."""
+    resets = list(dict.fromkeys(p.reset for p in populations if p.spiking))
+    if profile.name == "spec" or not resets or asked is not None:
+        return
+    listed = "; ".join(f"{name}: {RESETS[name]}" for name in resets)
+    if profile.assumed:
+        hint = 'Pass reset="value" (and reset_delay) if they reset to a value.'
+        findings.append(Finding("info", "reset", f"{profile.assumed}; read as its default ({listed}).", hint=hint))
 
 
 def _load(source: Any) -> tuple[Any, list[Finding], dict[str, Any]]:
@@ -117,13 +174,13 @@ def _error_class(findings: list[Finding]) -> type[DynapseError]:
     return ParameterRangeError if ranged else UnsupportedGraphError
 
 
-def _populations(flat: FlatGraph, shapes: Shapes, seconds: float) -> list[Population]:
-    """All populations whose values and shape are usable, in natural order of their names."""
+def _populations(flat: FlatGraph, shapes: Shapes) -> list[Population]:
+    """All populations and readouts whose values and shape are usable, as in the file, in natural order of their names."""
     result = []
-    for name in flat.of("population"):
+    for name in flat.of("population", "host"):
         node, shape = flat.nodes[name], shapes.after.get(name)
         if name not in shapes.broken and shape is not None and node.entry is not None and node.entry.read is not None:
-            result.append(node.entry.read(node.node, name, _noted(flat, name, shape), seconds))
+            result.append(node.entry.read(node.node, name, _noted(flat, name, shape), 1.0))
     return result
 
 
@@ -131,8 +188,8 @@ def _valid(populations: list[Population]) -> list[Population]:
     """Populations without a time constant or gain at or below 0, for checks that divide by them."""
 
     def valid(p: Population) -> bool:
-        values = (p.tau_mem, p.r, p.tau_syn, p.w_in)
-        return all(v is None or bool(np.all(v > 0)) for v in values)
+        memory = np.ones(1) if p.kind in ("Threshold", "Linear") else p.tau_mem
+        return all(v is None or bool(np.all(v > 0)) for v in (memory, p.r, p.tau_syn, p.w_in))
 
     return [p for p in populations if valid(p)]
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from nir_dynapse.errors import Finding, UnsupportedGraphError
 from nir_dynapse.import_.flatten import FlatGraph
-from nir_dynapse.primitives import Shape, as_array, parameter, port_shape
+from nir_dynapse.linear import Shape
+from nir_dynapse.primitives import as_array, parameter, port_shape
 
 __all__ = ["Shapes", "infer"]
 
@@ -89,7 +90,7 @@ def _backward(flat: FlatGraph, shapes: Shapes) -> bool:
 
 def _broadcasts(flat: FlatGraph, shapes: Shapes, findings: list[Finding]) -> None:
     """Say where one value was taken for all neurons of a population."""
-    for name in flat.of("population"):
+    for name in flat.of("population", "host"):
         node, shape = flat.nodes[name], shapes.after.get(name)
         if name in shapes.broken or node.entry is None or shape is None or math.prod(shape) == 1:
             continue

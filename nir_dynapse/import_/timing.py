@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,11 @@ from nir_dynapse import biasgen
 from nir_dynapse.device import DYNAPSE2
 from nir_dynapse.errors import Finding, ParameterRangeError
 from nir_dynapse.import_.checks import several
+from nir_dynapse.import_.frontends import Profile
 from nir_dynapse.network import Population
 from nir_dynapse.primitives import as_array
 
-__all__ = ["TIME_UNITS", "check_step", "check_taus", "seconds_per_unit", "time_step"]
+__all__ = ["TIME_UNITS", "Clock", "check_step", "check_taus", "clock", "positive", "rescaled", "seconds_per_unit"]
 
 TIME_UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 SHORTEST = 100e-6
@@ -49,44 +51,87 @@ def seconds_per_unit(time_unit: str, time_scale: float) -> float:
     return TIME_UNITS[time_unit] * positive("time_scale", time_scale)
 
 
-def time_step(
+@dataclass(frozen=True)
+class Clock:
+    """The exporter's step in units of the file, real seconds per unit, and real seconds per step."""
+
+    file: float
+    seconds: float
+    real: float
+
+
+def clock(
+    profile: Profile,
     dt: float | None,
     metadata: Mapping[str, Any],
-    populations: Iterable[Population],
-    seconds: float,
-    time_scale: float,
+    populations: list[Population],
+    unit: float,
+    scale: float,
     findings: list[Finding],
-) -> float:
-    """Real seconds per step: as given, else from the metadata, else from the gains, else 1 ms.
+) -> Clock:
+    """The time step: as given, else from the metadata, else from the gains, else the profile's, else 1 ms.
 
-    `dt` is in seconds before `time_scale`; metadata["dt"] is in the file's unit, of which each has `seconds`.
+    `dt` is in seconds before `scale`, metadata["dt"] and `populations` are in units of the file, of which each is `unit`
+    s before `scale`. In a profile whose clock counts steps, `dt` is the real length of a step.
     """
+    noted = _noted(metadata, findings)
+    found = profile.step(populations)
+    if profile.clock == "steps":
+        h = found or profile.default_step or 1.0
+        real = dt if dt is not None else noted if noted is not None else h * unit
+        if dt is None and noted is None and h == 1.0:
+            real = DEFAULT_DT
+            what = f"{profile.name} counts time in steps; {DEFAULT_DT:g} s per step was assumed."
+            findings.append(Finding("warning", "dt", what, used=DEFAULT_DT, unit="s", hint="Pass dt=... in seconds."))
+        return Clock(h, real * scale / h, real * scale)
+    seconds = unit * scale
     if dt is not None:
-        return positive("dt", dt) * time_scale
-    if "dt" in metadata:
-        try:
-            return positive("dt", as_array(metadata["dt"]).item()) * seconds
-        except (ParameterRangeError, TypeError, ValueError):
-            what = f"metadata dt is {metadata['dt']!r}, which is no time step; it was ignored."
-            findings.append(Finding("warning", "dt", what, hint="Pass dt=... in seconds."))
-    inferred = _from_gains(list(populations))
+        return Clock(dt / unit, seconds, dt * scale)
+    if noted is not None:
+        return Clock(noted, seconds, noted * seconds)
+    inferred = found if found is not None else _from_gains(populations) if profile.name == "spec" else None
     if inferred is not None:
-        what = f"dt {inferred:.4g} s was inferred from the gains (r = tau_mem/dt, w_in = tau_syn/dt)."
-        findings.append(Finding("info", "dt", what, used=inferred, unit="s"))
-        return inferred
-    what = f"nothing says which time step the network was made for; dt = {DEFAULT_DT:g} s was assumed."
-    findings.append(Finding("warning", "dt", what, used=DEFAULT_DT, unit="s", hint="Pass dt=... in seconds."))
-    return DEFAULT_DT
+        why = "r = tau_mem/dt, w_in = tau_syn/dt" if profile.name == "spec" else f"as {profile.name} writes them"
+        what = f"dt {inferred * seconds:.4g} s was inferred from the gains ({why})."
+        findings.append(Finding("info", "dt", what, used=inferred * seconds, unit="s"))
+        return Clock(inferred, seconds, inferred * seconds)
+    default = profile.default_step or DEFAULT_DT
+    what = f"nothing says which time step the network was made for; dt = {default:g} s was assumed."
+    severity = "warning" if profile.name == "spec" else "info"
+    findings.append(Finding(severity, "dt", what, used=default, unit="s", hint="Pass dt=... in seconds."))
+    return Clock(default / seconds, seconds, default)
+
+
+def _noted(metadata: Mapping[str, Any], findings: list[Finding]) -> float | None:
+    """metadata["dt"], None (and a finding, if it is nonsense) where there is none."""
+    if "dt" not in metadata:
+        return None
+    try:
+        return positive("dt", as_array(metadata["dt"]).item())
+    except (ParameterRangeError, TypeError, ValueError):
+        what = f"metadata dt is {metadata['dt']!r}, which is no time step; it was ignored."
+        findings.append(Finding("warning", "dt", what, hint="Pass dt=... in seconds."))
+        return None
+
+
+def rescaled(p: Population, seconds: float) -> Population:
+    """A population in units of `seconds` s, in seconds."""
+    if p.kind in ("IF", "I"):
+        return replace(p, r=p.r / seconds)
+    return replace(p, tau_mem=p.tau_mem * seconds, tau_syn=None if p.tau_syn is None else p.tau_syn * seconds)
 
 
 def _from_gains(populations: list[Population]) -> float | None:
     """The one dt for which all gains per step are 1, None if there is none."""
-    steps = []
+    steps, gains = [], []
     for p in populations:
-        steps.append(p.tau_mem / p.r)
+        if p.kind in ("Threshold", "Linear"):
+            continue
+        gains.append(p.r)
+        steps.append(1 / p.r if p.kind in ("IF", "I") else p.tau_mem / p.r)
         if p.tau_syn is not None and p.w_in is not None:
             steps.append(p.tau_syn / p.w_in)
-    gains = np.concatenate([p.r for p in populations]) if populations else np.ones(1)
+    gains = np.concatenate(gains) if gains else np.ones(1)
     steps = np.concatenate(steps) if steps else np.ones(1)
     dt = float(np.median(steps))
     if np.any(gains < 1 - 1e-6) or np.allclose(gains, 1, rtol=1e-3) or not np.allclose(steps, dt, rtol=1e-3, atol=0):
@@ -96,7 +141,9 @@ def _from_gains(populations: list[Population]) -> float | None:
 
 def _taus(p: Population) -> list[tuple[str, np.ndarray, float]]:
     """Name in the NIR node, values in s and the longest that the chip reaches, for each time constant of a population."""
-    name = "tau" if p.kind == "LIF" else "tau_mem"
+    if p.kind in ("IF", "I", "Threshold", "Linear"):
+        return []
+    name = "tau" if p.kind in ("LIF", "LI") else "tau_mem"
     taus = [(name, p.tau_mem, _longest("i_tau_mem"))]
     if p.tau_syn is not None:
         taus.append(("tau_syn", p.tau_syn, min(_longest("i_tau_ampa"), _longest("i_tau_gaba"))))
@@ -107,12 +154,15 @@ def _longest(parameter: str) -> float:
     return float(DYNAPSE2.circuit.tau(parameter, biasgen.reach(parameter)[0]))
 
 
-def check_taus(populations: Iterable[Population], time_unit: str, time_scale: float, findings: list[Finding]) -> None:
+def check_taus(
+    populations: Iterable[Population], time_unit: str, time_scale: float, frontend: str, findings: list[Finding]
+) -> None:
     """Refuse time constants out of the chip's reach, with the reading of the time unit under which they would fit.
 
     One cause, one finding: it names the first time constant that is too long (or too short) and lists the others.
     """
-    taus = [(p.name, *item) for p in populations for item in _taus(p)]
+    populations = list(populations)
+    taus = [(p.name, *item) for p in populations if p.spiking for item in _taus(p)]
     for too_long, factor in ((True, 1e-3), (False, 1e3)):
         bad = []
         for name, key, tau, longest in taus:
@@ -128,7 +178,22 @@ def check_taus(populations: Iterable[Population], time_unit: str, time_scale: fl
         value = float(tau[0])
         what = f"{key} is {value:.4g} s{more}, {word} {limit:.3g} s{f' (likewise {others})' if others else ''}."
         hint = _unit_hint(tau, factor, (SHORTEST, longest), time_unit, time_scale, value)
+        likely = _likely(populations, too_long) if frontend == "spec" and time_unit == "s" and time_scale == 1 else None
+        if likely:
+            hint = f'{likely[1]}: pass frontend="{likely[0]}", and dt=... in seconds per step. Else: {hint}'
         findings.append(Finding("error", "time-unit", what, name, first, value, limit, "s", hint))
+
+
+def _likely(populations: list[Population], too_long: bool) -> tuple[str, str] | None:
+    """The frontend that writes time constants and gains like these, and why."""
+    leaky = [p for p in populations if p.kind in ("LIF", "CubaLIF", "LI", "CubaLI")]
+    if too_long and all(np.all((p.r > 0) & (p.r < 1)) for p in leaky):
+        return "spyx", "Time constants in steps with r < 1 are what Spyx writes (r = beta)"
+    if too_long and all(np.all(p.r == 1) and p.tau_syn is None for p in leaky):
+        return "sinabs", "Time constants in steps with r = 1 are what Sinabs writes"
+    if not too_long and all(np.all(p.r == 1) for p in leaky):
+        return "norse", "Time constants multiplied by the step with r = 1 are what Norse 1.1.0 writes"
+    return None
 
 
 def _unit_hint(tau, factor: float, limits: tuple[float, float], unit: str, scale: float, value: float) -> str:

@@ -1,137 +1,307 @@
 """NIR semantics of a Network, step by step: the teacher and the yardstick of every circuit simulation.
 
-Forward Euler at the network's own dt; the current is updated before the voltage; a spike is v > v_threshold (strict),
-after which v := v_reset in the same step; connections forward in the network's order act in the same step, those
-against it (recurrence) one step later:
+Forward Euler at the network's own dt; the current is updated before the voltage:
 
-    CubaLIF  I ← I + dt/τ_syn·(−I + w_in·S)      v ← v + dt/τ_mem·(v_leak − v + r·I)
-    LIF      v ← v + dt/τ_mem·(v_leak − v + r·S)
+    CubaLIF  I ← (1 − dt/τ_syn)·I + w_in·dt/τ_syn·S      v ← (1 − dt/τ_mem)·v + dt/τ_mem·v_leak + r·dt/τ_mem·I
+    LIF      the same with I = S;      IF  v ← v + r·dt·S;      Threshold  v ← S
+
+A spike is v > v_threshold (strict). What NIR leaves open is explicit: how a population resets (`Population.reset`), and
+when spikes act (`Network.stepping`): connections forward in the network's order act in the same step, those against it
+(recurrence) one step later, unless that says otherwise. Readouts (LI, CubaLI, I, Linear) are stepped with the rest.
+
+`plan` splits a Network into what is static under jit (hashable: one compilation per structure and shape) and a PyTree of
+arrays; `run_plan` is pure, batched and differentiable in these arrays (surrogate gradient at the threshold).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse
 
 from nir_dynapse.errors import ParameterRangeError
-from nir_dynapse.network import Network, Population
+from nir_dynapse.network import Network, Population, Projection
+from nir_dynapse.sim.surrogate import SLOPE, spike
 
-__all__ = ["run_reference"]
+__all__ = ["Ideal", "Plan", "plan", "run_plan", "run_reference"]
 
-Step = Callable[[dict[str, Any], Any], tuple[dict[str, Any], dict[str, tuple[Any, Any, Any]]]]
+TRACES = ("v", "i_syn")
+DENSE_ELEMENTS = 4 * 2**20
+"""Weights with more elements than this are stored sparse where at most one in `SPARSE_RATIO` is not zero."""
+SPARSE_RATIO = 50
+
+
+@dataclass(frozen=True)
+class _Link:
+    """A projection by number: where its spikes come from and when they act."""
+
+    index: int
+    source: str
+    when: str  # "input", "now", "delayed" or "after" (added at the end of the step)
+    sparse: bool
+
+
+@dataclass(frozen=True)
+class _Node:
+    name: str
+    size: int
+    reset: str
+    spiking: bool
+    synapse: bool
+    links: tuple[_Link, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The structure of an ideal run, hashable."""
+
+    nodes: tuple[_Node, ...]
+    inputs: tuple[tuple[str, int, int], ...]
+    emission: str
+
+
+class Ideal(NamedTuple):
+    """What `run_plan` gives, each by node name and in shape (batch, time, n)."""
+
+    spikes: dict[str, Any]
+    traces: dict[str, dict[str, Any]]
+    values: dict[str, Any]
+
+
+def plan(network: Network, dtype: Any = np.float32) -> tuple[Plan, dict[str, Any], dict[str, Any]]:
+    """(structure, arrays, indices) of an ideal run of `network`.
+
+    `arrays["weight"][k]` is the weight of projection k, (n_pre, n_post) or sparse (n_synapses,) with `indices[k]` = pre,
+    post; `arrays["bias"][node]` (n,) the constant current; `arrays["node"][node]` the decays, gains, threshold and reset.
+    """
+    everything = (*network.projections, *network.readout.projections)
+    sizes = {p.name: p.size for p in (*network.inputs, *network.populations, *network.readout.populations)}
+    ports = {port.name for port in network.inputs}
+    weights, indices = [], {}
+    for k, q in enumerate(everything):
+        elements = sizes[q.source] * sizes[q.target]
+        if elements > DENSE_ELEMENTS and len(q.weight) * SPARSE_RATIO <= elements:
+            indices[str(k)] = (q.pre.astype(np.int32), q.post.astype(np.int32))
+            weights.append(q.weight.astype(dtype))
+        else:
+            weights.append(q.dense(sizes[q.source], sizes[q.target]).T.astype(dtype))
+    nodes, seen = [], set()
+    for name in (*network.order(), *network.readout.names):
+        links = []
+        for k, q in enumerate(everything):
+            if q.target == name:
+                links.append(_Link(k, q.source, _when(q, ports, seen, network), str(k) in indices))
+        seen.add(name)
+        p = network[name]
+        nodes.append(_Node(name, p.size, p.reset, p.spiking, p.tau_syn is not None, tuple(links)))
+    first = network.input_offsets()
+    inputs = tuple((port.name, first[port.name], first[port.name] + port.size) for port in network.inputs)
+    values = {name: _arrays(network[name], network.dt, dtype) for name in sizes if name not in ports}
+    bias = {name: _bias(name, everything, sizes[name]).astype(dtype) for name in values}
+    arrays = {"weight": weights, "bias": bias, "node": values}
+    return Plan(tuple(nodes), inputs, network.stepping.emission), arrays, indices
+
+
+def _when(q: Projection, ports: set[str], seen: set[str], network: Network) -> str:
+    if q.source in ports:
+        return "input"
+    if q.source in seen:
+        hosted = q.source in network.readout.names  # a voltage, not an emitted spike
+        return "now" if hosted or network.stepping.emission == "same-step" else "delayed"
+    return "delayed" if network.stepping.recurrence == "delayed" else "after"
+
+
+def _bias(name: str, projections: Sequence[Projection], size: int) -> np.ndarray:
+    return sum((q.bias for q in projections if q.target == name and q.bias is not None), np.zeros(size))
+
+
+def _arrays(p: Population, dt: float, dtype: Any) -> dict[str, np.ndarray]:
+    gains = p.step_gains(dt)
+    values = {"keep": 1 - gains.leak, "drift": gains.leak * p.v_leak, "gain": gains.gain, "reset": p.v_reset}
+    if p.spiking:
+        values |= {"threshold": p.v_threshold, "swing": p.v_threshold - p.v_reset}
+    if gains.syn_leak is not None and gains.syn_gain is not None:
+        values |= {"syn_keep": 1 - gains.syn_leak, "syn_gain": gains.syn_gain}
+    return {key: np.asarray(value, dtype) for key, value in values.items()}
+
+
+class _State(NamedTuple):
+    current: Any
+    v: Any
+    spikes: Any
+
+
+def _step(
+    plan: Plan, arrays: dict[str, Any], indices: dict[str, Any], state: dict[str, _State], x: Any, xp: Any, slope
+):
+    """One step: the new state, and per node (emitted spikes or voltage, v, current)."""
+
+    def arriving(link: _Link, source: Any, node: _Node) -> Any:
+        weight = arrays["weight"][link.index]
+        if not link.sparse:
+            return source @ weight
+        pre, post = indices[str(link.index)]
+        if xp is np:
+            return scipy.sparse.csr_array((weight, (post, pre)), (node.size, source.shape[1])).dot(source.T).T
+        return jnp.zeros((source.shape[0], node.size), source.dtype).at[:, post].add(source[:, pre] * weight)
+
+    offsets = {name: slice(start, stop) for name, start, stop in plan.inputs}
+    new: dict[str, _State] = {}
+    seen: dict[str, tuple[Any, Any, Any]] = {}
+    for node in plan.nodes:
+        total = arrays["bias"][node.name]
+        for link in node.links:
+            if link.when == "input":
+                total = total + arriving(link, x[:, offsets[link.source]], node)
+            elif link.when == "now":
+                total = total + arriving(link, seen[link.source][0], node)
+            elif link.when == "delayed":
+                total = total + arriving(link, state[link.source].spikes, node)
+        now = _euler(node, arrays["node"][node.name], state[node.name], total, xp, slope)
+        new[node.name] = now
+        late = plan.emission == "next-step"
+        out = now.v if not node.spiking else state[node.name].spikes if late else now.spikes
+        seen[node.name] = (out, now.v, now.current)
+    for node in plan.nodes:
+        for link in node.links:
+            if link.when == "after":
+                kick = arriving(link, new[link.source].spikes, node)
+                a, (current, v, spikes) = arrays["node"][node.name], new[node.name]
+                if node.synapse:
+                    new[node.name] = _State(current + a["syn_gain"] * kick, v, spikes)
+                else:
+                    new[node.name] = _State(current, v + a["gain"] * kick, spikes)
+    return new, seen
+
+
+def _euler(node: _Node, a: dict[str, Any], state: _State, total: Any, xp: Any, slope: float) -> _State:
+    """One forward Euler step of a population under input `total` (batch, n)."""
+    current, v, before = state
+    decayed = a["syn_keep"] * current + a["syn_gain"] * total if node.synapse else total
+    current = xp.broadcast_to(decayed, v.shape)
+    v = a["keep"] * v + a["drift"] + a["gain"] * current
+    if not node.spiking:
+        return _State(current, v, before)
+    fired = before if xp is np else jax.lax.stop_gradient(before)
+    if node.reset == "value-late":
+        v = xp.where(fired > 0, a["reset"], v)
+    elif node.reset == "subtract-late":
+        v = v - a["swing"] * fired
+    if node.reset == "subtract-multiple":
+        level = (v - a["reset"]) / a["swing"]
+        spikes = xp.where(level >= 1, xp.floor(level), 0).astype(v.dtype)
+        if xp is not np:  # straight through above half a threshold
+            smooth = jnp.where(level >= 0.5, level, 0)
+            spikes = smooth + jax.lax.stop_gradient(spikes - smooth)
+    elif xp is np:
+        spikes = (v > a["threshold"]).astype(v.dtype)
+    else:
+        spikes = jnp.where(v > a["threshold"], 1, 0).astype(v.dtype)
+        slack = spike((v - a["threshold"]) / a["swing"], slope)
+        spikes = slack + jax.lax.stop_gradient(spikes - slack)  # the comparison decides, the surrogate has the gradient
+    fired = spikes if xp is np else jax.lax.stop_gradient(spikes)
+    if node.reset == "value":
+        v = xp.where(fired > 0, a["reset"], v)
+    elif node.reset in ("subtract", "subtract-multiple"):
+        v = v - a["swing"] * fired
+    return _State(current, v, spikes)
+
+
+def run_plan(
+    plan: Plan,
+    arrays: dict[str, Any],
+    indices: dict[str, Any],
+    x: Any,
+    *,
+    record: tuple[str, ...] = (),
+    slope: float = SLOPE,
+) -> Ideal:
+    """Run in JAX on counts (batch, time, channel), from silence (I = 0, v = v_reset); pure, differentiable in `arrays`.
+
+    `record` may name "v" and "i_syn". Spikes are floats (batch, time, n). `slope` is that of the surrogate gradient.
+    """
+    x = jnp.asarray(x)
+    state = _initial(plan, arrays, x.shape[0], jnp)
+
+    def body(carry: dict[str, _State], x_t: Any):
+        carry, seen = _step(plan, arrays, indices, carry, x_t, jnp, slope)
+        return carry, _pick(seen, record)
+
+    return _unpack(plan, jax.lax.scan(body, state, jnp.swapaxes(x, 0, 1))[1], record, jnp)
+
+
+_jitted = partial(jax.jit, static_argnums=(0, 4))(
+    lambda plan, arrays, indices, x, record: run_plan(plan, arrays, indices, x, record=record)
+)
 
 
 def run_reference(
     network: Network, counts: np.ndarray, *, record: Sequence[str] = ("spikes",), backend: str = "jax"
-) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]]]:
-    """Run `network` on event counts (batch, time, channel), one bin per step.
+) -> Ideal:
+    """Run `network` on event counts (batch, time, channel), one bin per step; NumPy arrays, spikes as uint8.
 
-    Returns spikes[node] (batch, time, neuron) and, for "v" and "i_syn" in `record`, those traces in the same shape.
+    "v" and "i_syn" in `record` give those traces too. Networks of the same structure share one compilation.
     """
     for name in record:
-        if name not in ("spikes", "v", "i_syn"):
+        if name not in ("spikes", *TRACES):
             raise ParameterRangeError(
                 f"simulate: cannot record {name!r} in an ideal run. Recordable are spikes, v, i_syn."
             )
-    traces = tuple(name for name in ("v", "i_syn") if name in record)
-    xp: Any = jnp if backend == "jax" else np
-    step = _make_step(network, xp)
-    state = _initial(network, counts.shape[0], xp)
+    if backend not in ("jax", "numpy"):
+        raise ParameterRangeError(f"simulate: unknown backend {backend!r}. Choose 'jax' or 'numpy'.")
+    traces = tuple(name for name in TRACES if name in record)
+    structure, arrays, indices = plan(network)
     if backend == "jax":
-        values = _scan(step, state, jnp.swapaxes(jnp.asarray(counts), 0, 1), traces)
+        result = _jitted(structure, arrays, indices, counts, traces)
     else:
-        values = _loop(step, state, np.swapaxes(counts, 0, 1), traces)
-    spikes = {name: np.asarray(np.swapaxes(v[0], 0, 1), np.uint8) for name, v in values.items()}
-    kept = {
-        trace: {name: np.asarray(np.swapaxes(v[1 + k], 0, 1)) for name, v in values.items()}
-        for k, trace in enumerate(traces)
-    }
-    return spikes, kept
+        result = _loop(structure, arrays, indices, counts, traces)
+    spikes = {name: np.asarray(value).astype(np.uint8) for name, value in result.spikes.items()}
+    kept = {key: {name: np.asarray(v) for name, v in values.items()} for key, values in result.traces.items()}
+    return Ideal(spikes, kept, {name: np.asarray(value) for name, value in result.values.items()})
 
 
-def _initial(network: Network, batch: int, xp: Any) -> dict[str, Any]:
+def _initial(plan: Plan, arrays: dict[str, Any], batch: int, xp: Any) -> dict[str, _State]:
     """Zero current, v = v_reset and no spike for every population."""
     state = {}
-    for p in network.populations:
-        v = xp.broadcast_to(xp.asarray(np.asarray(p.v_reset, np.float32)), (batch, p.size))
-        zeros = xp.zeros((batch, p.size), np.float32)
-        state[p.name] = (zeros, v, zeros)
+    for node in plan.nodes:
+        rest = xp.asarray(arrays["node"][node.name]["reset"])
+        zeros = xp.zeros((batch, node.size), rest.dtype)
+        state[node.name] = _State(zeros, zeros + rest, zeros)
     return state
 
 
-def _make_step(network: Network, xp: Any) -> Step:
-    sizes = {p.name: p.size for p in (*network.inputs, *network.populations)}
-    offsets = network.input_offsets()
-    dense = [
-        (q, xp.asarray(q.dense(sizes[q.source], sizes[q.target]).T.astype(np.float32))) for q in network.projections
-    ]
-    bias = {p.name: xp.asarray(network.bias(p.name).astype(np.float32)) for p in network.populations}
-    order = [network[name] for name in network.order()]
-
-    def step(state: dict[str, Any], x_t: Any):
-        new, seen = dict(state), {}
-        for p in order:
-            total = bias[p.name]
-            for q, matrix in dense:
-                if q.target != p.name:
-                    continue
-                if q.source in offsets:
-                    source = x_t[:, offsets[q.source] : offsets[q.source] + sizes[q.source]]
-                else:
-                    source = seen[q.source][0] if q.source in seen else state[q.source][2]
-                total = total + source @ matrix
-            current, v, spikes = _euler(p, network.dt, state[p.name], total, xp)
-            new[p.name] = (current, v, spikes)
-            seen[p.name] = (spikes, v, current)
-        return new, seen
-
-    return step
-
-
-def _euler(p: Population, dt: float, state: tuple[Any, Any, Any], total: Any, xp: Any) -> tuple[Any, Any, Any]:
-    """One forward Euler step of a population under input `total` (batch, n): current, voltage, spikes."""
-
-    def constant(value: np.ndarray) -> Any:
-        return xp.asarray(value.astype(np.float32))
-
-    current, v, _ = state
-    if p.tau_syn is not None and p.w_in is not None:
-        current = current + constant(dt / p.tau_syn) * (constant(p.w_in) * total - current)
-    else:
-        current = xp.broadcast_to(total, v.shape)
-    v = v + constant(dt / p.tau_mem) * (constant(p.v_leak) - v + constant(p.r) * current)
-    spikes = v > constant(p.v_threshold)
-    v = xp.where(spikes, constant(p.v_reset), v)
-    return current, v, spikes.astype(np.float32)
-
-
 def _pick(seen: dict[str, tuple[Any, Any, Any]], traces: tuple[str, ...]) -> dict[str, tuple[Any, ...]]:
-    index = {"v": 1, "i_syn": 2}
-    return {name: (value[0], *(value[index[t]] for t in traces)) for name, value in seen.items()}
+    return {name: (value[0], *(value[1 + TRACES.index(t)] for t in traces)) for name, value in seen.items()}
 
 
-def _scan(step: Step, state: dict[str, Any], x: Any, traces: tuple[str, ...]) -> dict[str, tuple[Any, ...]]:
-    @jax.jit
-    def run(state: dict[str, Any], x: Any):
-        def body(carry: dict[str, Any], x_t: Any):
-            carry, seen = step(carry, x_t)
-            return carry, _pick(seen, traces)
+def _unpack(plan: Plan, rows: dict[str, tuple[Any, ...]], traces: tuple[str, ...], xp: Any) -> Ideal:
+    """Rows (time, batch, n) per node as an `Ideal`."""
+    turned = {name: tuple(xp.swapaxes(value, 0, 1) for value in values) for name, values in rows.items()}
+    spiking = {node.name for node in plan.nodes if node.spiking}
+    return Ideal(
+        {name: values[0] for name, values in turned.items() if name in spiking},
+        {t: {name: values[1 + k] for name, values in turned.items()} for k, t in enumerate(traces)},
+        {name: values[0] for name, values in turned.items() if name not in spiking},
+    )
 
-        return jax.lax.scan(body, state, x)[1]
 
-    return run(state, x)
-
-
-def _loop(step: Step, state: dict[str, Any], x: np.ndarray, traces: tuple[str, ...]) -> dict[str, tuple[Any, ...]]:
-    rows = []
-    for x_t in x:
-        state, seen = step(state, x_t)
+def _loop(plan: Plan, arrays: dict[str, Any], indices: dict[str, Any], x: np.ndarray, traces: tuple[str, ...]) -> Ideal:
+    state, rows = _initial(plan, arrays, x.shape[0], np), []
+    for x_t in np.swapaxes(x, 0, 1):
+        state, seen = _step(plan, arrays, indices, state, x_t, np, SLOPE)
         rows.append(_pick(seen, traces))
-    return {
-        name: tuple(np.stack([row[name][k] for row in rows]) for k in range(1 + len(traces)))
-        for name in (p for p in state)
+    count = 1 + len(traces)
+    nothing = {node.name: np.zeros((0, x.shape[0], node.size), np.float32) for node in plan.nodes}
+    stacked = {
+        node.name: tuple(
+            np.stack([row[node.name][k] for row in rows]) if rows else nothing[node.name] for k in range(count)
+        )
+        for node in plan.nodes
     }
+    return _unpack(plan, stacked, traces, np)

@@ -18,6 +18,7 @@ from nir_dynapse.errors import ConfigurationError, ParameterRangeError
 from nir_dynapse.layout import Layout
 from nir_dynapse.network import Network
 from nir_dynapse.params import Params
+from nir_dynapse.readout import run_readout
 from nir_dynapse.sim.circuit import constants, internal_step, run_bin, tonic_events, weight_matrix
 from nir_dynapse.sim.dynamics import Constants, State, initial_state
 from nir_dynapse.sim.mismatch import fabricate
@@ -32,25 +33,35 @@ CHUNK_ELEMENTS = 40_000_000
 
 @dataclass(frozen=True)
 class Recording:
-    """What a run gave: spike counts per bin and, where asked for, currents.
+    """What a run gave: spike counts per bin, what the host read out of them and, where asked for, currents.
 
-    `spikes[node]` (batch, time, neuron) counts; `states[name][node]` the same shape, in A at the end of each bin
-    (`v` without unit for ideal runs). `dt` is the width of a bin in s.
+    `spikes[node]` (batch, time, neuron) counts; `values[node]` the voltages of readouts on the host; `states[name][node]`
+    the same shape, in A at the end of each bin (`v` without unit for ideal runs). `dt` is the width of a bin in s.
     """
 
     spikes: dict[str, np.ndarray]
     dt: float
     outputs: dict[str, str] = field(default_factory=dict)
     states: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    values: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def output(self) -> np.ndarray:
-        """Spike counts of the output node (batch, time, neuron); with several output nodes, of the first."""
-        return self.spikes[next(iter(self.outputs.values()))]
+        """What the output node reads (batch, time, neuron): spike counts, or the values of a readout on the host.
+
+        With several output nodes, that of the first.
+        """
+        return self.of(next(iter(self.outputs)))
+
+    def of(self, output: str) -> np.ndarray:
+        """What output node `output` reads, as in `Recording.output`."""
+        source = self.outputs[output]
+        return self.values[source] if source in self.values else self.spikes[source]
 
     def counts(self) -> np.ndarray:
-        """Spikes per sample and output neuron, shape (batch, neuron)."""
-        return self.output.sum(1, dtype=np.int64)
+        """Spikes (or the summed values of a readout) per sample and output neuron, shape (batch, neuron)."""
+        output = self.output
+        return output.sum(1, dtype=np.float64 if np.issubdtype(output.dtype, np.floating) else np.int64)
 
 
 def simulate(
@@ -83,8 +94,9 @@ def simulate(
                 "Leave dt out, or read the network with the dt that you mean."
             )
         counts = check_input(x, [(port.name, port.size) for port in thing.inputs])
-        spikes, states = run_reference(thing, counts, record=record, backend=backend)
-        return Recording(spikes, thing.dt, {p.name: str(p.source) for p in thing.outputs}, states)
+        result = run_reference(thing, counts, record=record, backend=backend)
+        outputs = {p.name: str(p.source) for p in thing.outputs}
+        return Recording(result.spikes, thing.dt, outputs, result.traces, result.values)
 
     params = as_params(thing, device)
     if mismatch is not None:
@@ -154,7 +166,9 @@ def run_circuit(
         values = np.concatenate([np.asarray(p[1][k]) for p in parts]) * params.circuit.i_o
         states[name] = {node: values[..., part] for node, part in slices.items()}
     outputs = {port.name: str(port.source) for port in topology.outputs}
-    return Recording({node: spikes[..., part] for node, part in slices.items()}, dt, outputs, states)
+    by_node = {node: spikes[..., part] for node, part in slices.items()}
+    values = run_readout(topology.readout, by_node, topology.dt, dt)
+    return Recording(by_node, dt, outputs, states, values)
 
 
 def _observe(name: str, state: State, xp: Any) -> Any:

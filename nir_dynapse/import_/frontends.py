@@ -1,0 +1,216 @@
+"""Frontend profiles: what each framework's exporter writes, turned into NIR's equations with the same step.
+
+A profile knows three things that no NIR file says: what the time unit is, what the gains stand for, and how the neurons
+reset. Each adapts a population, still in the units of the file, so that forward Euler at the exporter's step `h` does
+exactly what the framework does:
+
+    snntorch  V ← β·V + I:                           τ = h/(1−β) is in the file; r = τ/h, w_in = τ_syn/h
+    norse     LIFCell: i ← i + x, v ← v + h/τ·(v_leak − v + i), i ← i − h/τ_syn·i:  w_in = τ_syn/h; 1.1.0 writes h·τ for τ
+    sinabs    V ← α·V + (1−α)·x, α = e^(−1/τ):       τ ← 1/(1−α) steps
+    spyx      V ← β·V + x, spikes one step late:     τ = h/(1−β), r = β in the file; r = τ/h, w_in = τ_syn/h
+    rockpool  I ← β·(I + x), V ← α·V + I, α = e^(−h/τ): r = τ·α/h in the file; τ ← h/(1−α), r = τ/h, w_in·h/τ_syn = β
+
+Measured against the released packages (snnTorch 1.0.0, Norse 1.1.0, Sinabs 3.1.3, Spyx 1.0.0, Rockpool 3.1.0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import scipy.special
+
+from nir_dynapse.errors import Finding, ParameterRangeError
+from nir_dynapse.network import Population, Stepping
+from nir_dynapse.population import STEPPING, Reset
+
+__all__ = ["PROFILES", "Profile", "profile_of"]
+
+SNNTORCH_STEP = 1e-4
+NORSE_STEP = 1e-3
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One frontend's conventions.
+
+    `clock` is what a unit of time in the file is: "time" (multiplied with time_unit and time_scale) or "steps" (only the
+    ratio to the step counts; real time comes from dt). `step(populations)` is the exporter's step in units of the file,
+    None where the file does not tell; `default_step` stands in for it. `adapt(population, h)` gives NIR's equations at
+    step `h`. `resets` maps (what was asked for, late) to the reset; `assumed` says in words what the file leaves open.
+    """
+
+    name: str
+    clock: Literal["time", "steps"]
+    adapt: Callable[[Population, float], Population]
+    step: Callable[[list[Population]], float | None]
+    default_step: float | None = None
+    reset: Literal["value", "subtract"] = "value"
+    reset_late: bool = False
+    multiple: bool = False
+    stepping: Stepping = STEPPING
+    assumed: str = ""
+
+    def reset_of(self, p: Population, recurrent: bool, asked: str | None, late: bool | None) -> Reset:
+        """How population `p` resets: as asked for, else as the framework does by default."""
+        if not p.spiking:
+            return "value"
+        if asked is None and late is None and self.name == "spec":
+            return p.reset
+        how = asked or self.reset
+        late = self.reset_late if late is None else late
+        if how == "subtract":
+            if self.multiple and asked is None:
+                return "subtract-multiple"
+            if self.name == "spyx" and p.kind == "CubaLIF":
+                return "subtract"  # before the decay, which is the same as in the step of the spike
+            return "subtract-late" if late else "subtract"
+        # Leaky resets before it decays, which is the same as in the step of the spike; the others end at zero.
+        return "value-late" if late and (recurrent or p.kind == "CubaLIF") else "value"
+
+
+def profile_of(name: str) -> Profile:
+    """The profile called `name`; ParameterRangeError for any other."""
+    if name not in PROFILES:
+        what = f"frontend is {name!r}, known profiles are {', '.join(map(repr, PROFILES))}."
+        raise ParameterRangeError(Finding("error", "argument", what, hint="Choose one of them."))
+    return PROFILES[name]
+
+
+def _with(p: Population, **values: np.ndarray | None) -> Population:
+    return replace(p, **{key: value for key, value in values.items() if value is not None})  # pyright: ignore
+
+
+def _median(values: Iterable[np.ndarray]) -> float | None:
+    """The one value that all share to 0.1 %, None if there is none."""
+    parts = [np.ravel(v) for v in values]
+    flat = np.concatenate(parts) if parts else np.zeros(0)
+    if not len(flat) or not np.all(np.isfinite(flat) & (flat > 0)):
+        return None
+    middle = float(np.median(flat))
+    return float(f"{middle:.6g}") if np.allclose(flat, middle, rtol=1e-3, atol=0) else None
+
+
+def _leaky(populations: Iterable[Population]) -> list[Population]:
+    return [p for p in populations if p.kind in ("LIF", "CubaLIF", "LI", "CubaLI")]
+
+
+def _nothing(p: Population, h: float) -> Population:
+    return p
+
+
+# --- each frontend ---------------------------------------------------------------------------------------------------
+
+
+def _unit_gains(p: Population, h: float) -> Population:
+    """Gains of exactly 1 per step: r = τ/h, w_in = τ_syn/h, and 1/h for integrators."""
+    if p.kind in ("IF", "I"):
+        return _with(p, r=np.full(p.size, 1 / h))
+    if p.kind in ("Threshold", "Linear"):
+        return p
+    return _with(p, r=p.tau_mem / h, w_in=None if p.tau_syn is None else p.tau_syn / h)
+
+
+def _gain_step(populations: list[Population]) -> float | None:
+    return _median(p.tau_mem / p.r for p in _leaky(populations))
+
+
+def _snntorch(p: Population, h: float) -> Population:
+    return p if p.kind in ("IF", "I") else _unit_gains(p, h)  # snnTorch writes neither
+
+
+def _norse(p: Population, h: float) -> Population:
+    """Norse 1.1.0 writes h·τ for τ: no τ below h could be stepped, so that is how it is recognised."""
+    if p.kind in ("IF", "I"):
+        return _with(p, r=np.full(p.size, 1 / h)) if np.all(p.r == 1) else p
+    taus = np.concatenate([t for t in (p.tau_mem, p.tau_syn) if t is not None])
+    if p.kind in ("LIF", "CubaLIF", "LI", "CubaLI") and np.all(taus < h):
+        p = _with(p, tau_mem=p.tau_mem / h, tau_syn=None if p.tau_syn is None else p.tau_syn / h)
+    if p.tau_syn is not None and p.w_in is not None and np.all(p.w_in == 1):
+        p = _with(p, w_in=p.tau_syn / h)
+    return p
+
+
+def _exact_tau(tau: np.ndarray, h: float) -> np.ndarray:
+    """τ of the Euler step with the decay e^(−h/τ)."""
+    return h / -np.expm1(-h / tau)
+
+
+def _sinabs(p: Population, h: float) -> Population:
+    if p.kind in ("LIF", "LI"):
+        return _with(p, tau_mem=_exact_tau(p.tau_mem, h))
+    return p
+
+
+def _spyx_step(populations: list[Population]) -> float | None:
+    return _median(p.tau_mem * (1 - p.r) for p in _leaky(populations))
+
+
+def _rockpool_step(populations: list[Population]) -> float | None:
+    """h from r = (τ/h)·e^(−h/τ): h/τ = W(1/r), with Lambert's W."""
+    usable = [p for p in _leaky(populations) if np.all(p.r > 0)]
+    return _median(p.tau_mem * np.real(scipy.special.lambertw(1 / p.r)) for p in usable)
+
+
+def _rockpool(p: Population, h: float) -> Population:
+    if p.kind not in ("LIF", "CubaLIF", "LI", "CubaLI"):
+        return p
+    tau = _exact_tau(p.tau_mem, h)
+    gain = np.exp(-h / p.tau_mem) if p.kind == "LI" else np.ones(p.size)
+    if p.tau_syn is None:
+        return _with(p, tau_mem=tau, r=gain * tau / h)
+    tau_syn = _exact_tau(p.tau_syn, h)
+    return _with(p, tau_mem=tau, r=tau / h, tau_syn=tau_syn, w_in=np.exp(-h / p.tau_syn) * tau_syn / h)
+
+
+PROFILES: dict[str, Profile] = {
+    profile.name: profile
+    for profile in (
+        Profile("spec", "time", _nothing, lambda populations: None),
+        Profile(
+            "snntorch",
+            "steps",
+            _snntorch,
+            _gain_step,
+            SNNTORCH_STEP,
+            reset="subtract",
+            reset_late=True,
+            assumed="snnTorch writes v_reset = 0 whatever the neuron does",
+        ),
+        Profile("norse", "time", _norse, lambda populations: None, NORSE_STEP),
+        Profile(
+            "sinabs",
+            "steps",
+            _sinabs,
+            lambda populations: 1.0,
+            1.0,
+            reset="subtract",
+            multiple=True,
+            assumed="Sinabs writes neither its reset, nor norm_input (read as True), nor min_v_mem (read as none)",
+        ),
+        Profile(
+            "spyx",
+            "steps",
+            _unit_gains,
+            _spyx_step,
+            1.0,
+            reset="subtract",
+            reset_late=True,
+            stepping=Stepping(emission="next-step"),
+            assumed="Spyx writes no reset",
+        ),
+        Profile(
+            "rockpool",
+            "time",
+            _rockpool,
+            _rockpool_step,
+            NORSE_STEP,
+            reset="subtract",
+            multiple=True,
+            assumed="Rockpool writes neither its reset, nor the bias of its neurons, nor recurrent weights",
+        ),
+    )
+}
+"""Known frontends by name; "spec" reads every value as NIR's equations define it."""

@@ -1,0 +1,119 @@
+"""`Population`: neurons of one NIR node, what one Euler step does to them, and the choices that NIR leaves open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from nir_dynapse.errors import UnsupportedGraphError
+
+__all__ = ["RESETS", "STEPPING", "Kind", "Population", "Reset", "StepGains", "Stepping", "freeze"]
+
+Kind = Literal["LIF", "CubaLIF", "IF", "Threshold", "LI", "CubaLI", "I", "Linear"]
+Reset = Literal["value", "value-late", "subtract", "subtract-late", "subtract-multiple"]
+RESETS: dict[str, str] = {
+    "value": "v := v_reset in the step of the spike (what NIR says)",
+    "value-late": "v := v_reset at the end of the step after the spike, whatever came in",
+    "subtract": "v := v − (v_threshold − v_reset) in the step of the spike",
+    "subtract-late": "v_threshold − v_reset is subtracted in the step after the spike, after its decay",
+    "subtract-multiple": "as many spikes in a step as v_threshold fits into v, each subtracting it; v = v_threshold fires",
+}
+"""How a population resets; NIR knows the first only, frontends have all of them."""
+
+
+class StepGains(NamedTuple):
+    """One Euler step: I ← (1−syn_leak)·I + syn_gain·x and v ← (1−leak)·v + leak·v_leak + gain·I; arrays (n,)."""
+
+    leak: np.ndarray
+    gain: np.ndarray
+    syn_leak: np.ndarray | None
+    syn_gain: np.ndarray | None
+
+
+def freeze(value, dtype=None) -> np.ndarray:
+    """A read-only NumPy array (a copy where the input could be written through)."""
+    array = np.array(value, dtype=dtype)
+    array.flags.writeable = False
+    return array
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """Neurons of one NIR node, or the values of one that is read out.
+
+    LIF:      τ_mem·dv/dt = (v_leak − v) + r·I;   CubaLIF adds  τ_syn·dI/dt = −I + w_in·S.
+    IF:       dv/dt = r·I (τ_mem is inf);         Threshold: v = I, without memory (τ_mem is 0).
+    A spike is v > v_threshold, after which v := v_reset, or as `reset` says (see `RESETS`). LI, CubaLI and I are LIF,
+    CubaLIF and IF that never spike (v_threshold is inf), Linear is v = I: the host computes those (see `Readout`).
+    Arrays have shape (n,); times in s, voltages and gains without unit; `tau_syn` is None but for CubaLIF and CubaLI.
+    `shape` is the node's own (possibly multi-dimensional) shape.
+    """
+
+    name: str
+    kind: Kind
+    tau_mem: np.ndarray
+    r: np.ndarray
+    v_leak: np.ndarray
+    v_threshold: np.ndarray
+    v_reset: np.ndarray
+    tau_syn: np.ndarray | None = None
+    w_in: np.ndarray | None = None
+    shape: tuple[int, ...] = ()
+    reset: Reset = "value"
+
+    def __post_init__(self) -> None:
+        if self.reset not in RESETS:
+            raise UnsupportedGraphError(
+                f"node {self.name!r}: unknown reset {self.reset!r}. Choose one of {', '.join(RESETS)}."
+            )
+        for key in ("tau_mem", "r", "v_leak", "v_threshold", "v_reset", "tau_syn", "w_in"):
+            value = getattr(self, key)
+            if value is not None:
+                object.__setattr__(self, key, freeze(value, float).reshape(-1))
+        if not self.shape:
+            object.__setattr__(self, "shape", (self.size,))
+
+    @property
+    def size(self) -> int:
+        return len(self.tau_mem)
+
+    @property
+    def spiking(self) -> bool:
+        """Whether it has a threshold; what has none is computed by the host."""
+        return self.kind in ("LIF", "CubaLIF", "IF", "Threshold")
+
+    def step_gains(self, dt: float) -> StepGains:
+        """Decays and gains of one forward Euler step of `dt` s."""
+        clocked = np.where(self.tau_mem > 0, self.tau_mem, dt)  # no memory: one step
+        leak = dt / clocked
+        gain = self.r * (dt if self.kind in ("IF", "I") else leak)
+        if self.tau_syn is None:
+            return StepGains(leak, gain, None, None)
+        syn_leak = dt / self.tau_syn
+        return StepGains(leak, gain, syn_leak, syn_leak * (1.0 if self.w_in is None else self.w_in))
+
+    def update(self, h: Any) -> None:
+        """Feed everything that decides behaviour into the hash `h`."""
+        h.update(f"{self.name}|{self.kind}|{self.shape}|{self.reset}".encode())
+        for value in (self.tau_mem, self.r, self.v_leak, self.v_threshold, self.v_reset, self.tau_syn, self.w_in):
+            h.update(b"-" if value is None else value.tobytes())
+
+
+@dataclass(frozen=True)
+class Stepping:
+    """When spikes act in an ideal run, which NIR leaves open.
+
+    `recurrence`: spikes that go against the order of signal flow act in the next step ("delayed", what clocked frontends
+    do), or are added to the current (to v where there is none) at the end of their own ("same-step"). `emission`: a
+    spike leaves its population in the step in which v crosses the threshold ("same-step") or one later ("next-step",
+    Spyx).
+    """
+
+    recurrence: Literal["delayed", "same-step"] = "delayed"
+    emission: Literal["same-step", "next-step"] = "same-step"
+
+
+STEPPING = Stepping()
+"""What most clocked frontends do."""
