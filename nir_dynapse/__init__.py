@@ -49,7 +49,9 @@ if TYPE_CHECKING:
     from nir_dynapse.network import Network
     from nir_dynapse.params import Params
     from nir_dynapse.reporting import Report, report
-    from nir_dynapse.sim.simulation import Recording, simulate
+    from nir_dynapse.sim.nir_data import from_nir_data, to_nir_data
+    from nir_dynapse.sim.recording import Recording
+    from nir_dynapse.sim.simulation import simulate
 
     __version__: str
 
@@ -75,12 +77,14 @@ __all__ = [
     "__version__",
     "compile",
     "from_nir",
+    "from_nir_data",
     "from_samna",
     "open_board",
     "report",
     "simulate",
     "to_network",
     "to_nir",
+    "to_nir_data",
     "to_params",
     "to_samna",
 ]
@@ -106,7 +110,9 @@ _HOME = {
     "network": ("Network",),
     "params": ("Params",),
     "reporting": ("Report", "report"),
-    "sim.simulation": ("Recording", "simulate"),
+    "sim.nir_data": ("from_nir_data", "to_nir_data"),
+    "sim.recording": ("Recording",),
+    "sim.simulation": ("simulate",),
 }
 
 

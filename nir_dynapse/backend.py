@@ -10,6 +10,7 @@ from nir_dynapse.compiler import compile, to_network
 from nir_dynapse.device import DYNAPSE2, Device, Mismatch
 from nir_dynapse.errors import HardwareError
 from nir_dynapse.export import nir_graph
+from nir_dynapse.export.chip_extras import chip_extras
 from nir_dynapse.import_.nir_graph import from_nir
 from nir_dynapse.layout import Layout
 from nir_dynapse.network import Network
@@ -20,9 +21,15 @@ from nir_dynapse.sim.virtual_board import VirtualBoard
 __all__ = ["dynapse2", "open_board", "to_nir", "to_params"]
 
 
-def to_nir(thing: Network | Layout, *, device: Device = DYNAPSE2) -> nir.NIRGraph:
-    """A Network, or what a Layout computes on `device`, as a flat `nir.NIRGraph` in real seconds."""
-    return nir_graph.to_nir(to_network(thing, device) if isinstance(thing, Layout) else thing)
+def to_nir(thing: Network | Params | Layout, *, device: Device = DYNAPSE2) -> nir.NIRGraph:
+    """A Network, or what Params or a Layout compute on `device`, as a flat `nir.NIRGraph` in real seconds.
+
+    Places, bias currents and latches of a circuit travel in the metadata under "dynapse2"; the graph runs without them.
+    """
+    if isinstance(thing, Network):
+        return nir_graph.to_nir(thing)
+    params = as_params(thing, device)
+    return nir_graph.to_nir(to_network(thing, device), chip_extras(params, device.name))
 
 
 def to_params(thing: Network | Layout, *, device: Device = DYNAPSE2) -> Params:

@@ -86,7 +86,19 @@ def _model() -> _Parser:
     group.add_argument(
         "--time-scale", type=_positive, default=1.0, metavar="X", help="real seconds per second of the file (default 1)"
     )
-    group.add_argument("--frontend", choices=FRONTENDS, default="spec", help="whose conventions the file follows")
+    group.add_argument(
+        "--frontend", choices=FRONTENDS, default="spec", help="whose exporter wrote the file (default spec)"
+    )
+    group.add_argument(
+        "--reset",
+        choices=("value", "subtract"),
+        help="how the neurons reset, which no NIR file says (default: the frontend's)",
+    )
+    late = group.add_mutually_exclusive_group()
+    late.add_argument(
+        "--reset-delay", action="store_true", default=None, dest="reset_delay", help="the reset acts one step late"
+    )
+    late.add_argument("--no-reset-delay", action="store_false", default=None, dest="reset_delay", help="it does not")
     group.add_argument(
         "--fan-in",
         choices=("refuse", "prune"),
@@ -151,6 +163,29 @@ def parser() -> argparse.ArgumentParser:
 
     p = verb("check", "Say whether a network can be read and fits, and what is approximated.", "model.nir", model)
     p.add_argument("model", metavar="MODEL.nir", help="the network")
+
+    p = verb(
+        "import",
+        "Read a network of any frontend, or a chip configuration, and write it as plain NIR.",
+        "model.nir --frontend norse -o network.nir",
+        model,
+    )
+    p.add_argument(
+        "source", metavar="MODEL.nir|CONFIG.json[.gz]", help="what a frontend wrote, or a chip configuration"
+    )
+    p.add_argument(
+        "-o",
+        "--out",
+        required=True,
+        metavar="OUT.nir|LAYOUT.json",
+        help="NIR in seconds with NIR's own gains; a configuration can also become a Layout (.json)",
+    )
+
+    p = verb("export", "Write what a Layout computes as NIR, for other tools.", "layout.json -o network.nir", model)
+    p.add_argument(
+        "source", metavar="LAYOUT.json|MODEL.nir", help="what compile wrote; a NIR file is mapped to circuits first"
+    )
+    p.add_argument("-o", "--out", required=True, metavar="OUT.nir", help="where to write the NIR file")
 
     p = verb(
         "compile", "Place, route and quantise a network.", "model.nir -o layout.json --config config.json.gz", model

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from nir_dynapse.conversion_table import conversion_dict
 from nir_dynapse.errors import DynapseError
 
 __all__ = ["Output", "table"]
@@ -22,7 +23,7 @@ MOST_FINDINGS = 20
 
 def _as_options(text: str) -> str:
     """A remedy that speaks of keywords, such as time_unit="ms", in the words of the command line."""
-    text = re.sub(r'\btime_unit="(\w+)"', r"--time-unit \1", text)
+    text = re.sub(r'\b(time_unit|frontend|reset)="(\w+)"', lambda m: f"--{m[1].replace('_', '-')} {m[2]}", text)
     return re.sub(r"\b(time_scale|dt)=(?=[\w.(])", lambda m: f"--{m[1].replace('_', '-')} ", text)
 
 
@@ -54,7 +55,9 @@ class Output:
         sys.stderr.write("".join(f"nir-dynapse: {_as_options(' '.join(line.split()))}\n" for line in shown))
         if self.as_json:
             findings = [finding.to_dict() for finding in error.findings]
-            data = {"error": str(error), "type": type(error).__name__, "findings": findings}
+            data: dict[str, Any] = {"error": str(error), "type": type(error).__name__, "findings": findings}
+            if error.conversion:
+                data["conversion"] = conversion_dict(error.conversion)
             sys.stdout.write(json.dumps(data, indent=1) + "\n")
 
     @contextmanager

@@ -11,25 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from nir_dynapse import cli_doctor
+from nir_dynapse import cli_doctor, cli_exchange
 from nir_dynapse.biasgen import reach
+from nir_dynapse.cli_exchange import check_file, device_of, reading
 from nir_dynapse.cli_output import Output, table
-from nir_dynapse.device import DYNAPSE2, PARAMETERS, Device
-from nir_dynapse.errors import ConfigurationError, DynapseError
+from nir_dynapse.device import DYNAPSE2, PARAMETERS
+from nir_dynapse.errors import DynapseError
 
 __all__ = ["VERBS"]
 
 DONE, MISSING = 0, 3
-
-
-def _reading(args: argparse.Namespace) -> dict[str, Any]:
-    """The options of `from_nir`."""
-    keys = ("dt", "time_unit", "time_scale", "frontend", "strict")
-    return {key: getattr(args, key) for key in keys}
-
-
-def _device(args: argparse.Namespace) -> Device:
-    return DYNAPSE2.stack(args.chips)
 
 
 def deploy(args: argparse.Namespace, out: Output) -> int:
@@ -50,7 +41,7 @@ def deploy(args: argparse.Namespace, out: Output) -> int:
     data = Data.load(args.data)
     options = {"fan_in": args.fan_in, "seed": args.seed, "chips": args.chips, "board": args.board}
     with out.progress() as tell:
-        result = deployment.deploy(args.model, data, progress=tell, **options, **_reading(args))
+        result = deployment.deploy(args.model, data, progress=tell, **options, **reading(args))
     files = [str(path) for path in result.write(args.out)] if args.out is not None else []
     written = f"\nWritten: {', '.join(files)}" if files else "\nNothing was written: give a folder with -o."
     out.result({**result.report.to_dict(), "files": files}, result.report.text() + written)
@@ -59,46 +50,45 @@ def deploy(args: argparse.Namespace, out: Output) -> int:
 
 def check(args: argparse.Namespace, out: Output) -> int:
     from nir_dynapse.compiler import compile
+    from nir_dynapse.conversion_table import conversion_text
     from nir_dynapse.import_.nir_graph import from_nir
     from nir_dynapse.reporting import report
 
-    network = from_nir(args.model, **_reading(args))
     try:
-        layout = compile(network, device=_device(args), fan_in=args.fan_in, seed=args.seed, strict=args.strict)
-    except DynapseError:
-        out.text(report(network, device=_device(args)).text())
+        network = from_nir(args.model, **reading(args))
+    except DynapseError as error:
+        if error.conversion:
+            out.text("Conversion\n" + conversion_text(error.conversion))
         raise
-    result = report(layout, device=_device(args), checks=("the network fits the device.",))
+    try:
+        layout = compile(network, device=device_of(args), fan_in=args.fan_in, seed=args.seed, strict=args.strict)
+    except DynapseError:
+        out.text(report(network, device=device_of(args)).text())
+        raise
+    fits = ("the network fits the device.",)
+    result = report(layout, device=device_of(args), checks=fits, conversion=network.conversion)
     out.result(result.to_dict(), result.text())
     return DONE
 
 
 def compile_(args: argparse.Namespace, out: Output) -> int:
     from nir_dynapse.compiler import compile
-    from nir_dynapse.deployment import check_output
     from nir_dynapse.export.samna_config import write_config_json
     from nir_dynapse.import_.nir_graph import from_nir
     from nir_dynapse.reporting import report
 
     files = [Path(path) for path in (args.out, args.config) if path is not None]
     for path in files:
-        _check_file(path, check_output)
-    network = from_nir(args.model, **_reading(args))
-    layout = compile(network, device=_device(args), fan_in=args.fan_in, seed=args.seed, strict=args.strict)
+        check_file(path)
+    network = from_nir(args.model, **reading(args))
+    layout = compile(network, device=device_of(args), fan_in=args.fan_in, seed=args.seed, strict=args.strict)
     if args.config is not None:
         write_config_json(layout, args.config)
     layout.save(args.out)
-    result = report(layout, device=_device(args))
+    result = report(layout, device=device_of(args), conversion=network.conversion)
     written = [str(path) for path in files]
     out.result({**result.to_dict(), "files": written}, result.text() + f"\nWritten: {', '.join(written)}")
     return DONE
-
-
-def _check_file(path: Path, check_output: Callable[..., Path]) -> None:
-    """ConfigurationError where `path` cannot become a file."""
-    if not path.parent.is_dir():
-        raise ConfigurationError(f"'{path}' cannot be written: there is no folder '{path.parent}'. Make it first.")
-    check_output(path.parent, (path.name,))
 
 
 def simulate(args: argparse.Namespace, out: Output) -> int:
@@ -109,10 +99,10 @@ def simulate(args: argparse.Namespace, out: Output) -> int:
     from nir_dynapse.sim.simulation import simulate
 
     if args.out is not None:
-        _check_file(Path(args.out), deployment.check_output)
+        check_file(Path(args.out))
     data = Data.load(args.data)
     is_layout = str(args.model).endswith(".json")
-    thing = Layout.load(args.model) if is_layout else from_nir(args.model, **_reading(args))
+    thing = Layout.load(args.model) if is_layout else from_nir(args.model, **reading(args))
     deployment.check_data(data, thing, labels=False)
     silicon = {"mismatch": DYNAPSE2.mismatch, "key": args.chip} if args.chip is not None else {}
     out.note(f"simulating {len(data)} samples of {data.duration:g} s")
@@ -160,7 +150,7 @@ def show(args: argparse.Namespace, out: Output) -> int:
 
 
 def _show_device(args: argparse.Namespace) -> tuple[Any, str]:
-    device = _device(args)
+    device = device_of(args)
     limits = {
         "name": device.name,
         "chips": device.n_chips,
@@ -210,6 +200,8 @@ VERBS: dict[str, Callable[[argparse.Namespace, Output], int]] = {
     "deploy": deploy,
     "check": check,
     "compile": compile_,
+    "import": cli_exchange.import_,
+    "export": cli_exchange.export,
     "simulate": simulate,
     "show": show,
     "doctor": doctor,

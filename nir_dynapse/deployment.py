@@ -25,7 +25,8 @@ from nir_dynapse.import_.samna_config import from_samna
 from nir_dynapse.layout import Layout, write_atomically
 from nir_dynapse.network import Network
 from nir_dynapse.reporting import Accuracy, Report, report
-from nir_dynapse.sim.simulation import Recording, simulate
+from nir_dynapse.sim.recording import Recording
+from nir_dynapse.sim.simulation import simulate
 
 __all__ = ["FILES", "STAGES", "Deployment", "check_data", "check_output", "deploy", "score"]
 
@@ -91,6 +92,8 @@ def deploy(
     time_unit: str = "s",
     time_scale: float = 1.0,
     frontend: str = "spec",
+    reset: Literal["value", "subtract"] | None = None,
+    reset_delay: bool | None = None,
     fan_in: Literal["refuse", "prune"] = "refuse",
     seed: int = 0,
     strict: bool = False,
@@ -108,7 +111,16 @@ def deploy(
     device = DYNAPSE2.stack(chips)
     with open_board(board, device=device) as chip:
         tell("read", stages["read"])
-        network = from_nir(source, dt=dt, time_unit=time_unit, time_scale=time_scale, frontend=frontend, strict=strict)
+        network = from_nir(
+            source,
+            dt=dt,
+            time_unit=time_unit,
+            time_scale=time_scale,
+            frontend=frontend,
+            reset=reset,
+            reset_delay=reset_delay,
+            strict=strict,
+        )
         findings = check_data(data, network)
         tell("compile", stages["compile"])
         layout = compile(network, device=device, fan_in=fan_in, seed=seed, strict=strict)
@@ -136,13 +148,17 @@ def deploy(
         accuracy=accuracy,
         checks=checks,
         findings=findings,
+        conversion=network.conversion,
         provenance={"board": board, "data": samples},
     )
     return Deployment(network, layout, whole, counts)
 
 
 def score(name: str, counts: np.ndarray, labels: np.ndarray, ideal: np.ndarray | None = None) -> Accuracy:
-    """Accuracy of output spike counts (sample, class) against labels (sample,); `ideal` are the counts to agree with."""
+    """Accuracy of output spike counts (sample, class) against labels (sample,); `ideal` are the counts to agree with.
+
+    For a readout on the host they are its values summed over time.
+    """
     chosen = counts.argmax(1)
     most = counts.max(1)
     return Accuracy(
@@ -150,8 +166,8 @@ def score(name: str, counts: np.ndarray, labels: np.ndarray, ideal: np.ndarray |
         correct=int((chosen == labels).sum()),
         total=len(labels),
         agreement=float((chosen == (counts if ideal is None else ideal).argmax(1)).mean()),
-        ties=int((((counts == most[:, None]).sum(1) > 1) & (most > 0)).sum()),
-        silent=int((most == 0).sum()),
+        ties=int((((counts == most[:, None]).sum(1) > 1) & (counts != 0).any(1)).sum()),
+        silent=int((counts == 0).all(1).sum()),
         rate=float(counts.mean()),
     )
 
@@ -204,7 +220,7 @@ def _output_size(thing: Network | Layout) -> int:
     source = str(thing.outputs[0].source)
     if isinstance(thing, Network):
         return thing[source].size
-    return thing.sizes[source]
+    return thing.sizes.get(source) or next(p.size for p in thing.readout.populations if p.name == source)
 
 
 def _step_mismatch(data: Data, thing: Network | Layout) -> ParameterRangeError:

@@ -12,12 +12,13 @@ from nir_dynapse.errors import UnsupportedGraphError
 __all__ = ["RESETS", "STEPPING", "Kind", "Population", "Reset", "StepGains", "Stepping", "freeze"]
 
 Kind = Literal["LIF", "CubaLIF", "IF", "Threshold", "LI", "CubaLI", "I", "Linear"]
-Reset = Literal["value", "value-late", "subtract", "subtract-late", "subtract-multiple"]
+Reset = Literal["value", "value-late", "subtract", "subtract-late", "subtract-once", "subtract-multiple"]
 RESETS: dict[str, str] = {
     "value": "v := v_reset in the step of the spike (what NIR says)",
     "value-late": "v := v_reset at the end of the step after the spike, whatever came in",
     "subtract": "v := v − (v_threshold − v_reset) in the step of the spike",
     "subtract-late": "v_threshold − v_reset is subtracted in the step after the spike, after its decay",
+    "subtract-once": "as subtract; while v stays above the threshold, it is subtracted before the comparison instead",
     "subtract-multiple": "as many spikes in a step as v_threshold fits into v, each subtracting it; v = v_threshold fires",
 }
 """How a population resets; NIR knows the first only, frontends have all of them."""

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from nir_dynapse import biasgen
+from nir_dynapse.conversion_table import conversion_dict, conversion_text, table
 from nir_dynapse.device import BASE_WEIGHTS, COLUMN, DENDRITES, DYNAPSE2, LATCHES, PARAMETERS, Device
 from nir_dynapse.errors import Finding, sort_findings
 from nir_dynapse.layout import Layout
-from nir_dynapse.network import Network
+from nir_dynapse.network import Conversion, Network
 from nir_dynapse.utilisation import (
     ChipUse,
     CoreUse,
@@ -78,6 +79,7 @@ class Report:
     approximations: tuple[Finding, ...] = ()
     findings: tuple[Finding, ...] = ()
     checks: tuple[str, ...] = ()
+    conversion: tuple[Conversion, ...] = ()
 
     @property
     def notes(self) -> tuple[Finding, ...]:
@@ -102,6 +104,7 @@ class Report:
             "approximations": [f.to_dict() for f in self.approximations],
             "findings": [f.to_dict() for f in self.findings],
             "checks": list(self.checks),
+            "conversion": conversion_dict(self.conversion),
         }
 
     def __str__(self) -> str:
@@ -111,6 +114,7 @@ class Report:
         """Plain text with aligned tables; sentences are wrapped at `width` characters."""
         parts = [f"{self.title}\n{'=' * min(len(self.title), width)}"]
         parts += [_section("Accuracy", _accuracy_table(self.accuracy))] if self.accuracy else []
+        parts += [_section("Conversion", conversion_text(self.conversion))] if self.conversion else []
         parts += [_section("Nodes", _node_table(self.nodes))] if self.nodes else []
         parts += [_section("Projections", _projection_table(self.projections))] if self.projections else []
         if self.cores:
@@ -134,9 +138,13 @@ def report(
     accuracy: Sequence[Accuracy] = (),
     checks: Sequence[str] = (),
     findings: Sequence[Finding] = (),
+    conversion: Sequence[Conversion] = (),
     provenance: Mapping[str, Any] | None = None,
 ) -> Report:
-    """What `thing` holds on `device`; the keywords add what only the caller knows (accuracy table, checks made, …)."""
+    """What `thing` holds on `device`; the keywords add what only the caller knows (accuracy table, checks made, …).
+
+    `conversion` is what became of each NIR node; a Network brings its own, a Layout has forgotten it.
+    """
     origin = {**_provenance(thing, device), **(provenance or {})}
     source = origin.get("source") or "network"
     everything = sort_findings((*thing.findings, *findings))
@@ -152,6 +160,7 @@ def report(
             approximations=approximate,
             findings=everything,
             checks=tuple(checks),
+            conversion=tuple(conversion) or thing.conversion,
         )
     title = title or f"{source} on {thing.device}: {thing.n_neurons} neurons in {int(thing.used_cores.sum())} core(s)"
     groups = bias_groups(thing)
@@ -167,6 +176,7 @@ def report(
         (*approximate, *_standing(thing, device)),
         everything,
         tuple(checks),
+        tuple(conversion),
     )
 
 
@@ -245,16 +255,6 @@ def _version(package: str) -> str | None:
 
 
 # --- text ------------------------------------------------------------------------------------------------------------
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], align: str) -> str:
-    """Rows of text as an indented table; `align` holds < or > for each column."""
-    lines = [list(header), *map(list, rows)] if header else [list(row) for row in rows]
-    widths = [max(len(line[k]) for line in lines) for k in range(len(align))] if lines else []
-    return "\n".join(
-        "  " + "  ".join(f"{cell:{side}{w}}" for cell, side, w in zip(line, align, widths, strict=True)).rstrip()
-        for line in lines
-    )
 
 
 def _section(title: str, body: str) -> str:

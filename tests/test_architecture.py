@@ -26,6 +26,7 @@ CORE = (
     "neurons",
     "primitives",
     "utilisation",
+    "conversion_table",
     "reporting",
 )
 STAGES = ("import_", "sim", "quant", "export")

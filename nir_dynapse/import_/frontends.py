@@ -66,7 +66,9 @@ class Profile:
                 return "subtract-multiple"
             if self.name == "spyx" and p.kind == "CubaLIF":
                 return "subtract"  # before the decay, which is the same as in the step of the spike
-            return "subtract-late" if late else "subtract"
+            if late:
+                return "subtract-late"
+            return "subtract-once" if self.name == "snntorch" else "subtract"
         # Leaky resets before it decays, which is the same as in the step of the spike; the others end at zero.
         return "value-late" if late and (recurrent or p.kind == "CubaLIF") else "value"
 

@@ -187,7 +187,7 @@ def check_taus(
 def _likely(populations: list[Population], too_long: bool) -> tuple[str, str] | None:
     """The frontend that writes time constants and gains like these, and why."""
     leaky = [p for p in populations if p.kind in ("LIF", "CubaLIF", "LI", "CubaLI")]
-    if too_long and all(np.all((p.r > 0) & (p.r < 1)) for p in leaky):
+    if too_long and leaky and all(np.mean((p.r > 0) & (p.r < 1)) > 0.5 for p in leaky):
         return "spyx", "Time constants in steps with r < 1 are what Spyx writes (r = beta)"
     if too_long and all(np.all(p.r == 1) and p.tau_syn is None for p in leaky):
         return "sinabs", "Time constants in steps with r = 1 are what Sinabs writes"

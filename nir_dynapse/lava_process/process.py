@@ -9,6 +9,7 @@ from lava.magma.core.process.variable import Var
 
 from nir_dynapse.closed_form import to_params
 from nir_dynapse.decoding import layout_to_params
+from nir_dynapse.errors import UnsupportedGraphError
 from nir_dynapse.layout import Layout
 from nir_dynapse.network import Network
 from nir_dynapse.params import Params
@@ -35,7 +36,12 @@ class DynapSE2(AbstractProcess):
         t = params.topology
         width = t.dt if dt is None else float(dt)
         n_sub = internal_step(params, width)
-        out = t.slices()[str(t.outputs[0].source)]
+        out = t.slices().get(str(t.outputs[0].source))
+        if out is None:
+            raise UnsupportedGraphError(
+                f"node {t.outputs[0].name!r}: its readout {t.outputs[0].source!r} is computed by the host, the process "
+                "sends spikes only. Give a network whose first output is a spiking population, and read out behind s_out."
+            )
         super().__init__(
             constants=constants(params, width / n_sub, np, np.float32),
             matrix=weight_matrix(params, np, np.float32),

@@ -49,8 +49,8 @@ def monitors(layout: Layout, device: Device) -> list[Finding]:
     if rows != len(layout.output_map):
         found.append(_error("monitors", "two monitored neurons of a chip share a tag.", rows, len(layout.output_map)))
     seen = set(layout.output_map.values())
-    for port in layout.outputs:
-        missing = [name for name in layout.names if name[0] == port.source and name not in seen]
+    for source in dict.fromkeys((*(str(port.source) for port in layout.outputs), *layout.readout.sources())):
+        missing = [name for name in layout.names if name[0] == source and name not in seen]
         if missing:
             found.append(_error("monitors", "this output neuron is not monitored.", 0, 1, *missing[0]))
     return found

@@ -189,6 +189,9 @@ def _euler(node: _Node, a: dict[str, Any], state: _State, total: Any, xp: Any, s
     if not node.spiking:
         return _State(current, v, before)
     fired = before if xp is np else jax.lax.stop_gradient(before)
+    above = (state.v > a["threshold"]).astype(v.dtype)  # after a reset by subtraction that was not enough
+    if node.reset == "subtract-once":
+        v = v - a["swing"] * above
     if node.reset == "value-late":
         v = xp.where(fired > 0, a["reset"], v)
     elif node.reset == "subtract-late":
@@ -210,6 +213,8 @@ def _euler(node: _Node, a: dict[str, Any], state: _State, total: Any, xp: Any, s
         v = xp.where(fired > 0, a["reset"], v)
     elif node.reset in ("subtract", "subtract-multiple"):
         v = v - a["swing"] * fired
+    elif node.reset == "subtract-once":
+        v = v - a["swing"] * (fired - above)
     return _State(current, v, spikes)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
@@ -22,6 +21,8 @@ from nir_dynapse.readout import run_readout
 from nir_dynapse.sim.circuit import constants, internal_step, run_bin, tonic_events, weight_matrix
 from nir_dynapse.sim.dynamics import Constants, State, initial_state
 from nir_dynapse.sim.mismatch import fabricate
+from nir_dynapse.sim.nir_data import input_counts, is_nir_data
+from nir_dynapse.sim.recording import Recording
 from nir_dynapse.sim.reference import run_reference
 
 __all__ = ["RECORDABLE", "Recording", "simulate"]
@@ -29,39 +30,6 @@ __all__ = ["RECORDABLE", "Recording", "simulate"]
 RECORDABLE = ("spikes", "i_mem", "i_ampa", "i_nmda", "i_gaba", "i_shunt", "i_ahp")
 CHUNK_ELEMENTS = 40_000_000
 """Elements recorded at most per call of the inner loop; larger batches are cut along the batch axis."""
-
-
-@dataclass(frozen=True)
-class Recording:
-    """What a run gave: spike counts per bin, what the host read out of them and, where asked for, currents.
-
-    `spikes[node]` (batch, time, neuron) counts; `values[node]` the voltages of readouts on the host; `states[name][node]`
-    the same shape, in A at the end of each bin (`v` without unit for ideal runs). `dt` is the width of a bin in s.
-    """
-
-    spikes: dict[str, np.ndarray]
-    dt: float
-    outputs: dict[str, str] = field(default_factory=dict)
-    states: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
-    values: dict[str, np.ndarray] = field(default_factory=dict)
-
-    @property
-    def output(self) -> np.ndarray:
-        """What the output node reads (batch, time, neuron): spike counts, or the values of a readout on the host.
-
-        With several output nodes, that of the first.
-        """
-        return self.of(next(iter(self.outputs)))
-
-    def of(self, output: str) -> np.ndarray:
-        """What output node `output` reads, as in `Recording.output`."""
-        source = self.outputs[output]
-        return self.values[source] if source in self.values else self.spikes[source]
-
-    def counts(self) -> np.ndarray:
-        """Spikes (or the summed values of a readout) per sample and output neuron, shape (batch, neuron)."""
-        output = self.output
-        return output.sum(1, dtype=np.float64 if np.issubdtype(output.dtype, np.floating) else np.int64)
 
 
 def simulate(
@@ -78,6 +46,8 @@ def simulate(
 ) -> Recording:
     """Run `thing` on event counts `x` (batch, time, channel) or (time, channel), bins of `dt` s (default: its own dt).
 
+    `x` may also be an `nir.NIRGraphData` (or one of NIR's other data containers) with the spikes of the input nodes.
+
     `ideal=True` (Network only) runs NIR semantics, forward Euler at the network's own dt. Otherwise the circuits are
     simulated: a Network through its closed-form mapping, a Layout from its bits. `mismatch` puts it on virtual chip `key`.
     `record` names what to return besides spikes (`RECORDABLE`; "v" in ideal runs). Raises ParameterRangeError for a dt
@@ -93,6 +63,7 @@ def simulate(
                 f"simulate: ideal=True with dt = {dt:g} s, but the network is defined at its own step of {thing.dt:g} s. "
                 "Leave dt out, or read the network with the dt that you mean."
             )
+        x = input_counts(x, thing.inputs, thing.dt) if is_nir_data(x) else x
         counts = check_input(x, [(port.name, port.size) for port in thing.inputs])
         result = run_reference(thing, counts, record=record, backend=backend)
         outputs = {p.name: str(p.source) for p in thing.outputs}
@@ -106,6 +77,7 @@ def simulate(
         raise ParameterRangeError(
             f"simulate: dt is {dt} s, it must be positive. Give the width of a bin of x in seconds."
         )
+    x = input_counts(x, params.topology.inputs, bin_width) if is_nir_data(x) else x
     counts = check_input(x, [(port.name, port.size) for port in params.topology.inputs])
     return run_circuit(params, counts, bin_width, record, backend)
 

@@ -14,7 +14,8 @@ from nir_dynapse.errors import ConfigurationError, HardwareError
 from nir_dynapse.layout import Layout, cam_from_words, cam_words, sram_from_words, sram_words
 from nir_dynapse.params import Params
 from nir_dynapse.sim.mismatch import fabricate
-from nir_dynapse.sim.simulation import Recording, check_input, run_circuit
+from nir_dynapse.sim.recording import Recording
+from nir_dynapse.sim.simulation import check_input, run_circuit
 
 __all__ = ["VirtualBoard"]
 

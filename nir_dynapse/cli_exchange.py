@@ -1,0 +1,95 @@
+"""The verbs `import` and `export`: NIR files of any frontend, configurations and Layouts turned into plain NIR."""
+
+from __future__ import annotations
+
+import argparse
+import io
+from pathlib import Path
+from typing import Any
+
+from nir_dynapse.cli_output import Output
+from nir_dynapse.device import DYNAPSE2, Device
+from nir_dynapse.errors import ConfigurationError
+
+__all__ = ["check_file", "device_of", "export", "import_", "reading"]
+
+
+def reading(args: argparse.Namespace) -> dict[str, Any]:
+    """The options of `from_nir`."""
+    keys = ("dt", "time_unit", "time_scale", "frontend", "reset", "reset_delay", "strict")
+    return {key: getattr(args, key) for key in keys}
+
+
+def device_of(args: argparse.Namespace) -> Device:
+    return DYNAPSE2.stack(args.chips)
+
+
+def check_file(path: Path) -> None:
+    """ConfigurationError where `path` cannot become a file."""
+    from nir_dynapse.deployment import check_output
+
+    if not path.parent.is_dir():
+        raise ConfigurationError(f"'{path}' cannot be written: there is no folder '{path.parent}'. Make it first.")
+    check_output(path.parent, (path.name,))
+
+
+def _is_configuration(path: str) -> bool:
+    return path.endswith((".json", ".json.gz"))
+
+
+def _write_nir(path: Path, graph: Any) -> None:
+    """A NIR file, complete or not at all."""
+    import nir
+
+    from nir_dynapse.layout import write_atomically
+
+    buffer: Any = io.BytesIO()
+    nir.write(buffer, graph)
+    write_atomically(path, buffer.getvalue())
+
+
+def import_(args: argparse.Namespace, out: Output) -> int:
+    from nir_dynapse.backend import to_nir
+    from nir_dynapse.import_.nir_graph import from_nir
+    from nir_dynapse.import_.samna_config import from_samna
+    from nir_dynapse.reporting import report
+
+    path = Path(args.out)
+    if path.suffix not in (".nir", ".json"):
+        raise ConfigurationError(f"'{path}': the result is a NIR file or a Layout. Name it OUT.nir or LAYOUT.json.")
+    check_file(path)
+    if _is_configuration(args.source):
+        thing: Any = from_samna(args.source)
+        result = report(thing, device=device_of(args))
+    else:
+        if path.suffix == ".json":
+            raise ConfigurationError(f"'{path}': a Layout is made by compile. Use: compile {args.source} -o {path}.")
+        thing = from_nir(args.source, **reading(args))
+        result = report(thing, device=device_of(args))
+    if path.suffix == ".json":
+        thing.save(path)
+    else:
+        _write_nir(path, to_nir(thing, device=device_of(args)))
+    out.result({**result.to_dict(), "files": [str(path)]}, result.text() + f"\nWritten: {path}")
+    return 0
+
+
+def export(args: argparse.Namespace, out: Output) -> int:
+    from nir_dynapse.backend import to_nir, to_params
+    from nir_dynapse.decoding import to_network
+    from nir_dynapse.import_.nir_graph import from_nir
+    from nir_dynapse.layout import Layout
+    from nir_dynapse.reporting import report
+
+    path = Path(args.out)
+    check_file(path)
+    device = device_of(args)
+    if str(args.source).endswith(".json"):
+        thing: Any = Layout.load(args.source)
+        result = report(thing, device=device)
+    else:
+        thing = to_params(from_nir(args.source, **reading(args)), device=device)
+        result = report(to_network(thing, device), device=device)
+    _write_nir(path, to_nir(thing, device=device))
+    out.result({**result.to_dict(), "files": [str(path)]}, result.text() + f"\nWritten: {path}")
+    return 0

@@ -1,0 +1,42 @@
+"""`Recording`: what a run gave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+__all__ = ["Recording"]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a run gave: spike counts per bin, what the host read out of them and, where asked for, currents.
+
+    `spikes[node]` (batch, time, neuron) counts; `values[node]` the voltages of readouts on the host; `states[name][node]`
+    the same shape, in A at the end of each bin (`v` without unit for ideal runs). `dt` is the width of a bin in s.
+    """
+
+    spikes: dict[str, np.ndarray]
+    dt: float
+    outputs: dict[str, str] = field(default_factory=dict)
+    states: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    values: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def output(self) -> np.ndarray:
+        """What the output node reads (batch, time, neuron): spike counts, or the values of a readout on the host.
+
+        With several output nodes, that of the first.
+        """
+        return self.of(next(iter(self.outputs)))
+
+    def of(self, output: str) -> np.ndarray:
+        """What output node `output` reads, as in `Recording.output`."""
+        source = self.outputs[output]
+        return self.values[source] if source in self.values else self.spikes[source]
+
+    def counts(self) -> np.ndarray:
+        """Spikes (or the summed values of a readout) per sample and output neuron, shape (batch, neuron)."""
+        output = self.output
+        return output.sum(1, dtype=np.float64 if np.issubdtype(output.dtype, np.floating) else np.int64)

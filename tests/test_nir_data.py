@@ -1,0 +1,75 @@
+"""Recordings as NIR's own data containers: out, in, and as input of a run."""
+
+from __future__ import annotations
+
+import nir
+import numpy as np
+import pytest
+
+import nir_dynapse as nd
+from nir_graphs import read, small
+
+
+@pytest.fixture(scope="module")
+def run() -> tuple[nd.Network, np.ndarray, nd.Recording]:
+    net = read(small(), dt=1e-3)
+    x = np.random.default_rng(0).poisson(0.8, (3, 40, 3))
+    return net, x, nd.simulate(net, x * 9, ideal=True, record=("spikes", "v", "i_syn"))
+
+
+@pytest.mark.parametrize("events", [False, True])
+def test_a_recording_comes_back(run: tuple, events: bool) -> None:
+    _, _, recording = run
+    data = nd.to_nir_data(recording, events=events)
+    assert isinstance(data, nir.NIRGraphData)
+    assert isinstance(data.nodes["hidden"].observables["spikes"], nir.EventData if events else nir.TimeGriddedData)
+    back = nd.from_nir_data(data, outputs=recording.outputs)
+    assert back.dt == recording.dt
+    assert recording.output.sum() > 10
+    np.testing.assert_array_equal(back.output, recording.output)
+    for name in ("v", "i_syn"):
+        np.testing.assert_array_equal(back.states[name]["hidden"], recording.states[name]["hidden"])
+
+
+def test_through_a_file(run: tuple, tmp_path) -> None:
+    path = tmp_path / "spikes.nirdata"
+    nir.write_data(path, nd.to_nir_data(run[2]))
+    back = nd.from_nir_data(nir.read_data(path), outputs=run[2].outputs)
+    np.testing.assert_array_equal(back.output, run[2].output)
+
+
+def test_counts_above_one_stay_counts() -> None:
+    spikes = np.array([[[0, 3], [1, 0]]], np.uint8)
+    recording = nd.Recording({"a": spikes}, 1e-3, {"out": "a"})
+    for events in (False, True):
+        back = nd.from_nir_data(nd.to_nir_data(recording, events=events), dt=1e-3)
+        np.testing.assert_array_equal(back.output, spikes)
+
+
+def test_input_of_a_run_in_every_container(run: tuple) -> None:
+    net, x, recording = run
+    grid = nir.TimeGriddedData(x * 9, 1e-3)
+    whole = nir.NIRGraphData({"in": nir.NIRNodeData({"spikes": grid})})
+    for data in (grid, whole.nodes["in"], whole):
+        np.testing.assert_array_equal(nd.simulate(net, data, ideal=True).output, recording.output)
+    events = nir.EventData(np.array([[0, 2, -1]]), np.array([[0.0, 0.0071, np.inf]]), 3, 0.01)
+    counts = np.zeros((1, 10, 3))
+    counts[0, 0, 0] = counts[0, 7, 2] = 1
+    np.testing.assert_array_equal(nd.simulate(net, events).output, nd.simulate(net, counts).output)
+
+
+def test_what_does_not_fit_says_so(run: tuple) -> None:
+    net, x, recording = run
+    with pytest.raises(nd.ConfigurationError, match=r"bins of 0\.002 s, the network a step of 0\.001 s"):
+        nd.simulate(net, nir.TimeGriddedData(x, 2e-3))
+    wrong = nir.NIRGraphData({"input": nir.NIRNodeData({"spikes": nir.TimeGriddedData(x, 1e-3)})})
+    with pytest.raises(nd.ConfigurationError, match="no 'spikes' of input node 'in'"):
+        nd.simulate(net, wrong)
+    with pytest.raises(nd.ConfigurationError, match="cannot read a dict"):
+        nd.from_nir_data({"a": 1})
+    events = nd.to_nir_data(nd.Recording(recording.spikes, 1e-3, recording.outputs), events=True)
+    with pytest.raises(nd.ConfigurationError, match="Pass dt="):
+        nd.from_nir_data(events)
+    huge = nir.NIRNodeData({"spikes": nir.EventData(np.array([[0]]), np.array([[0.0]]), 10**9, 1e9)})
+    with pytest.raises(nd.ConfigurationError, match="node 'a'"):
+        nd.from_nir_data(nir.NIRGraphData({"a": huge}), dt=1e-3)
