@@ -18,7 +18,8 @@ RESETS: dict[str, str] = {
     "value-late": "v := v_reset at the end of the step after the spike, whatever came in",
     "subtract": "v := v − (v_threshold − v_reset) in the step of the spike",
     "subtract-late": "v_threshold − v_reset is subtracted in the step after the spike, after its decay",
-    "subtract-once": "as subtract; while v stays above the threshold, it is subtracted before the comparison instead",
+    "subtract-once": "as subtract, but a neuron still above the threshold loses it before the comparison, and gets it back "
+    "where it does not fire (snnTorch without reset_delay)",
     "subtract-multiple": "as many spikes in a step as v_threshold fits into v, each subtracting it; v = v_threshold fires",
 }
 """How a population resets; NIR knows the first only, frontends have all of them."""

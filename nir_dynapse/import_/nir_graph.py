@@ -82,7 +82,7 @@ def from_nir(
     step = clock(profile, dt, metadata, _valid(raw), unit, scale, findings)
     read = [_adapted(p, flat, profile, step.file, reset, reset_delay) for p in raw]
     populations = [rescaled(p, step.seconds) for p in read]
-    _tell_resets(profile, populations, reset, findings)
+    _tell_resets(profile, populations, (reset, reset_delay) != (None, None), findings)
     check_taus(populations, time_unit, float(time_scale), frontend, findings)
     if not any(
         f.code == "time-unit" for f in findings
@@ -130,7 +130,8 @@ _STEPPING = {"recurrence": ("delayed", "same-step"), "emission": ("same-step", "
 
 def _stepping(metadata: dict[str, Any]) -> Stepping:
     """What `to_nir` noted about steps, where NIR leaves them open."""
-    return Stepping(**{key: metadata[key] for key, known in _STEPPING.items() if metadata.get(key) in known})
+    noted = {key: metadata.get(key) for key in _STEPPING}
+    return Stepping(**{key: v for key, v in noted.items() if isinstance(v, str) and v in _STEPPING[key]})
 
 
 def _adapted(p: Population, flat: FlatGraph, profile, h: float, reset: str | None, late: bool | None) -> Population:
@@ -140,10 +141,10 @@ def _adapted(p: Population, flat: FlatGraph, profile, h: float, reset: str | Non
     return replace(profile.adapt(p, h) if usable else p, reset=profile.reset_of(p, recurrent, reset, late))
 
 
-def _tell_resets(profile, populations: list[Population], asked: str | None, findings: list[Finding]) -> None:
+def _tell_resets(profile, populations: list[Population], asked: bool, findings: list[Finding]) -> None:
     """Say once how the neurons were taken to reset, where the file cannot say."""
     resets = list(dict.fromkeys(p.reset for p in populations if p.spiking))
-    if profile.name == "spec" or not resets or asked is not None:
+    if profile.name == "spec" or not resets or asked:
         return
     listed = "; ".join(f"{name}: {RESETS[name]}" for name in resets)
     if profile.assumed:

@@ -266,9 +266,14 @@ def run_reference(
         result = _jitted(structure, arrays, indices, counts, traces)
     else:
         result = _loop(structure, arrays, indices, counts, traces)
-    spikes = {name: np.asarray(value).astype(np.uint8) for name, value in result.spikes.items()}
+    spikes = {name: _counts(np.asarray(value)) for name, value in result.spikes.items()}
     kept = {key: {name: np.asarray(v) for name, v in values.items()} for key, values in result.traces.items()}
     return Ideal(spikes, kept, {name: np.asarray(value) for name, value in result.values.items()})
+
+
+def _counts(spikes: np.ndarray) -> np.ndarray:
+    """Spikes as uint8, or as int64 where a reset by subtraction gives more than 255 in a step."""
+    return spikes.astype(np.uint8 if spikes.max(initial=0) < 256 else np.int64)
 
 
 def _initial(plan: Plan, arrays: dict[str, Any], batch: int, xp: Any) -> dict[str, _State]:
