@@ -38,6 +38,7 @@ class DynapSE2(AbstractProcess):
         n_sub = internal_step(params, width)
         out = t.slices().get(str(t.outputs[0].source))
         if out is None:
+            self._runtime = None  # Lava's __del__ asks for it
             raise UnsupportedGraphError(
                 f"node {t.outputs[0].name!r}: its readout {t.outputs[0].source!r} is computed by the host, the process "
                 "sends spikes only. Give a network whose first output is a spiking population, and read out behind s_out."

@@ -1,0 +1,157 @@
+"""Readouts on the host: behind the chip, in a Layout and its files, through a deployment."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+
+import nir
+import numpy as np
+import pytest
+
+import nir_dynapse as nd
+from nir_dynapse.deployment import deploy
+from nir_dynapse.primitives import graph
+from nir_dynapse.readout import readout_from_dict, readout_to_dict, run_readout
+from nir_graphs import affine, cubalif, linear, port_in, port_out
+
+RNG = np.random.default_rng(2)
+X = (RNG.random((6, 80, 3)) < 0.4).astype(np.float32)
+
+
+def with_readout(*names: str) -> Any:
+    """in(3) → fc → hidden(8) → ro → `names` of LI, sum, CubaLI, I … → out(2)."""
+    nodes: dict[str, Any] = {
+        "in": port_in(3),
+        "fc": nir.Linear(np.abs(RNG.normal(0.5, 0.2, (8, 3)))),
+        "hidden": cubalif(8),
+        "ro": affine(2, 8),
+        "li": nir.LI(tau=np.full(2, 0.03), r=np.full(2, 2.0), v_leak=np.array([0.1, -0.2])),
+        "cuba": nir.CubaLI(
+            tau_syn=np.full(2, 0.005), tau_mem=np.full(2, 0.02), r=np.ones(2), v_leak=np.zeros(2), w_in=np.full(2, 3.0)
+        ),
+        "i": nir.I(r=np.full(2, 5.0)),
+        "fc2": linear(2, 2),
+        "out": port_out(2),
+    }
+    chain = ["in", "fc", "hidden", "ro", *names, "out"]
+    return graph({name: nodes[name] for name in chain}, list(itertools.pairwise(chain)), {"dt": 1e-3})
+
+
+CHAINS = [(), ("li",), ("cuba",), ("i",), ("li", "fc2"), ("fc2", "li", "i")]
+
+
+@pytest.mark.parametrize("names", CHAINS, ids=lambda names: "-".join(names) or "linear")
+def test_the_same_values_from_the_same_spikes_wherever_they_come_from(names: tuple[str, ...]) -> None:
+    net = nd.from_nir(with_readout(*names))
+    ideal = nd.simulate(net, X, ideal=True)
+    assert ideal.output.shape == (6, 80, 2)
+    assert ideal.spikes["hidden"].sum() > 50
+    by_host = run_readout(net.readout, ideal.spikes, net.dt)
+    np.testing.assert_allclose(by_host[str(net.outputs[0].source)], ideal.output, rtol=1e-4, atol=1e-4)
+
+    layout = nd.compile(net)
+    assert len(layout.output_map) == 8  # the spikes that the host needs
+    chip = nd.simulate(layout, X)
+    expected = run_readout(layout.readout, chip.spikes, net.dt)[str(net.outputs[0].source)]
+    np.testing.assert_array_equal(chip.output, expected)
+    np.testing.assert_allclose(chip.counts(), expected.sum(1))
+    with nd.open_board("virtual:1", mismatch=nd.Mismatch.none()) as board:
+        board.apply(layout)
+        np.testing.assert_array_equal(board.run_batch(X, 1e-3).output, expected)
+
+
+def test_finer_bins_give_the_same_readout_of_the_same_spikes() -> None:
+    net = nd.from_nir(with_readout("fc2", "li"))
+    spikes = {"hidden": (RNG.random((2, 50, 8)) < 0.2).astype(np.uint8)}
+    fine = {"hidden": np.zeros((2, 200, 8), np.uint8)}
+    fine["hidden"][:, 3::4] = spikes["hidden"]
+    coarse = run_readout(net.readout, spikes, 1e-3)["li"]
+    np.testing.assert_allclose(
+        run_readout(net.readout, fine, 1e-3, 0.25e-3)["li"][:, 3::4], coarse, rtol=0.02, atol=0.02
+    )
+
+
+@pytest.mark.parametrize("names", CHAINS, ids=lambda names: "-".join(names) or "linear")
+def test_it_travels_in_every_file(names: tuple[str, ...], tmp_path) -> None:
+    net = nd.from_nir(with_readout(*names))
+    layout = nd.compile(net)
+    path = tmp_path / "layout.json"
+    layout.save(path)
+    assert "Infinity" not in path.read_text()
+    back = nd.Layout.load(path)
+    assert back == layout
+    assert back.readout.digest() == layout.readout.digest()
+    assert nd.from_samna(nd.to_samna(layout)) == layout
+    g = nd.to_nir(layout)
+    again = nd.from_nir(g)
+    assert [p.kind for p in again.readout.populations] == [p.kind for p in net.readout.populations]
+    spikes = {"hidden": np.ones((1, 9, 8))}
+    for name, values in run_readout(net.readout, spikes, net.dt).items():
+        np.testing.assert_allclose(run_readout(again.readout, spikes, net.dt)[name], values)
+
+
+def test_version_1_of_the_layout_is_still_read() -> None:
+    layout = nd.compile(nd.from_nir(with_readout()))
+    data = json.loads(json.dumps(layout.to_dict()))
+    assert data["version"] == 2
+    data["version"] = 1
+    del data["readout"]
+    data["outputs"] = [["out", [8], "hidden"]]
+    assert not nd.Layout.from_dict(data).readout
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": "LIF"},
+        {"shape": [3]},
+        {"shape": [10**9]},
+        {"tau_mem": ["x", 1]},
+        {"tau_mem": [float("nan"), 1.0]},
+        {"name": None, "r": None},
+    ],
+)
+def test_damaged_readouts_are_refused(change: dict) -> None:
+    data = readout_to_dict(nd.from_nir(with_readout("li")).readout)
+    data["populations"][0] |= change
+    with pytest.raises(nd.DynapseError):
+        readout_from_dict(data)
+    for damage in ({"pre": [-1]}, {"post": [99] * 16}, {"weight": [1.0]}, {"bias": [1.0]}, {"pre": "abc"}):
+        data = readout_to_dict(nd.from_nir(with_readout("li")).readout)
+        data["projections"][0] |= damage
+        with pytest.raises(nd.DynapseError):
+            readout_from_dict(data)
+    with pytest.raises(nd.ConfigurationError):
+        readout_from_dict([])
+
+
+def test_a_deployment_scores_what_the_readout_says(tmp_path) -> None:
+    net = nd.from_nir(with_readout("li"))
+    y = nd.simulate(net, X, ideal=True).counts().argmax(1)
+    result = deploy(with_readout("li"), nd.Data(X, y, 1e-3), board="virtual:3")
+    assert result.accuracy[0].share == 1.0
+    assert all(row.total == 6 for row in result.accuracy)
+    paths = result.write(tmp_path / "out")
+    assert nd.Layout.load(paths[0]) == result.layout
+    assert "readout on the host" in result.report.text()
+
+
+def test_a_voltage_output_of_several_and_a_spiking_one() -> None:
+    g = with_readout("li")
+    g.nodes["spikes"] = port_out(8)
+    g.edges.append(("hidden", "spikes"))
+    net = nd.from_nir(g)
+    run = nd.simulate(net, X)
+    assert run.of("spikes").dtype == np.uint8
+    assert run.of("out").dtype == float
+    assert set(run.outputs) == {"out", "spikes"}
+
+
+def test_the_lava_process_refuses_a_readout() -> None:
+    pytest.importorskip("lava")
+    from nir_dynapse.lava_process.process import DynapSE2
+
+    with pytest.raises(nd.UnsupportedGraphError, match="'li' is computed by the host"):
+        DynapSE2(thing=nd.from_nir(with_readout("li")))
