@@ -6,17 +6,30 @@ padding): y[o, p] = Σ_{i, k} W[o, i, k]·x[g·Cin/groups + i, p·stride − pad
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import nir
 import numpy as np
 import scipy.sparse
 
 from nir_dynapse.errors import Finding, UnsupportedGraphError
 
-__all__ = ["MAX_ELEMENTS", "LinearMap", "Shape", "as_array", "compose", "misfit", "parameter", "too_big"]
+__all__ = [
+    "MAX_ELEMENTS",
+    "LinearMap",
+    "Shape",
+    "as_array",
+    "compose",
+    "make_node",
+    "misfit",
+    "parameter",
+    "shown",
+    "too_big",
+]
 
 Shape = tuple[int, ...]
 MAX_ELEMENTS = 64 * 2**20
@@ -50,6 +63,30 @@ def parameter(node: Any, name: str, default: Any = None) -> np.ndarray | None:
     value = getattr(node, name, None)
     value = default if value is None else value
     return None if value is None else as_array(value)
+
+
+def shown(value: Any) -> str:
+    """A value as text of bounded length."""
+    array = np.asarray(value)
+    text = repr(array.tolist()) if array.size <= 16 else f"an array of shape {array.shape}"
+    return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+def make_node(kind: str, metadata: Mapping[str, Any] | None = None, /, **values: Any) -> Any:
+    """The NIR node of class `kind`, also with versions of nir (before 1.0.6) that know neither metadata nor v_reset.
+
+    Raises `UnsupportedGraphError` where the installed nir cannot hold the node.
+    """
+    cls = getattr(nir, kind, None)
+    hint = "Install nir 1.0.6 or newer to write it."
+    if cls is None:
+        what = f"this network has a {kind}, which nir {nir.version} does not know."
+        raise UnsupportedGraphError(Finding("error", "nir", what, hint=hint))
+    known = inspect.signature(cls).parameters
+    if "v_reset" not in known and np.any(values.pop("v_reset", 0.0) != 0):
+        what = f"this network has a {kind} with a v_reset other than 0, which nir {nir.version} cannot hold."
+        raise UnsupportedGraphError(Finding("error", "nir", what, hint=hint))
+    return cls(**values, **({"metadata": dict(metadata or {})} if "metadata" in known else {}))
 
 
 def misfit(name: str, what: str, hint: str) -> UnsupportedGraphError:
@@ -145,10 +182,12 @@ def _integers(node: Any, key: str, name: str, rank: int, low: int, default: Any 
     """Field `key` as `rank` whole numbers from `low` on; one number counts for every axis."""
     value = parameter(node, key, default)
     flat = np.zeros(0) if value is None else np.ravel(value)
-    if flat.dtype.kind in "biuf" and len(flat) in (1, rank) and np.all((flat >= low) & (flat == np.floor(flat))):
+    whole = flat.dtype.kind in "biuf" and bool(np.all((flat >= low) & (flat < 2**31) & (flat == np.floor(flat))))
+    if whole and len(flat) in (1, rank):
         return tuple(int(v) for v in np.broadcast_to(flat, (rank,)))
-    shown = None if value is None else value.tolist()
-    raise misfit(name, f"{key} is {shown!r}.", f"It must be one whole number, or {rank}, from {low} on.")
+    several = f", or {rank}," if rank > 1 else ""
+    what = f"{key} is {None if value is None else shown(value)}."
+    raise misfit(name, what, f"It must be one whole number{several} from {low} on.")
 
 
 @dataclass(frozen=True)
@@ -277,7 +316,9 @@ def fold_conv(rank: int):
         channel = (o * groups // c_out) * per_group + i
         values = weight.reshape(c_out * per_group, -1)[:, k]
         rows, columns = o * n_out + p, channel * n_in + x
-        return LinearMap(_csr(values, rows, columns, (c_out * n_out, before[0] * n_in)), _bias(node, c_out, n_out))
+        bias = _bias(node, c_out, n_out)
+        bias = bias if bias is not None and np.any(bias) else None  # nir cannot write one without: zeros are none
+        return LinearMap(_csr(values, rows, columns, (c_out * n_out, before[0] * n_in)), bias)
 
     return fold
 

@@ -6,10 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import nir
 import numpy as np
 
-from nir_dynapse.linear import Shape, misfit, parameter
+from nir_dynapse.linear import Shape, make_node, misfit, parameter
 from nir_dynapse.population import RESETS, Kind, Population
 
 __all__ = ["NEURONS", "elementwise", "neuron_fields", "read_neuron", "write_neuron"]
@@ -62,7 +61,7 @@ def elementwise(fields: Mapping[str, Any]):
         values = {key: parameter(node, key, default) for key, default in fields.items()}
         own = _common_shape({key: value.shape for key, value in values.items() if value is not None}, name) or incoming
         if own is not None and incoming is not None and math.prod(own) == 1:  # one value counts for all
-            own = incoming
+            own = incoming if math.prod(incoming) > 1 else max(own, incoming, key=len)
         return own, own
 
     return shape
@@ -111,9 +110,4 @@ def write_neuron(population: Population, shape: Shape, metadata: dict[str, Any] 
         value = getattr(p, attribute)
         value = np.ones(p.size) if value is None else value
         values[key] = value.reshape(shape).copy()
-    cls = getattr(nir, p.kind)
-    try:
-        return cls(**values, metadata=note)
-    except TypeError:  # nir before 1.0.5 has no v_reset
-        values.pop("v_reset", None)
-        return cls(**values, metadata=note)
+    return make_node(p.kind, note, **values)

@@ -29,10 +29,12 @@ from nir_dynapse.linear import (
     fold_matrix,
     fold_pool,
     fold_scale,
+    make_node,
     matrix_shape,
     misfit,
     parameter,
     pool_shape,
+    shown,
 )
 from nir_dynapse.network import LinearNode, Population
 from nir_dynapse.neurons import NEURONS, elementwise, read_neuron
@@ -125,7 +127,7 @@ def port_shape(node: Any, name: str) -> Shape | None:
         return None
     raw = np.atleast_1d(as_array(types))
     if raw.dtype.kind not in "iuf" or raw.ndim != 1 or not np.all((raw >= 1) & (raw == np.floor(raw)) & (raw < 2**53)):
-        raise misfit(name, f"its shape is {raw.tolist()!r}.", "A shape is a list of whole numbers from 1 on.")
+        raise misfit(name, f"its shape is {shown(raw)}.", "A shape is a list of whole numbers from 1 on.")
     return tuple(int(n) for n in raw)
 
 
@@ -150,10 +152,11 @@ def flatten_shape(node: Any, name: str, incoming: Shape | None) -> tuple[Shape |
 
 def _flattened(node: Any, name: str, shape: Shape) -> Shape:
     """`shape` with the axes start_dim to end_dim as one; one axis where start_dim is that of an array with a batch."""
-    ends = [parameter(node, "start_dim", 0), parameter(node, "end_dim", -1)]
-    if any(end is None or end.size != 1 or end.dtype.kind not in "iuf" for end in ends):
+    ends = [parameter(node, key, default) for key, default in (("start_dim", 0), ("end_dim", -1))]
+    flat = [np.ravel(end) for end in ends if end is not None]
+    if any(end.size != 1 or end.dtype.kind not in "iuf" or not abs(end[0]) < 2**31 or end[0] % 1 for end in flat):
         raise misfit(name, "start_dim and end_dim must be whole numbers.", "Export the network again.")
-    start, stop = (int(end.reshape(-1)[0]) for end in ends if end is not None)
+    start, stop = (int(end[0]) for end in flat)
     start, stop = (end + len(shape) if end < 0 else end for end in (start, stop))
     if not 0 <= start <= stop < len(shape) or (start, stop) == (1, len(shape) - 1):
         return (math.prod(shape),)  # start_dim 1 is torch's default: all axes but the batch, which NIR has not
@@ -180,7 +183,6 @@ def fold_node(node: LinearNode) -> LinearMap:
 def write_linear(node: LinearNode, metadata: dict[str, Any] | None = None) -> Any:
     """The NIR node of a `LinearNode`; a missing bias of a convolution becomes zeros, which nir can write."""
     values: dict[str, Any] = {key: np.array(v) if isinstance(v, np.ndarray) else v for key, v in node.fields.items()}
-    note = {"metadata": metadata or {}}
     if node.kind in ("Affine", "Conv1d", "Conv2d") and "bias" not in values:
         values["bias"] = np.zeros(len(values["weight"]))
     if node.kind in ("Conv1d", "Conv2d"):
@@ -189,11 +191,15 @@ def write_linear(node: LinearNode, metadata: dict[str, Any] | None = None) -> An
                 whole = tuple(int(v) for v in np.ravel(value))
                 values[key] = whole[0] if len(whole) == 1 else whole
         size = node.shape_in[1:] if len(node.shape_in) > 1 else node.shape_in
-        values["input_shape"] = int(size[0]) if node.kind == "Conv1d" else tuple(int(v) for v in size)
+        values["input_shape"] = math.prod(size) if node.kind == "Conv1d" else tuple(int(v) for v in size)
     if node.kind == "Flatten":
-        start, stop = (int(values.get(key, default)) for key, default in (("start_dim", 0), ("end_dim", -1)))
-        return nir.Flatten({"input": np.array(node.shape_in)}, start, stop, **note)
-    return getattr(nir, node.kind)(**values, **note)
+        start, stop = (int(np.ravel(values.get(key, end))[0]) for key, end in (("start_dim", 0), ("end_dim", -1)))
+        n, axes = len(node.shape_in), {"input": np.array(node.shape_in)}
+        first, last = (end + n if end < 0 else end for end in (start, stop))
+        own = 0 <= first <= last < n and len(node.shape_out) == n - (last - first)
+        start, stop = (start, stop) if own else (0, -1)  # NIR counts no batch axis
+        return make_node("Flatten", metadata, input_type=axes, start_dim=start, end_dim=stop)
+    return make_node(node.kind, metadata, **values)
 
 
 # --- the table -------------------------------------------------------------------------------------------------------

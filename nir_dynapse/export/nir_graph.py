@@ -13,6 +13,7 @@ import numpy as np
 
 from nir_dynapse.errors import Finding, UnsupportedGraphError
 from nir_dynapse.export.linear_nodes import Kept, split
+from nir_dynapse.linear import make_node
 from nir_dynapse.network import Network, Population, Port, Projection
 from nir_dynapse.neurons import write_neuron
 from nir_dynapse.population import STEPPING
@@ -65,7 +66,7 @@ class _Writer:
         for port in network.inputs:
             own[port.name] = self.names.take(port.name)
             shape, note = _port_shape(port, port.size, port.name in whole)
-            self.nodes[own[port.name]] = nir.Input(input_type={"input": np.array(shape)}, metadata=note)
+            self.nodes[own[port.name]] = make_node("Input", note, input_type={"input": np.array(shape)})
         for p in (*network.populations, *network.readout.populations):
             if p.name not in sums:
                 own[p.name] = self.names.take(p.name)
@@ -79,7 +80,7 @@ class _Writer:
         for port in network.outputs:
             source = str(port.source)  # a Network has no output without one
             shape, note = _port_shape(port, self.sizes[source], port.name in whole)
-            self.nodes[outputs[port.name]] = nir.Output(output_type={"output": np.array(shape)}, metadata=note)
+            self.nodes[outputs[port.name]] = make_node("Output", note, output_type={"output": np.array(shape)})
             if source not in sums:
                 self.edges.append((own[source], outputs[port.name]))
         return graph(self.nodes, self.edges, {**_metadata(network, folded), **self.extras.graph})
@@ -88,7 +89,7 @@ class _Writer:
         shape = p.shape if whole or len(p.shape) == 1 else (p.size,)
         note = dict(self.extras.nodes.get(p.name, {}))
         if p.kind == "Linear":  # a sum that something else reads
-            return nir.Scale(scale=np.ones(shape), metadata=note)
+            return make_node("Scale", note, scale=np.ones(shape))
         return write_neuron(p, shape, note)
 
     def whole(self, kept: list[Kept], rest: list[Projection]) -> set[str]:
@@ -163,8 +164,8 @@ class _Writer:
         if q.dendrite is not None:
             note["dendrite"] = q.dendrite
         if bias is None:
-            return nir.Linear(weight=self.matrix(q), metadata=note)
-        return nir.Affine(weight=self.matrix(q), bias=np.array(bias), metadata=note)
+            return make_node("Linear", note, weight=self.matrix(q))
+        return make_node("Affine", note, weight=self.matrix(q), bias=np.array(bias))
 
     def groups(self, rest: list[Projection]) -> Iterator[tuple[str | None, list[Projection]]]:
         """(node name, projections written as that one node); (None, [projection]) for a direct edge."""
