@@ -11,7 +11,7 @@ from nir_dynapse.import_.flatten import FlatGraph, FlatNode
 from nir_dynapse.network import Population
 from nir_dynapse.primitives import parameter
 
-__all__ = ["check_gains", "check_values"]
+__all__ = ["check_gains", "check_origin", "check_values"]
 
 UNITS = {"tau": "s", "tau_mem": "s", "tau_syn": "s"}
 
@@ -137,6 +137,19 @@ def _threshold(node: FlatNode, findings: list[Finding]) -> None:
         hint = "Train with a reset to 0 to avoid the difference."
         index = first if reset.ndim else None
         findings.append(Finding("warning", "v_reset", what, node.name, index, value, 0.0, "", hint))
+
+
+def check_origin(populations: Iterable[Population], findings: list[Finding]) -> None:
+    """Say where a file (in its own units) looks like snnTorch's, whose resets it cannot tell."""
+    leaky = [p for p in populations if p.kind in ("LIF", "CubaLIF")]
+    alike = (np.allclose(p.r * 1e-4, p.tau_mem, rtol=1e-4) and not np.any(p.v_reset) for p in leaky)
+    if leaky and all(alike):
+        what = (
+            "r = tau_mem/0.0001 s and v_reset = 0 in every neuron are what snnTorch writes, whatever its neurons do; read "
+            "as reset to 0."
+        )
+        hint = 'If they reset by subtraction (its default) or one step late, pass frontend="snntorch".'
+        findings.append(Finding("info", "frontend", what, hint=hint))
 
 
 def check_gains(populations: Iterable[Population], dt: float, findings: list[Finding]) -> None:

@@ -17,14 +17,14 @@ from nir_dynapse.errors import (
     UnsupportedGraphError,
     sort_findings,
 )
-from nir_dynapse.import_.checks import check_gains, check_values
+from nir_dynapse.import_.checks import check_gains, check_origin, check_values
 from nir_dynapse.import_.conversion import conversions
 from nir_dynapse.import_.flatten import FlatGraph, flatten, natural
 from nir_dynapse.import_.fold import Folder, check_structure
 from nir_dynapse.import_.frontends import PROFILES, profile_of
 from nir_dynapse.import_.nir_file import read_nir, read_version
 from nir_dynapse.import_.outputs import check_hosts, find_outputs, read_readout
-from nir_dynapse.import_.shapes import Shapes, infer
+from nir_dynapse.import_.shapes import Shapes, infer, noted
 from nir_dynapse.import_.timing import check_step, check_taus, clock, positive, rescaled, seconds_per_unit
 from nir_dynapse.network import RESETS, Network, Population, Port, Projection, Stepping
 from nir_dynapse.primitives import as_array, graph
@@ -90,6 +90,7 @@ def from_nir(
         check_step(populations, step.real, findings)
     if frontend == "spec":
         check_gains(_valid(populations), step.real, findings)
+        check_origin(_valid(raw), findings)
     if strict:
         findings = [replace(f, severity="error") if f.severity == "warning" else f for f in findings]
     changed = (
@@ -109,8 +110,8 @@ def from_nir(
         readout = read_readout(flat, folder, hosts, outputs)
     except DynapseError as error:
         raise type(error)(error.findings, conversion=conversions(*changed, error.findings)) from None
-    inputs = [Port(name, _noted(flat, name, shapes.after[name])) for name in flat.of("input")]
-    ports = [replace(port, shape=_noted(flat, port.name, port.shape)) for port in outputs.ports]
+    inputs = [Port(name, noted(flat, name, shapes.after[name])) for name in flat.of("input")]
+    ports = [replace(port, shape=noted(flat, port.name, port.shape)) for port in outputs.ports]
     return Network(
         *_in_order([p for p in populations if p.spiking], links, inputs),
         inputs=tuple(inputs),
@@ -130,8 +131,9 @@ _STEPPING = {"recurrence": ("delayed", "same-step"), "emission": ("same-step", "
 
 def _stepping(metadata: dict[str, Any]) -> Stepping:
     """What `to_nir` noted about steps, where NIR leaves them open."""
-    noted = {key: metadata.get(key) for key in _STEPPING}
-    return Stepping(**{key: v for key, v in noted.items() if isinstance(v, str) and v in _STEPPING[key]})
+    found = {key: metadata.get(key) for key in _STEPPING}
+    kept: dict[str, Any] = {key: v for key, v in found.items() if isinstance(v, str) and v in _STEPPING[key]}
+    return Stepping(**kept)
 
 
 def _adapted(p: Population, flat: FlatGraph, profile, h: float, reset: str | None, late: bool | None) -> Population:
@@ -181,7 +183,7 @@ def _populations(flat: FlatGraph, shapes: Shapes) -> list[Population]:
     for name in flat.of("population", "host"):
         node, shape = flat.nodes[name], shapes.after.get(name)
         if name not in shapes.broken and shape is not None and node.entry is not None and node.entry.read is not None:
-            result.append(node.entry.read(node.node, name, _noted(flat, name, shape), 1.0))
+            result.append(node.entry.read(node.node, name, noted(flat, name, shape), 1.0))
     return result
 
 
@@ -193,18 +195,6 @@ def _valid(populations: list[Population]) -> list[Population]:
         return all(v is None or bool(np.all(v > 0)) for v in (memory, p.r, p.tau_syn, p.w_in))
 
     return [p for p in populations if valid(p)]
-
-
-def _noted(flat: FlatGraph, name: str, shape: tuple[int, ...] | None) -> tuple[int, ...]:
-    """`shape`, or the shape of several axes that `to_nir` noted in a flat node's metadata, where it has the same size."""
-    shape = shape or ()
-    metadata = getattr(flat.nodes[name].node, "metadata", None)
-    note = metadata.get("shape") if isinstance(metadata, dict) else None
-    if note is None or len(shape) != 1:
-        return shape
-    axes = np.ravel(as_array(note))
-    fits = axes.dtype.kind in "iu" and bool(np.all(axes > 0)) and int(np.prod(axes, dtype=object)) == shape[0]
-    return tuple(int(n) for n in axes) if fits else shape
 
 
 def _in_order(
