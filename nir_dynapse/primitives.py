@@ -181,9 +181,11 @@ def fold_node(node: LinearNode) -> LinearMap:
 
 
 def write_linear(node: LinearNode, metadata: dict[str, Any] | None = None) -> Any:
-    """The NIR node of a `LinearNode`; a missing bias of a convolution becomes zeros, which nir can write."""
+    """The NIR node of a `LinearNode`; nir cannot write a missing bias: a convolution gets zeros, an Affine is a Linear."""
     values: dict[str, Any] = {key: np.array(v) if isinstance(v, np.ndarray) else v for key, v in node.fields.items()}
-    if node.kind in ("Affine", "Conv1d", "Conv2d") and "bias" not in values:
+    if node.kind == "Affine" and "bias" not in values:
+        return make_node("Linear", metadata, **values)
+    if node.kind in ("Conv1d", "Conv2d") and "bias" not in values:
         values["bias"] = np.zeros(len(values["weight"]))
     if node.kind in ("Conv1d", "Conv2d"):
         for key, value in values.items():

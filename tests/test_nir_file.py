@@ -290,6 +290,38 @@ def test_absurd_sizes_are_refused_before_they_are_allocated(file):
     assert f"allowed are {64 * 2**20} elements" in text
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "dtype", "text"),
+    [
+        ("lif/tau", (2**22,), "f8", "allowed are 2097152 elements"),
+        ("in/shape", (65,), "i8", "allowed are 64 elements"),
+        ("lif/metadata/x", (2**22,), "i1", "allowed are 2097152 elements"),
+        ("lif/type", (2**25,), "S1", "allowed are 400000 elements"),
+        (
+            "fc/weight",
+            (2**10, 2**10),
+            "f8",
+            "declares 8 MiB for dataset '/node/nodes/fc/weight', but does not hold them",
+        ),
+    ],
+)
+def test_sizes_that_a_field_of_this_kind_cannot_have(file, name, shape, dtype, text):
+    h5, nodes = edit(file)
+    if name in nodes:
+        del nodes[name]
+    nodes.create_dataset(name, shape, dtype, chunks=tuple(min(n, 64) for n in shape))
+    h5.close()
+    assert text in refused(file)
+
+
+def test_edges_beyond_all_bounds_are_not_read(file):
+    h5, _ = edit(file)
+    del h5["node/edges"]
+    h5["node"].create_dataset("edges", (2**24, 2), "S1", chunks=(64, 2))  # pyright: ignore
+    h5.close()
+    assert "allowed are 400000 elements" in refused(file)
+
+
 def test_the_sum_of_sizes_is_limited_too(file, monkeypatch):
     monkeypatch.setattr(nir_file, "MAX_TOTAL_BYTES", 100)
     assert "allowed are 0" in refused(file)  # the file itself

@@ -144,7 +144,7 @@ class Folder:
         if path.nodes:
             note = getattr(self.flat.nodes[path.nodes[-1]].node, "metadata", None) or {}
             note = note.get("dendrite") if isinstance(note, dict) else None
-            dendrite = note if note in DENDRITES else None
+            dendrite = note if isinstance(note, str) and note in DENDRITES else None
         via = tuple(self.linear[name] for name in path.nodes)
         rest = {"bias": path.bias, "nodes": path.nodes, "dendrite": dendrite, "via": via}
         if path.matrix is None:

@@ -6,7 +6,7 @@ exactly what the framework does:
 
     snntorch  V ← β·V + I:                           τ = h/(1−β) is in the file; r = τ/h, w_in = τ_syn/h
     norse     LIFCell: i ← i + x, v ← v + h/τ·(v_leak − v + i), i ← i − h/τ_syn·i:  w_in = τ_syn/h; 1.1.0 writes h·τ for τ
-    sinabs    V ← α·V + (1−α)·x, α = e^(−1/τ):       τ ← 1/(1−α) steps
+    sinabs    V ← α·V + (1−α)·x, α = e^(−1/τ):       τ ← 1/(1−α) steps; ExpLeak has no (1−α): r = τ
     spyx      V ← β·V + x, spikes one step late:     τ = h/(1−β), r = β in the file; r = τ/h, w_in = τ_syn/h
     rockpool  I ← β·(I + x), V ← α·V + I, α = e^(−h/τ): r = τ·α/h in the file; τ ← h/(1−α), r = τ/h, w_in·h/τ_syn = β
 
@@ -39,7 +39,8 @@ class Profile:
     `clock` is what a unit of time in the file is: "time" (multiplied with time_unit and time_scale) or "steps" (only the
     ratio to the step counts; real time comes from dt). `step(populations)` is the exporter's step in units of the file,
     None where the file does not tell; `default_step` stands in for it. `adapt(population, h)` gives NIR's equations at
-    step `h`. `resets` maps (what was asked for, late) to the reset; `assumed` says in words what the file leaves open.
+    step `h`. `reset`, `reset_late` and `multiple` (several spikes per step) are its default reset;
+    `assumed` says in words what the file leaves open.
     """
 
     name: str
@@ -141,9 +142,10 @@ def _exact_tau(tau: np.ndarray, h: float) -> np.ndarray:
 
 
 def _sinabs(p: Population, h: float) -> Population:
-    if p.kind in ("LIF", "LI"):
-        return _with(p, tau_mem=_exact_tau(p.tau_mem, h))
-    return p
+    if p.kind not in ("LIF", "LI"):
+        return p
+    tau = _exact_tau(p.tau_mem, h)
+    return _with(p, tau_mem=tau, r=tau / h if p.kind == "LI" else p.r)  # ExpLeak has norm_input=False by default
 
 
 def _spyx_step(populations: list[Population]) -> float | None:
@@ -190,7 +192,8 @@ PROFILES: dict[str, Profile] = {
             1.0,
             reset="subtract",
             multiple=True,
-            assumed="Sinabs writes neither its reset, nor norm_input (read as True), nor min_v_mem (read as none)",
+            assumed="Sinabs writes neither its reset, nor norm_input (read as True for LIF, False for ExpLeak), "
+            "nor min_v_mem (read as none)",
         ),
         Profile(
             "spyx",

@@ -23,11 +23,18 @@ from nir_dynapse.primitives import PRIMITIVES, graph, nearest
 __all__ = ["read_nir", "read_version"]
 
 MAX_ELEMENTS = 64 * 2**20
-"""Most elements of one dataset: an 8-chip stack fully connected to itself."""
+"""Most elements of one weight: an 8-chip stack fully connected to itself."""
+MAX_VALUES = 2**21
+"""Most elements of any other field, and of metadata."""
+MAX_OPTIONS = 64
+"""Most elements of a size or an option, such as a shape or a stride."""
 MAX_TOTAL_BYTES = 512 * 2**20
 """Most bytes of all datasets of a file together, and of the file itself."""
 MAX_OBJECTS = 100_000
 MAX_TEXT = 2**20
+MAX_TEXTS = 4 * MAX_OBJECTS
+MAX_RATIO = 2048
+"""Most bytes of a large dataset per byte stored for it: gzip reaches half of that."""
 MAX_DEPTH = 32
 _HEAP_HEADER = 16  # bytes of the header of a global heap, and of each object in it
 _DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError, AttributeError, MemoryError)
@@ -233,7 +240,7 @@ class _Reader:
             members[key] = group[key]
         return members
 
-    def value(self, dataset: h5py.Dataset) -> Any:
+    def value(self, dataset: h5py.Dataset, most: int = MAX_VALUES) -> Any:
         """Value of a dataset, after its size was found sane and its storage local; bytes become text."""
         where, shape, dtype = f"dataset {dataset.name!r}", dataset.shape or (), dataset.dtype
         string = h5py.check_string_dtype(dtype) is not None
@@ -241,15 +248,24 @@ class _Reader:
             raise _refuse(self.file, f"keeps {where} in another file; links are not followed.", "Store it inside.")
         if not string and dtype.kind not in "biuf":
             raise _refuse(self.file, f"holds {where} of type {dtype}.", "NIR stores numbers and text only.")
+        most = min(most, MAX_TEXTS) if string else most
         elements = int(np.prod(shape, dtype=object))
         chunk = int(np.prod(dataset.chunks or (1,), dtype=object))
-        self.bytes += max(elements, chunk) * dtype.itemsize
-        if max(elements, chunk) > MAX_ELEMENTS or self.bytes > MAX_TOTAL_BYTES:
+        size = max(elements, chunk) * (dtype.itemsize if string else max(dtype.itemsize, 4))  # they become floats
+        self.bytes += size
+        if elements > most or chunk > MAX_ELEMENTS or self.bytes > MAX_TOTAL_BYTES:
             raise _refuse(
                 self.file,
                 f"holds {where} of shape {shape}, {elements:.3g} elements ({self.bytes / 2**20:.3g} MiB up to here); "
-                f"allowed are {MAX_ELEMENTS} elements in one dataset and {MAX_TOTAL_BYTES // 2**20} MiB in all.",
+                f"allowed are {most} elements in this dataset and {MAX_TOTAL_BYTES // 2**20} MiB in all.",
                 "No network that a chip could hold needs that much.",
+                "size",
+            )
+        if size > 2**20 and size > MAX_RATIO * dataset.id.get_storage_size():
+            raise _refuse(
+                self.file,
+                f"declares {size / 2**20:.3g} MiB for {where}, but does not hold them.",
+                "It is damaged.",
                 "size",
             )
         if string and _text_too_long(self.file, dataset):
@@ -291,7 +307,8 @@ class _Reader:
             self.repaired(name, f"{kind} has no field {key!r}; it was left out.")
         for key in (*entry.fields, *entry.optional):
             if isinstance(members.get(key), h5py.Dataset):
-                values[key] = self.value(members[key])
+                most = MAX_ELEMENTS if key == "weight" else MAX_OPTIONS if key in entry.whole else MAX_VALUES
+                values[key] = self.value(members[key], most)
             elif key in entry.optional:
                 default = values[key] = entry.optional[key]
                 if default is not None:

@@ -11,7 +11,7 @@ import numpy as np
 from nir_dynapse.errors import Finding
 from nir_dynapse.import_.flatten import FlatGraph
 from nir_dynapse.import_.fold import Folder
-from nir_dynapse.import_.shapes import Shapes
+from nir_dynapse.import_.shapes import Shapes, noted
 from nir_dynapse.linear import Shape
 from nir_dynapse.network import Population, Port, Readout
 
@@ -134,7 +134,7 @@ def read_readout(flat: FlatGraph, folder: Folder, hosts: dict[str, Population], 
     for port, name in outputs.implied.items():
         shape = folder.shapes.before.get(port) or ()
         size = math.prod(shape)
-        populations.append(_sum(name, shape))
+        populations.append(_sum(name, noted(flat, port, shape)))
         links += folder.into(port, name, size)
     return Readout(tuple(populations), tuple(links))
 

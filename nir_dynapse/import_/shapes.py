@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from nir_dynapse.errors import Finding, UnsupportedGraphError
-from nir_dynapse.import_.flatten import FlatGraph
+from nir_dynapse.import_.flatten import FlatGraph, FlatNode
 from nir_dynapse.linear import Shape
 from nir_dynapse.primitives import as_array, parameter, port_shape
 
-__all__ = ["Shapes", "infer"]
+__all__ = ["Shapes", "infer", "noted"]
 
-MAX_SIZE = 64 * 2**20
+MAX_SIZE = 2**21
+"""Most elements of one node, and neurons in all."""
 
 
 @dataclass
@@ -30,13 +33,18 @@ def infer(flat: FlatGraph, broken: set[str], findings: list[Finding]) -> Shapes:
     `broken` are nodes whose values cannot be used; nothing more is said about them.
     """
     shapes = Shapes(broken=set(broken) | set(flat.of("refused")))
-    _forward(flat, shapes, list(flat.nodes), findings)
+    order = _order(flat)
+    _forward(flat, shapes, order, findings)
     while _backward(flat, shapes):
-        _forward(flat, shapes, list(flat.nodes), findings)
-    for name in flat.nodes:
+        _forward(flat, shapes, order, findings)
+    neurons = 0
+    for name, node in flat.nodes.items():
         shape = shapes.after.get(name)
-        if shape is not None and math.prod(shape) > MAX_SIZE:
-            what = f"its shape {shape} has {math.prod(shape):.4g} elements, allowed are {MAX_SIZE}."
+        size = 0 if shape is None else math.prod(shape)
+        neurons += size if node.role in ("population", "host") else 0
+        if size > MAX_SIZE or (size and neurons > MAX_SIZE):
+            many = f"{size:.4g} elements" if size > MAX_SIZE else f"{neurons:.4g} neurons with those before it"
+            what = f"its shape {shape} makes {many}, allowed are {MAX_SIZE}."
             findings.append(Finding("error", "size", what, node=name, hint="No chip could hold that."))
             shapes.broken.add(name)
     _broadcasts(flat, shapes, findings)
@@ -47,6 +55,16 @@ def infer(flat: FlatGraph, broken: set[str], findings: list[Finding]) -> Shapes:
         if a not in transposed:  # what it delivers is wrong too, and was said by then
             _check_edge(flat, shapes, a, b, findings)
     return shapes
+
+
+def _order(flat: FlatGraph) -> list[str]:
+    """All nodes by distance from the inputs, so that what comes into a node is known when it is asked."""
+    front = flat.of("input")
+    order = dict.fromkeys(front)
+    while front:
+        front = [b for b in dict.fromkeys(b for a in front for b in flat.after(a)) if b not in order]
+        order |= dict.fromkeys(front)
+    return list(order | dict.fromkeys(flat.nodes))
 
 
 def _forward(flat: FlatGraph, shapes: Shapes, todo: list[str], findings: list[Finding]) -> None:
@@ -82,21 +100,35 @@ def _backward(flat: FlatGraph, shapes: Shapes) -> bool:
             continue
         following = (shapes.before.get(b) for b in flat.after(name) if b not in shapes.broken)
         shape = next((s for s in following if s is not None), None)
-        if shape is not None:
+        if shape is not None and _keeps(node, shape):
             shapes.before[name] = shapes.after[name] = shape
             return True
     return False
 
 
+def _keeps(node: FlatNode, shape: Shape) -> bool:
+    """Whether a node delivers `shape` where `shape` comes in, as a window does not."""
+    if node.role == "wire" or node.entry is None or node.entry.shape is None:
+        return True
+    try:
+        return node.entry.shape(node.node, node.name, shape) == (shape, shape)
+    except UnsupportedGraphError:
+        return False
+
+
 def _broadcasts(flat: FlatGraph, shapes: Shapes, findings: list[Finding]) -> None:
-    """Say where one value was taken for all neurons of a population."""
-    for name in flat.of("population", "host"):
+    """Say where one value was taken for all neurons of a population, or all values of a linear node."""
+    for name in flat.of("population", "host", "linear"):
         node, shape = flat.nodes[name], shapes.after.get(name)
         if name in shapes.broken or node.entry is None or shape is None or math.prod(shape) == 1:
             continue
-        scalar = [key for key in node.entry.fields if as_array(getattr(node.node, key)).size == 1]
+        keys = [key for key in node.entry.fields if node.role != "linear" or key == "scale"]
+        scalar = [key for key in keys if as_array(getattr(node.node, key)).size == 1]
+        bias = parameter(node.node, "bias") if "bias" in node.entry.optional else None
+        scalar += ["bias"] if bias is not None and not bias.ndim else []
         if scalar:
-            what = f"{', '.join(scalar)}: one value for all {math.prod(shape)} neurons."
+            word = "values" if node.role == "linear" else "neurons"
+            what = f"{', '.join(scalar)}: one value for all {math.prod(shape)} {word}."
             findings.append(Finding("info", "repair", what, node=name))
 
 
@@ -131,14 +163,27 @@ def _check_edge(flat: FlatGraph, shapes: Shapes, a: str, b: str, findings: list[
         return
     if math.prod(got) != math.prod(want):
         findings.append(_misfit(flat, a, got, b, want))
-    elif flat.nodes[a].role == "input" and _stripped(got, len(want)) == want:
+    elif (
+        flat.nodes[a].role == "input"
+        and _stripped(got, len(want)) == want
+        and _nobody(flat.after(a), got, shapes.before)
+    ):
         shapes.before[a] = shapes.after[a] = want
         findings.append(Finding("info", "repair", f"its shape {got} was read as {want}, without batch and time.", a))
-    elif flat.nodes[b].role == "output" and _stripped(want, len(got)) == got:
+    elif (
+        flat.nodes[b].role == "output"
+        and _stripped(want, len(got)) == got
+        and _nobody(flat.before(b), want, shapes.after)
+    ):
         shapes.before[b] = shapes.after[b] = got
         findings.append(Finding("info", "repair", f"its shape {want} was read as {got}, without batch and time.", b))
     elif flat.nodes[b].role not in ("wire", "output"):
         findings.append(Finding("info", "repair", f"shape {got} of {a!r} was read as {want}, in the same order.", b))
+
+
+def _nobody(names: list[str], shape: Shape, shapes: dict[str, Shape | None]) -> bool:
+    """Whether none of the nodes at the other ends of a port's edges has all axes of its `shape`."""
+    return all(shapes.get(name) != shape for name in names)
 
 
 def _transposed(flat: FlatGraph, shapes: Shapes, a: str, b: str) -> bool:
@@ -172,3 +217,15 @@ def _misfit(flat: FlatGraph, a: str, got: Shape, b: str, want: Shape) -> Finding
     if flat.nodes[a].role == "input" and len(got) > 1 and math.prod(got[1:]) == n_want:
         hint = f"If the leading {leading} is a batch or time axis, remove it: shapes in NIR have none."
     return Finding("error", "shape", what, node=b, hint=hint)
+
+
+def noted(flat: FlatGraph, name: str, shape: Shape | None) -> Shape:
+    """`shape`, or the shape of several axes that `to_nir` noted in a flat node's metadata, where it has the same size."""
+    shape = shape or ()
+    metadata = getattr(flat.nodes[name].node, "metadata", None)
+    note = metadata.get("shape") if isinstance(metadata, dict) else None
+    if note is None or len(shape) != 1:
+        return shape
+    axes = np.ravel(as_array(note))
+    fits = axes.dtype.kind in "iu" and bool(np.all(axes > 0)) and int(np.prod(axes, dtype=object)) == shape[0]
+    return tuple(int(n) for n in axes) if fits else shape
