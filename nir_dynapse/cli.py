@@ -91,7 +91,7 @@ def _model() -> _Parser:
     )
     group.add_argument(
         "--reset",
-        choices=("value", "subtract"),
+        choices=("value", "subtract", "none"),
         help="how the neurons reset, which no NIR file says (default: the frontend's)",
     )
     late = group.add_mutually_exclusive_group()

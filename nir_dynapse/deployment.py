@@ -92,7 +92,7 @@ def deploy(
     time_unit: str = "s",
     time_scale: float = 1.0,
     frontend: str = "spec",
-    reset: Literal["value", "subtract"] | None = None,
+    reset: Literal["value", "subtract", "none"] | None = None,
     reset_delay: bool | None = None,
     fan_in: Literal["refuse", "prune"] = "refuse",
     seed: int = 0,

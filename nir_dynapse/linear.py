@@ -32,8 +32,8 @@ __all__ = [
 ]
 
 Shape = tuple[int, ...]
-MAX_ELEMENTS = 64 * 2**20
-"""Most elements of a dense matrix: an 8-chip stack fully connected to itself."""
+MAX_ELEMENTS = 32 * 2**20
+"""Most elements of a dense matrix: an 8-chip stack fed by 4096 channels, fully connected."""
 MAX_ENTRIES = 8 * 2**20
 """Most non-zero entries of a sparse one: 16 times the synapses of an 8-chip stack."""
 

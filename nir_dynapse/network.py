@@ -248,10 +248,12 @@ class Network:
         reset: Reset | None = None,
         recurrence: Literal["delayed", "same-step"] | None = None,
         emission: Literal["same-step", "next-step"] | None = None,
+        start: Literal["reset", "leak"] | None = None,
     ) -> Network:
         """The same network with another reset (of all populations) or `Stepping` in ideal runs."""
         populations = tuple(p if reset is None else replace(p, reset=reset) for p in self.populations)
-        stepping = Stepping(recurrence or self.stepping.recurrence, emission or self.stepping.emission)
+        old = self.stepping
+        stepping = Stepping(recurrence or old.recurrence, emission or old.emission, start or old.start)
         return replace(self, populations=populations, stepping=stepping)
 
     def offsets(self) -> dict[str, int]:

@@ -12,7 +12,7 @@ from nir_dynapse.errors import UnsupportedGraphError
 __all__ = ["RESETS", "STEPPING", "Kind", "Population", "Reset", "StepGains", "Stepping", "freeze"]
 
 Kind = Literal["LIF", "CubaLIF", "IF", "Threshold", "LI", "CubaLI", "I", "Linear"]
-Reset = Literal["value", "value-late", "subtract", "subtract-late", "subtract-once", "subtract-multiple"]
+Reset = Literal["value", "value-late", "subtract", "subtract-late", "subtract-once", "subtract-multiple", "none"]
 RESETS: dict[str, str] = {
     "value": "v := v_reset in the step of the spike (what NIR says)",
     "value-late": "v := v_reset at the end of the step after the spike, whatever came in",
@@ -21,6 +21,7 @@ RESETS: dict[str, str] = {
     "subtract-once": "as subtract, but a neuron still above the threshold loses it before the comparison, and gets it back "
     "where it does not fire (snnTorch without reset_delay)",
     "subtract-multiple": "as many spikes in a step as v_threshold fits into v, each subtracting it; v = v_threshold fires",
+    "none": "v goes on as if there had been no spike",
 }
 """How a population resets; NIR knows the first only, frontends have all of them."""
 
@@ -48,7 +49,8 @@ class Population:
     LIF:      τ_mem·dv/dt = (v_leak − v) + r·I;   CubaLIF adds  τ_syn·dI/dt = −I + w_in·S.
     IF:       dv/dt = r·I (τ_mem is inf);         Threshold: v = I, without memory (τ_mem is 0).
     A spike is v > v_threshold, after which v := v_reset, or as `reset` says (see `RESETS`). LI, CubaLI and I are LIF,
-    CubaLIF and IF that never spike (v_threshold is inf), Linear is v = I: the host computes those (see `Readout`).
+    CubaLIF and IF that never spike (v_threshold is inf, v_reset is where v starts), Linear is v = I: the host computes
+    those (see `Readout`).
     Arrays have shape (n,); times in s, voltages and gains without unit; `tau_syn` is None but for CubaLIF and CubaLI.
     `shape` is the node's own (possibly multi-dimensional) shape.
     """
@@ -105,16 +107,17 @@ class Population:
 
 @dataclass(frozen=True)
 class Stepping:
-    """When spikes act in an ideal run, which NIR leaves open.
+    """When spikes act in an ideal run, and where it starts, which NIR leaves open.
 
     `recurrence`: spikes that go against the order of signal flow act in the next step ("delayed", what clocked frontends
     do), or are added to the current (to v where there is none) at the end of their own ("same-step"). `emission`: a
     spike leaves its population in the step in which v crosses the threshold ("same-step") or one later ("next-step",
-    Spyx).
+    Spyx). `start`: v begins at v_reset ("reset") or at v_leak ("leak", Norse).
     """
 
     recurrence: Literal["delayed", "same-step"] = "delayed"
     emission: Literal["same-step", "next-step"] = "same-step"
+    start: Literal["reset", "leak"] = "reset"
 
 
 STEPPING = Stepping()

@@ -12,14 +12,14 @@ from nir_dynapse.network import Population, Projection, Readout
 
 __all__ = ["readout_from_dict", "readout_to_dict", "run_readout"]
 
-_FIELDS = ("tau_mem", "r", "v_leak", "tau_syn", "w_in")
+_FIELDS = ("tau_mem", "r", "v_leak", "v_reset", "tau_syn", "w_in")
 _KINDS = ("LI", "CubaLI", "I", "Linear")
 
 
 def run_readout(
     readout: Readout, spikes: Mapping[str, np.ndarray], dt: float, bin_width: float | None = None
 ) -> dict[str, np.ndarray]:
-    """Voltages of every population of `readout`, shape (batch, time, n), at the end of each bin.
+    """Voltages of every population of `readout`, shape (batch, time, n), at the end of each bin; they start at v_reset.
 
     `spikes[node]` (batch, time, neuron) are counts in bins of `bin_width` s (default: the network's step `dt`). One bin of
     length m·dt decays like m Euler steps of `dt`, (1 − leak)^m; a spike adds what it adds in one step.
@@ -41,8 +41,8 @@ def _filtered(p: Population, x: np.ndarray, dt: float, m: float) -> np.ndarray:
     gains = p.step_gains(dt)
     keep = (1 - gains.leak) ** m
     drift = (1 - keep) * p.v_leak
-    v, out = np.zeros((len(x), p.size)), np.empty_like(x)
-    current = np.zeros_like(v)
+    v, out = np.broadcast_to(p.v_reset, (len(x), p.size)), np.empty_like(x)
+    current = np.zeros(v.shape)
     for t in range(x.shape[1]):
         if gains.syn_leak is None or gains.syn_gain is None:
             current = x[:, t]
@@ -114,9 +114,11 @@ def _population(item: dict[str, Any]) -> Population:
     size = int(np.prod(shape, dtype=object))
     if kind not in _KINDS or not 0 < size < 2**20:
         raise ValueError(f"a readout of kind {kind!r} and shape {shape}")
-    values: dict[str, Any] = {"tau_mem": np.full(size, np.inf), "r": np.ones(size), "v_leak": np.zeros(size)}
+    memory = 0.0 if kind == "Linear" else np.inf
+    values: dict[str, Any] = {"tau_mem": np.full(size, memory), "r": np.ones(size), "v_leak": np.zeros(size)}
+    values["v_reset"] = np.zeros(size)
     values |= {key: np.asarray(item[key], float) for key in _FIELDS if key in item}
     if any(v.shape != (size,) or not np.all(np.isfinite(v) | (v == np.inf)) for v in values.values()):
         raise ValueError(f"values of {item['name']!r} that are not {size} numbers")
-    nothing, never = np.zeros(size), np.full(size, np.inf)
-    return Population(str(item["name"]), kind, v_threshold=never, v_reset=nothing, shape=shape, **values)  # pyright: ignore
+    never = np.full(size, np.inf)
+    return Population(str(item["name"]), kind, v_threshold=never, shape=shape, **values)  # pyright: ignore

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import nir
 import numpy as np
@@ -63,7 +64,7 @@ def test_import_writes_plain_nir(norse: str, tmp_path: Path, capsys: pytest.Capt
     out = tmp_path / "plain.nir"
     assert main(["import", norse, "--frontend", "norse", "-o", str(out)]) == 0
     assert f"Written: {out}" in capsys.readouterr().out
-    plain = nir.read(out)
+    plain: Any = nir.read(out)
     np.testing.assert_allclose(plain.nodes["1"].tau_mem, 0.01)
     np.testing.assert_allclose(plain.nodes["1"].w_in, 5)
     assert nd.from_nir(out).digest() == nd.from_nir(norse, frontend="norse").digest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import nir
 import numpy as np
@@ -15,8 +16,9 @@ RNG = np.random.default_rng(3)
 
 
 def lif(*shape: int) -> nir.LIF:
-    full = {"tau": 0.02, "r": 20.0, "v_leak": 0.0, "v_threshold": 1.0, "v_reset": 0.0}
-    return nir.LIF(**{key: np.full(shape, value) for key, value in full.items()})
+    full: dict[str, Any] = {"tau": 0.02, "r": 20.0, "v_leak": 0.0, "v_threshold": 1.0, "v_reset": 0.0}
+    values: dict[str, Any] = {key: np.full(shape, value) for key, value in full.items()}
+    return nir.LIF(**values)
 
 
 def conv(c_out: int, c_in: int, k: int, stride: int, pad: int, size: int) -> nir.Conv2d:
@@ -86,7 +88,7 @@ def test_it_runs_on_the_virtual_board_as_the_ideal_network_does(network: nd.Netw
 def test_convolutions_survive_the_way_to_nir_and_back(network: nd.Network, tmp_path) -> None:
     path = tmp_path / "conv.nir"
     nir.write(path, nd.to_nir(network))
-    again = nir.read(path)  # with nir's own type check
+    again: Any = nir.read(path)  # with nir's own type check
     assert isinstance(again.nodes["conv1"], nir.Conv2d)
     assert again.nodes["lif1"].tau.shape == (4, 8, 8)
     assert nd.from_nir(path).digest() == network.digest()

@@ -23,9 +23,9 @@ ZEROS, ONES = np.zeros(N), np.ones(N)
 Step = Callable[[dict[str, Any], np.ndarray], np.ndarray]
 
 
-def run(step: Step, recurrent: bool = False) -> np.ndarray:
-    """Spikes (2, T, N) of a framework's step function; its state begins at zero."""
-    state: dict[str, Any] = {key: np.zeros((2, N)) for key in ("v", "i", "s")}
+def run(step: Step, recurrent: bool = False, start: float = 0.0) -> np.ndarray:
+    """Spikes (2, T, N) of a framework's step function; its v begins at `start`, the rest at zero."""
+    state: dict[str, Any] = {"v": np.full((2, N), start), "i": np.zeros((2, N)), "s": np.zeros((2, N))}
     out = np.zeros((2, T, N))
     for t in range(T):
         x = X[:, t] @ W.T + (state["s"] @ REC.T if recurrent else 0)
@@ -134,16 +134,17 @@ def norse_lifbox(state: dict[str, Any], x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("factor", [1e-3, 1.0], ids=["norse 1.1.0 writes dt*tau", "later versions write tau"])
 @pytest.mark.parametrize("recurrent", [False, True])
 def test_norse(factor: float, recurrent: bool) -> None:
-    rest = {"r": ONES, "v_leak": 0.1 * ONES, "v_threshold": THRESHOLD}
-    node = nir.CubaLIF(tau_mem=factor * TAU_MEM, tau_syn=factor * TAU_SYN, **rest)
-    same(read(node, recurrent, frontend="norse"), run(norse_lif, recurrent))
+    rest: dict[str, Any] = {"r": ONES, "v_leak": 0.1 * ONES, "v_threshold": THRESHOLD}
+    cuba: Any = nir.CubaLIF
+    node = cuba(tau_mem=factor * TAU_MEM, tau_syn=factor * TAU_SYN, **rest)
+    same(read(node, recurrent, frontend="norse"), run(norse_lif, recurrent, start=0.1))
 
 
 def test_norse_box() -> None:
     node = nir.LIF(tau=1e-3 * TAU_MEM, r=ONES, v_leak=0.1 * ONES, v_threshold=THRESHOLD)
     nodes = {"input": port_in(4), "fc": nir.Linear(4 * W), "lif": node, "output": port_out(N)}
     edges = [("input", "fc"), ("fc", "lif"), ("lif", "output")]
-    same(nd.from_nir(graph(nodes, edges), frontend="norse"), run(norse_lifbox))
+    same(nd.from_nir(graph(nodes, edges), frontend="norse"), run(norse_lifbox, start=0.1))
 
 
 # --- Sinabs, Spyx, Rockpool ------------------------------------------------------------------------------------------
@@ -197,7 +198,7 @@ def test_spyx(synaptic: bool, recurrent: bool, step_in_file: float) -> None:
         return spikes
 
     mem, syn = step_in_file / (1 - BETA), step_in_file / (1 - ALPHA)
-    rest = {"r": BETA, "v_leak": ZEROS, "v_threshold": THRESHOLD}
+    rest: dict[str, Any] = {"r": BETA, "v_leak": ZEROS, "v_threshold": THRESHOLD}
     node = nir.CubaLIF(tau_mem=mem, tau_syn=syn, **rest) if synaptic else nir.LIF(tau=mem, **rest)
     net = read(node, recurrent, frontend="spyx", dt=1e-3)
     assert net.dt == 1e-3
@@ -238,7 +239,7 @@ def test_rockpool() -> None:
         (nir.LIF(tau=20 * ONES, r=0.95 * ONES, v_leak=ZEROS, v_threshold=ONES), {}, "spyx"),
     ],
 )
-def test_suspicious_values_name_the_likely_profile(node: Any, options: dict[str, float], named: str) -> None:
+def test_suspicious_values_name_the_likely_profile(node: Any, options: dict[str, Any], named: str) -> None:
     try:
         findings = read(node, **options).findings
     except nd.ParameterRangeError as error:
@@ -249,7 +250,7 @@ def test_suspicious_values_name_the_likely_profile(node: Any, options: dict[str,
 
 
 def test_the_conversion_says_what_was_changed() -> None:
-    rest = {"r": ONES, "v_leak": ZEROS, "v_threshold": THRESHOLD}
+    rest: dict[str, Any] = {"r": ONES, "v_leak": ZEROS, "v_threshold": THRESHOLD}
     net = read(nir.CubaLIF(tau_mem=1e-5 * ONES, tau_syn=5e-6 * ONES, **rest), frontend="norse")
     row = next(c for c in net.conversion if c.node == "lif")
     assert (row.kind, row.becomes, row.verdict) == ("CubaLIF", "neurons", "exact")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import nir
 import numpy as np
 import pytest
@@ -20,9 +22,9 @@ def run() -> tuple[nd.Network, np.ndarray, nd.Recording]:
 @pytest.mark.parametrize("events", [False, True])
 def test_a_recording_comes_back(run: tuple, events: bool) -> None:
     _, _, recording = run
-    data = nd.to_nir_data(recording, events=events)
-    assert isinstance(data, nir.NIRGraphData)
+    data: Any = nd.to_nir_data(recording, events=events)
     assert isinstance(data.nodes["hidden"].observables["spikes"], nir.EventData if events else nir.TimeGriddedData)
+    assert isinstance(data, nir.NIRGraphData)
     back = nd.from_nir_data(data, outputs=recording.outputs)
     assert back.dt == recording.dt
     assert recording.output.sum() > 10

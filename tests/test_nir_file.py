@@ -287,7 +287,7 @@ def test_absurd_sizes_are_refused_before_they_are_allocated(file):
     h5.close()
     text = refused(file)
     assert "(1048576, 1048576)" in text
-    assert f"allowed are {64 * 2**20} elements" in text
+    assert f"allowed are {32 * 2**20} elements" in text
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,8 @@ def test_what_an_old_nir_cannot_hold_is_said(tmp_path: Path) -> None:
         with pytest.raises(nd.UnsupportedGraphError, match=r"nir 1\.0\.\d cannot hold"):
             nd.to_nir(net)
     else:
-        np.testing.assert_array_equal(np.asarray(nd.to_nir(net).nodes["n"].v_reset), 0.2)
+        node: Any = nd.to_nir(net).nodes["n"]
+        np.testing.assert_array_equal(np.asarray(node.v_reset), 0.2)
 
 
 @pytest.mark.skipif(not REFERENCE.exists(), reason="the reference files are not here")

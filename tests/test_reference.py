@@ -53,6 +53,7 @@ def spikes_and_v(net: Network, x: list[float], backend: Any = "numpy") -> tuple[
         ("subtract-late", [0, 1, 0, 1, 1], [0.6, 1.2, 0.8, 1.4, 2.8]),
         ("subtract-multiple", [0, 1, 0, 1, 2], [0.6, 0.2, 0.8, 0.4, 0.8]),
         ("subtract-once", [0, 1, 0, 1, 1], [0.6, 0.2, 0.8, 0.4, 1.8]),
+        ("none", [0, 1, 1, 1, 1], [0.6, 1.2, 1.8, 2.4, 4.8]),
     ],
 )
 def test_every_reset_by_hand(reset: Any, spikes: list[int], v: list[float], backend: Any) -> None:
@@ -98,6 +99,13 @@ def test_when_spikes_act(stepping: dict, v: list[float], a: list[int], b: list[i
     assert again.spikes["a"].sum() == 2
 
 
+def test_where_v_starts() -> None:
+    net = one(v_leak=np.array([0.9]))
+    weak = replace(net, populations=(replace(net.populations[0], tau_mem=np.array([0.1]), r=np.array([100.0])),))
+    for start, v in (("reset", [0.009, 0.01791]), ("leak", [0.9, 0.9])):
+        assert spikes_and_v(weak.with_semantics(start=start), [0, 0])[1] == pytest.approx(v)  # pyright: ignore
+
+
 def test_a_kick_of_the_same_step_is_there_in_the_next() -> None:
     """Delayed: 0.7 arrives with the next input; same-step: it is there before. The sums are equal, the leak is not."""
     weak = replace(
@@ -136,11 +144,12 @@ def test_numpy_and_jax_agree_and_batches_do_not_mix(kind: Any) -> None:
 
 
 def test_one_compilation_serves_every_network_of_a_structure() -> None:
+    jitted: Any = reference._jitted
     nd.simulate(recurrent(1), X, ideal=True)
-    before = reference._jitted._cache_size()
+    before = jitted._cache_size()
     for seed in range(2, 5):
         nd.simulate(recurrent(seed), X, ideal=True)
-    assert reference._jitted._cache_size() == before
+    assert jitted._cache_size() == before
 
 
 def test_sparse_weights_do_what_dense_ones_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,8 @@ class Profile:
         if asked is None and late is None and self.name == "spec":
             return p.reset
         how = asked or self.reset
+        if how == "none":
+            return "none"
         late = self.reset_late if late is None else late
         if how == "subtract":
             if self.multiple and asked is None:
@@ -124,12 +126,17 @@ def _snntorch(p: Population, h: float) -> Population:
     return p if p.kind in ("IF", "I") else _unit_gains(p, h)  # snnTorch writes neither
 
 
+def _norse_step(populations: list[Population]) -> float | None:
+    """Norse writes r = 1, which tells nothing; a network that it did not train may tell."""
+    return None if all(np.all(p.r == 1) for p in populations) else _gain_step(populations)
+
+
 def _norse(p: Population, h: float) -> Population:
     """Norse 1.1.0 writes h·τ for τ: no τ below h could be stepped, so that is how it is recognised."""
     if p.kind in ("IF", "I"):
         return _with(p, r=np.full(p.size, 1 / h)) if np.all(p.r == 1) else p
     taus = np.concatenate([t for t in (p.tau_mem, p.tau_syn) if t is not None])
-    if p.kind in ("LIF", "CubaLIF", "LI", "CubaLI") and np.all(taus < h):
+    if p.kind in ("LIF", "CubaLIF", "LI", "CubaLI") and np.all(taus < h) and np.all(p.r == 1):
         p = _with(p, tau_mem=p.tau_mem / h, tau_syn=None if p.tau_syn is None else p.tau_syn / h)
     if p.tau_syn is not None and p.w_in is not None and np.all(p.w_in == 1):
         p = _with(p, w_in=p.tau_syn / h)
@@ -183,7 +190,7 @@ PROFILES: dict[str, Profile] = {
             reset_late=True,
             assumed="snnTorch writes v_reset = 0 whatever the neuron does",
         ),
-        Profile("norse", "time", _norse, lambda populations: None, NORSE_STEP),
+        Profile("norse", "time", _norse, _norse_step, NORSE_STEP, stepping=Stepping(start="leak")),
         Profile(
             "sinabs",
             "steps",
@@ -204,7 +211,7 @@ PROFILES: dict[str, Profile] = {
             reset="subtract",
             reset_late=True,
             stepping=Stepping(emission="next-step"),
-            assumed="Spyx writes no reset",
+            assumed="Spyx writes no reset, and its spikes leave one step late",
         ),
         Profile(
             "rockpool",

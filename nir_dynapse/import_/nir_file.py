@@ -22,8 +22,8 @@ from nir_dynapse.primitives import PRIMITIVES, graph, nearest
 
 __all__ = ["read_nir", "read_version"]
 
-MAX_ELEMENTS = 64 * 2**20
-"""Most elements of one weight: an 8-chip stack fully connected to itself."""
+MAX_ELEMENTS = 32 * 2**20
+"""Most elements of one weight: an 8-chip stack fed by 4096 channels, fully connected."""
 MAX_VALUES = 2**21
 """Most elements of any other field, and of metadata."""
 MAX_OPTIONS = 64

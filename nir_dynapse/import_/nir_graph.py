@@ -45,7 +45,7 @@ def from_nir(
     time_unit: str = "s",
     time_scale: float = 1.0,
     frontend: str = "spec",
-    reset: Literal["value", "subtract"] | None = None,
+    reset: Literal["value", "subtract", "none"] | None = None,
     reset_delay: bool | None = None,
     strict: bool = False,
 ) -> Network:
@@ -61,8 +61,8 @@ def from_nir(
     once; the error's `conversion` says what would have become of each node.
     """
     profile = profile_of(frontend)
-    if reset not in (None, "value", "subtract"):
-        what = f"reset is {reset!r}, known are 'value' (v := v_reset) and 'subtract'."
+    if reset not in (None, "value", "subtract", "none"):
+        what = f"reset is {reset!r}, known are 'value' (v := v_reset), 'subtract' and 'none'."
         raise ParameterRangeError(Finding("error", "argument", what, hint="Choose one of them."))
     unit = seconds_per_unit(time_unit, 1.0)
     scale = seconds_per_unit("s", time_scale)
@@ -103,10 +103,13 @@ def from_nir(
     if errors:
         raise _error_class(errors)(errors, conversion=conversions(*changed))
 
+    stepping = _stepping(metadata) if frontend == "spec" else profile.stepping
     try:
         folder = Folder(flat, shapes)
         links = folder.all_into(flat.of("population"))
         hosts = {p.name: p for p in populations if not p.spiking}
+        if stepping.start == "leak":  # a readout has no reset: v_reset is where it starts
+            hosts = {name: replace(p, v_reset=p.v_leak) for name, p in hosts.items()}
         readout = read_readout(flat, folder, hosts, outputs)
     except DynapseError as error:
         raise type(error)(error.findings, conversion=conversions(*changed, error.findings)) from None
@@ -121,12 +124,16 @@ def from_nir(
         metadata={key: value for key, value in metadata.items() if key not in _STEPPING},
         findings=sort_findings(findings),
         readout=readout,
-        stepping=_stepping(metadata) if frontend == "spec" else profile.stepping,
+        stepping=stepping,
         conversion=conversions(*changed, links=(*links, *readout.projections)),
     )
 
 
-_STEPPING = {"recurrence": ("delayed", "same-step"), "emission": ("same-step", "next-step")}
+_STEPPING = {
+    "recurrence": ("delayed", "same-step"),
+    "emission": ("same-step", "next-step"),
+    "start": ("reset", "leak"),
+}
 
 
 def _stepping(metadata: dict[str, Any]) -> Stepping:

@@ -64,6 +64,7 @@ class Plan:
     nodes: tuple[_Node, ...]
     inputs: tuple[tuple[str, int, int], ...]
     emission: str
+    start: str
 
 
 class Ideal(NamedTuple):
@@ -105,7 +106,7 @@ def plan(network: Network, dtype: Any = np.float32) -> tuple[Plan, dict[str, Any
     values = {name: _arrays(network[name], network.dt, dtype) for name in sizes if name not in ports}
     bias = {name: _bias(name, everything, sizes[name]).astype(dtype) for name in values}
     arrays = {"weight": weights, "bias": bias, "node": values}
-    return Plan(tuple(nodes), inputs, network.stepping.emission), arrays, indices
+    return Plan(tuple(nodes), inputs, network.stepping.emission, network.stepping.start), arrays, indices
 
 
 def _when(q: Projection, ports: set[str], seen: set[str], network: Network) -> str:
@@ -124,6 +125,7 @@ def _bias(name: str, projections: Sequence[Projection], size: int) -> np.ndarray
 def _arrays(p: Population, dt: float, dtype: Any) -> dict[str, np.ndarray]:
     gains = p.step_gains(dt)
     values = {"keep": 1 - gains.leak, "drift": gains.leak * p.v_leak, "gain": gains.gain, "reset": p.v_reset}
+    values["leak"] = p.v_leak
     if p.spiking:
         values |= {"threshold": p.v_threshold, "swing": p.v_threshold - p.v_reset}
     if gains.syn_leak is not None and gains.syn_gain is not None:
@@ -227,9 +229,9 @@ def run_plan(
     record: tuple[str, ...] = (),
     slope: float = SLOPE,
 ) -> Ideal:
-    """Run in JAX on counts (batch, time, channel), from silence (I = 0, v = v_reset); pure, differentiable in `arrays`.
+    """Run in JAX on counts (batch, time, channel), from silence: I = 0, v = v_reset or v_leak; pure.
 
-    `record` may name "v" and "i_syn". Spikes are floats (batch, time, n). `slope` is that of the surrogate gradient.
+    Differentiable in `arrays`. `record` may name "v" and "i_syn". Spikes are floats (batch, time, n). `slope` is that of the surrogate gradient.
     """
     x = jnp.asarray(x)
     state = _initial(plan, arrays, x.shape[0], jnp)
@@ -277,10 +279,10 @@ def _counts(spikes: np.ndarray) -> np.ndarray:
 
 
 def _initial(plan: Plan, arrays: dict[str, Any], batch: int, xp: Any) -> dict[str, _State]:
-    """Zero current, v = v_reset and no spike for every population."""
+    """Zero current, v = v_reset (or v_leak) and no spike for every population."""
     state = {}
     for node in plan.nodes:
-        rest = xp.asarray(arrays["node"][node.name]["reset"])
+        rest = xp.asarray(arrays["node"][node.name]["leak" if plan.start == "leak" and node.spiking else "reset"])
         zeros = xp.zeros((batch, node.size), rest.dtype)
         state[node.name] = _State(zeros, zeros + rest, zeros)
     return state
