@@ -231,7 +231,8 @@ def run_plan(
 ) -> Ideal:
     """Run in JAX on counts (batch, time, channel), from silence: I = 0, v = v_reset or v_leak; pure.
 
-    Differentiable in `arrays`. `record` may name "v" and "i_syn". Spikes are floats (batch, time, n). `slope` is that of the surrogate gradient.
+    Differentiable in `arrays`, `slope` being that of the surrogate gradient. `record` may name "v" and "i_syn". Spikes are
+    floats (batch, time, n).
     """
     x = jnp.asarray(x)
     state = _initial(plan, arrays, x.shape[0], jnp)
