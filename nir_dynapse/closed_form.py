@@ -34,6 +34,8 @@ __all__ = ["FAST_SYNAPSE", "decode_tau", "effective_tau", "event_charge", "row_n
 
 FAST_SYNAPSE = 0.2
 """Time constant of the synapse that stands for the instantaneous input of a LIF neuron, in units of dt."""
+MEMORYLESS_PEAK = float(np.exp(-1))
+"""Peak of a membrane of `FAST_SYNAPSE` behind a synapse as fast, in units of the kick that a lasting membrane would get."""
 INHIBITION_STRETCH = 1.25
 """Time constant of GABA in units of τ_syn: makes up for the membrane's floor at the reset level."""
 REFRACTORY = 0.6
@@ -44,7 +46,7 @@ AMPA, GABA = DENDRITES.index("ampa"), DENDRITES.index("gaba")
 
 def effective_tau(tau: np.ndarray, dt: float) -> np.ndarray:
     """Continuous time constant with the decay per step of forward Euler: −dt/ln(1 − dt/τ); dt/5 where dt ≥ τ."""
-    decay = 1 - dt / np.asarray(tau, float)
+    decay = 1 - dt / np.maximum(np.asarray(tau, float), 1e-3 * dt)
     safe = np.where(decay > np.exp(-1 / FAST_SYNAPSE), decay, np.exp(-1 / FAST_SYNAPSE))
     return -dt / np.log(safe)
 
@@ -181,7 +183,7 @@ def _neurons(network: Network, findings: list[Finding]) -> _Neurons:
             (
                 tau_mem,
                 tau_syn,
-                step_gain / swing,
+                step_gain / swing / np.where(gains.leak >= 1, MEMORYLESS_PEAK, 1.0),
                 steady if as_dc else np.zeros(p.size),
                 np.zeros(p.size) if as_dc else np.where(np.abs(steady) > 1e-9, tonic, 0.0),
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nir_dynapse import biasgen
-from nir_dynapse.closed_form import decode_tau, event_charge
+from nir_dynapse.closed_form import FAST_SYNAPSE, MEMORYLESS_PEAK, decode_tau, event_charge
 from nir_dynapse.device import BASE_WEIGHTS, COLUMN, CURRENTS, DENDRITES, DYNAPSE2, Device
 from nir_dynapse.errors import Finding
 from nir_dynapse.layout import Layout
@@ -100,11 +100,13 @@ def to_network(thing: Layout | Params, device: Device = DYNAPSE2) -> Network:
     t, circuit = params.topology, params.circuit
     dt = t.dt
     threshold, gain = params.per_neuron("i_spkthr"), params.per_neuron("i_gain_mem")
-    tau_mem = decode_tau(circuit.tau("i_tau_mem", params.per_neuron("i_tau_mem")), dt)
+    membrane = circuit.tau("i_tau_mem", params.per_neuron("i_tau_mem"))
+    tau_mem = decode_tau(membrane, dt)
     tau = np.stack([circuit.tau(f"i_tau_{d}", params.per_neuron(f"i_tau_{d}")) for d in DENDRITES])
     # What an event moves v by in all, as a fraction of the threshold: k·w of the closed form, with k = w_in for CubaLIF.
     sign = np.array([1.0, 1.0, -1.0, -1.0])[t.dendrite]
     charge = sign * params.row_currents() * event_charge(params)
+    charge = charge * np.where(membrane < 1.1 * FAST_SYNAPSE * dt, MEMORYLESS_PEAK, 1.0)[t.post]
 
     findings = list(params.findings)
     for latch, what in (("adaptation", "spike-frequency adaptation"), ("nmda_gate", "NMDA gating")):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
+import nir
 import numpy as np
 import pytest
 
@@ -13,7 +14,9 @@ from nir_dynapse.device import CURRENTS
 from nir_dynapse.errors import ParameterRangeError
 from nir_dynapse.import_.nir_graph import from_nir
 from nir_dynapse.network import Network, Population, Port, Projection
+from nir_dynapse.primitives import graph
 from nir_dynapse.sim.simulation import simulate
+from nir_graphs import port_in, port_out
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
@@ -158,3 +161,23 @@ def test_layout_comes_back_as_the_network_that_it_computes(networks: ModuleType)
         assert np.allclose(before.tau_mem, after.tau_mem, rtol=0.02)
     ideal, again = (simulate(n, x, ideal=True).spikes["hidden"].mean((0, 1)) for n in (net, back))
     assert cosine(ideal, again) > 0.98
+
+
+@pytest.mark.parametrize("kind", ["IF", "Threshold"])
+def test_neurons_without_leak_and_without_memory_keep_their_rates(kind: str) -> None:
+    """Mean rates of the circuit, and of its 4 bits, against the ideal run; and what the bits say when read back."""
+    rng = np.random.default_rng(0)
+    weight = np.abs(rng.normal(0.2, 0.15, (8, 6))) * (2 if kind == "Threshold" else 1)
+    node = nir.IF(np.full(8, 1000.0), np.ones(8)) if kind == "IF" else nir.Threshold(np.full(8, 0.5))
+    nodes = {"in": port_in(6), "w": nir.Linear(weight), "n": node, "out": port_out(8)}
+    net = from_nir(graph(nodes, [("in", "w"), ("w", "n"), ("n", "out")], {"dt": 1e-3}))
+    layout = compile(net)
+    assert {f.code for f in layout.findings} & {"no-leak", "tau-below-step"}
+    x = (rng.random((4, 200, 6)) < 0.2).astype(float)
+    ideal, *others = (simulate(net, x, ideal=True), simulate(net, x), simulate(layout, x))
+    rate = ideal.output.mean((0, 1))
+    assert 0.1 < rate.min() < rate.max() < 0.7
+    for run in others:
+        np.testing.assert_allclose(run.output.mean((0, 1)), rate, atol=0.06)
+    back = simulate(to_network(layout), x, ideal=True)
+    np.testing.assert_allclose(back.output.mean((0, 1)), rate, atol=0.06)

@@ -258,3 +258,27 @@ def test_duplicate_edges_count_once():
     net = read(small(edges=edges))
     assert net.digest() == read(small()).digest()
     assert codes(net) == {"edge"}
+
+
+@pytest.mark.parametrize("through_fc", [True, False])
+def test_wrong_wiring_of_a_flat_recurrence_is_repaired(through_fc: bool):
+    """x -> w_rec -> hidden -> w_rec at the top: the input belongs to the neurons, not in front of W_rec."""
+    rec, nodes = linear(4, 4, 1), {"in": port_in(4)}
+    right = [("in", "hidden"), ("hidden", "w_rec"), ("w_rec", "hidden"), ("hidden", "out")]
+    if through_fc:
+        nodes["fc"] = linear(4, 4, 2)
+        right = [("in", "fc"), ("fc", "hidden"), *right[1:]]
+    else:
+        nodes["fc"] = None
+    first = right[0] if not through_fc else right[1]
+    wrong = [edge for edge in right if edge != first] + [(first[0], "w_rec")]
+    a, b = (read(small(**nodes, w_rec=rec, edges=edges)) for edges in (right, wrong))
+    assert a.digest() == b.digest()
+    assert [f.node for f in b.findings if "wrongly write" in f.what] == ["w_rec"]
+    assert not a.findings
+
+
+def test_weights_shared_by_another_population_are_left_alone():
+    edges = [("in", "fc"), ("fc", "h2"), ("h2", "w"), ("hidden", "w"), ("w", "hidden"), ("hidden", "out")]
+    net = read(small(h2=lif(4), w=linear(4, 4), edges=edges))
+    assert {(q.source, q.target) for q in net.projections} == {("in", "h2"), ("h2", "hidden"), ("hidden", "hidden")}

@@ -116,7 +116,7 @@ class _Flattener:
         edges = self.pairs([] if graph.edges is None else graph.edges, prefix)
         if depth:
             edges = self.renamed(nodes, edges, prefix)
-            edges = self.rewired(nodes, edges, prefix)
+        edges = self.rewired(nodes, edges, prefix)
         for name, node in nodes.items():
             full = prefix + name
             if isinstance(node, nir.NIRGraph):
@@ -165,7 +165,10 @@ class _Flattener:
         return sorted((right if a == wrong else a, right if b == wrong else b) for a, b in edges)
 
     def rewired(self, nodes, edges, prefix: str) -> list[tuple[str, str]]:
-        """`input -> w_rec -> lif -> w_rec` means `input -> lif`: several exporters write the former for the latter."""
+        """`x -> w_rec -> lif -> w_rec` means `x -> lif`: several exporters write the former for the latter.
+
+        x is an Input or a linear node: what comes from neurons may well run through shared weights.
+        """
 
         def before(name):
             return {a for a, b in edges if b == name}
@@ -173,24 +176,26 @@ class _Flattener:
         for name, node in nodes.items():
             entry = primitive_of(node)
             targets = {b for a, b in edges if a == name}
-            if entry is None or entry.verdict != "folded" or len(targets) != 1:
+            if entry is None or entry.name not in ("Linear", "Affine") or len(targets) != 1:
                 continue
             (target,) = targets
             kind = primitive_of(nodes.get(target))
-            ports = {a for a in before(name) if isinstance(nodes.get(a), nir.Input)}
-            if kind is None or kind.verdict != "native" or not ports or before(name) != ports | {target}:
+            fed = before(name) - {target}
+            outside = [primitive_of(nodes.get(a)) for a in fed]
+            if kind is None or kind.verdict != "native" or target not in before(name) or before(target) != {name}:
                 continue
-            if before(target) == {name}:
+            if fed and all(e is not None and (e.name == "Input" or e.verdict == "folded") for e in outside):
+                owner = repr(prefix[:-1]) if prefix else repr(prefix + target)
                 self.find(
                     "warning",
                     "repair",
                     prefix + name,
-                    f"the input of {prefix[:-1]!r} runs through these recurrent weights, as some exporters wrongly write; "
+                    f"the input of {owner} runs through these recurrent weights, as some exporters wrongly write; "
                     f"it was connected to {prefix + target!r} directly.",
                     "Connect input -> neuron in the file to silence this.",
                 )
-                moved = {(a, name) for a in ports}
-                edges = sorted((set(edges) - moved) | {(a, target) for a in ports})
+                moved = {(a, name) for a in fed}
+                edges = sorted((set(edges) - moved) | {(a, target) for a in fed})
         return edges
 
     def own_ports(self, nodes, edges, prefix: str) -> tuple[list[str], list[str]]:
