@@ -241,7 +241,7 @@ def _spatial(node: Any, name: str, incoming: Shape | None, channels: int | None,
     if parameter(node, "input_shape") is not None:
         declared = _integers(node, "input_shape", name, rank, 1)
     if incoming is not None:
-        while len(incoming) > rank + 1 and incoming[0] == 1:
+        while len(incoming) > rank + 1:  # batch and time axes, about which the edge complains
             incoming = incoming[1:]
         if len(incoming) == rank + 1 and channels in (None, incoming[0]) and declared in (None, incoming[1:]):
             return incoming

@@ -271,3 +271,15 @@ def test_an_affine_without_bias_is_written_as_the_linear_node_that_it_is() -> No
     written = to_nir(net).nodes["fc"]
     assert type(written) is nir.Linear
     assert read(to_nir(net)).digest() == net.digest() == read(small(fc=nir.Linear(fc.weight))).digest()
+
+
+@pytest.mark.parametrize("lead", [(7,), (5, 7), (1, 9)])
+def test_axes_of_a_whole_sample_are_dropped_with_a_warning(lead: tuple[int, ...]) -> None:
+    plain = read(convolution(2, 6, 5))
+    for net in (read(convolution(*lead, 2, 6, 5)), read(convolution(2, 6, 5, behind=(*lead, 4, 6, 5)))):
+        assert net.digest() == plain.digest()
+        (finding,) = [f for f in net.findings if f.severity == "warning"]
+        assert "batch or time axes" in finding.what
+    net = read(small(**{"in": port_in(*lead, 3), "out": port_out(*lead, 4)}))
+    assert net.digest() == read(small()).digest()
+    assert [f.node for f in net.findings if f.severity == "warning"] == ["in", "out"]

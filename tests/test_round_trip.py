@@ -8,7 +8,7 @@ from typing import Any
 
 import nir
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from nir_dynapse.export.nir_graph import to_nir
@@ -56,6 +56,7 @@ def test_the_written_graph_is_the_one_that_was_read(g: Any) -> None:
     net = from_nir(g)
     written = to_nir(net)
     assert from_nir(written).digest() == net.digest()
+    assume(not any("wrongly write" in f.what for f in net.findings))  # repaired: other edges than in the file
     nodes, edges = flat(g)
     assert set(written.nodes) == set(nodes)
     for name, node in nodes.items():

@@ -162,7 +162,16 @@ def _check_edge(flat: FlatGraph, shapes: Shapes, a: str, b: str, findings: list[
     if got is None or want is None or got == want:
         return
     if math.prod(got) != math.prod(want):
-        findings.append(_misfit(flat, a, got, b, want))
+        if flat.nodes[a].role == "input" and (rest := _without_batch(got, want)):
+            port, whole = a, got
+        elif flat.nodes[b].role == "output" and (rest := _without_batch(want, got)):
+            port, whole = b, want
+        else:
+            findings.append(_misfit(flat, a, got, b, want))
+            return
+        shapes.before[port] = shapes.after[port] = rest
+        what = f"its shape {whole} was read as {rest}: what is in front are batch or time axes of a sample."
+        findings.append(Finding("warning", "repair", what, port, hint="Export with the shape of one step of one sample."))
     elif (
         flat.nodes[a].role == "input"
         and _stripped(got, len(want)) == want
@@ -192,6 +201,12 @@ def _transposed(flat: FlatGraph, shapes: Shapes, a: str, b: str) -> bool:
     if a in shapes.broken or b in shapes.broken or got is None or want is None or after is None:
         return False
     return flat.nodes[b].role == "linear" and math.prod(got) != math.prod(want) and math.prod(got) == math.prod(after)
+
+
+def _without_batch(shape: Shape, other: Shape) -> Shape | None:
+    """The last axes of a port's `shape` that hold as many values as the `other` side, None if there are none."""
+    rests = (shape[k:] for k in range(1, len(shape)))
+    return next((rest for rest in rests if math.prod(rest) == math.prod(other)), None)
 
 
 def _stripped(shape: Shape, rank: int) -> Shape:
