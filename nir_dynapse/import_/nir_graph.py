@@ -70,6 +70,7 @@ def from_nir(
         positive("dt", dt)
     root, findings, origin = _load(source)
     origin |= {"frontend": frontend, "time_unit": time_unit, "time_scale": float(time_scale)}
+    origin |= {key: v for key, v in (("reset", reset), ("reset_delay", reset_delay)) if v is not None}
 
     flat = flatten(root, findings)
     shapes = infer(flat, check_values(flat, unit * scale if profile.clock == "time" else 1.0, findings), findings)
@@ -84,21 +85,16 @@ def from_nir(
     populations = [rescaled(p, step.seconds) for p in read]
     _tell_resets(profile, populations, (reset, reset_delay) != (None, None), findings)
     check_taus(populations, time_unit, float(time_scale), frontend, findings)
-    if not any(
-        f.code == "time-unit" for f in findings
-    ):  # a wrong unit makes every step wrong too: one cause, one error
+    wrong_unit = any(f.code == "time-unit" for f in findings)
+    if not wrong_unit:  # it makes every step wrong too: one cause, one error
         check_step(populations, step.real, findings)
     if frontend == "spec":
         check_gains(_valid(populations), step.real, findings)
         check_origin(_valid(raw), findings)
     if strict:
         findings = [replace(f, severity="error") if f.severity == "warning" else f for f in findings]
-    changed = (
-        dict(zip((p.name for p in raw), zip(raw, populations, strict=True), strict=True)),
-        flat,
-        shapes,
-        findings,
-    )
+    pairs = {before.name: (before, after) for before, after in zip(raw, populations, strict=True)}
+    changed = (pairs, flat, shapes, findings)
     errors = [f for f in findings if f.severity == "error"]
     if errors:
         raise _error_class(errors)(errors, conversion=conversions(*changed))

@@ -171,7 +171,9 @@ def _check_edge(flat: FlatGraph, shapes: Shapes, a: str, b: str, findings: list[
             return
         shapes.before[port] = shapes.after[port] = rest
         what = f"its shape {whole} was read as {rest}: what is in front are batch or time axes of a sample."
-        findings.append(Finding("warning", "repair", what, port, hint="Export with the shape of one step of one sample."))
+        findings.append(
+            Finding("warning", "repair", what, port, hint="Export with the shape of one step of one sample.")
+        )
     elif (
         flat.nodes[a].role == "input"
         and _stripped(got, len(want)) == want

@@ -83,6 +83,13 @@ def clock(
             real = DEFAULT_DT
             what = f"{profile.name} counts time in steps; {DEFAULT_DT:g} s per step was assumed."
             findings.append(Finding("warning", "dt", what, used=DEFAULT_DT, unit="s", hint="Pass dt=... in seconds."))
+        elif dt is None and noted is None and scale == 1:
+            what = f"{profile.name} counts time in steps, and its exporter wrote {real:g} s for one; read as that."
+            findings.append(
+                Finding(
+                    "warning", "dt", what, used=real, unit="s", hint="Pass dt=... in seconds, the length of your bins."
+                )
+            )
         return Clock(h, real * scale / h, real * scale)
     seconds = unit * scale
     if dt is not None:
