@@ -12,6 +12,7 @@ import pytest
 from nir_dynapse.compiler import compile
 from nir_dynapse.errors import CapacityError, ParameterRangeError
 from nir_dynapse.import_.nir_graph import from_nir
+from nir_dynapse.sim.simulation import simulate
 from small_networks import REFERENCE
 
 reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason="the reference files are not part of the repository")
@@ -113,3 +114,21 @@ def test_spyx_with_negative_time_constants():
     text = str(caught.value)
     assert "node 'LIF', neuron 0: tau is -201.8 s (and 7 more neurons), it must be above 0." in text
     assert "looks transposed" in text
+
+
+@reference
+def test_braille_as_snntorch_with_its_own_reset_is_the_published_raster_too():
+    golden = np.load(REFERENCE / "braille_bias_zero_golden.npz")
+    options: dict[str, Any] = {"frontend": "snntorch", "dt": 5e-3, "reset": "value", "reset_delay": False}
+    net = from_nir(REFERENCE / "braille_noDelay_bias_zero.nir", **options)
+    run = simulate(net, golden["input_256x12"], ideal=True)
+    assert (run.spikes["lif1.lif"][0] != golden["hidden__noDelay_bias_zero__snntorch"]).sum() == 0
+
+
+@reference
+def test_the_step_of_rockpools_file_is_found_in_its_gains():
+    net = from_nir(REFERENCE / "lif_rockpool.nir", frontend="rockpool")
+    assert net.dt == pytest.approx(1e-4, rel=1e-4)
+    gains = net.populations[0].step_gains(net.dt)
+    np.testing.assert_allclose(gains.gain, 1, rtol=1e-6)
+    np.testing.assert_allclose(1 - gains.leak, np.exp(-1e-4 / 2.5e-3), rtol=1e-5)
