@@ -269,9 +269,11 @@ def run_reference(
         result = _jitted(structure, arrays, indices, counts, traces)
     else:
         result = _loop(structure, arrays, indices, counts, traces)
-    spikes = {name: _counts(np.asarray(value)) for name, value in result.spikes.items()}
-    kept = {key: {name: np.asarray(v) for name, v in values.items()} for key, values in result.traces.items()}
-    return Ideal(spikes, kept, {name: np.asarray(value) for name, value in result.values.items()})
+    names = [p.name for p in network.populations]  # JAX sorts dictionaries
+    spikes = {name: _counts(np.asarray(result.spikes[name])) for name in names}
+    everywhere = (*names, *network.readout.names)
+    kept = {key: {name: np.asarray(values[name]) for name in everywhere} for key, values in result.traces.items()}
+    return Ideal(spikes, kept, {name: np.asarray(result.values[name]) for name in network.readout.names})
 
 
 def _counts(spikes: np.ndarray) -> np.ndarray:
