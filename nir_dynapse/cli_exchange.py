@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nir_dynapse.cli_output import Output
 from nir_dynapse.device import DYNAPSE2, Device
-from nir_dynapse.errors import ConfigurationError
+from nir_dynapse.errors import ConfigurationError, ParameterRangeError, raise_if_errors
 
 __all__ = ["check_file", "device_of", "export", "import_", "reading"]
 
@@ -59,6 +60,10 @@ def import_(args: argparse.Namespace, out: Output) -> int:
         raise ConfigurationError(f"'{path}': the result is a NIR file or a Layout. Name it OUT.nir or LAYOUT.json.")
     check_file(path)
     if _is_configuration(args.source):
+        if args.frontend != "spec" or args.reset is not None:
+            raise ConfigurationError(
+                f"'{args.source}' is a chip configuration: --frontend and --reset say nothing about it."
+            )
         thing: Any = from_samna(args.source)
         result = report(thing, device=device_of(args))
     else:
@@ -82,6 +87,8 @@ def export(args: argparse.Namespace, out: Output) -> int:
     from nir_dynapse.reporting import report
 
     path = Path(args.out)
+    if path.suffix != ".nir":
+        raise ConfigurationError(f"'{path}': the result is a NIR file. Name it OUT.nir.")
     check_file(path)
     device = device_of(args)
     if str(args.source).endswith(".json"):
@@ -89,6 +96,10 @@ def export(args: argparse.Namespace, out: Output) -> int:
         result = report(thing, device=device)
     else:
         thing = to_params(from_nir(args.source, **reading(args)), device=device)
+        if args.strict:
+            raise_if_errors(
+                [replace(f, severity="error") for f in thing.findings if f.severity == "warning"], ParameterRangeError
+            )
         result = report(to_network(thing, device), device=device)
     _write_nir(path, to_nir(thing, device=device))
     out.result({**result.to_dict(), "files": [str(path)]}, result.text() + f"\nWritten: {path}")

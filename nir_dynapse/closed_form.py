@@ -29,8 +29,18 @@ from nir_dynapse.device import CURRENTS, DENDRITES, DYNAPSE2, PARAMETERS, Circui
 from nir_dynapse.errors import Finding, ParameterRangeError, raise_if_errors
 from nir_dynapse.network import Network, Population
 from nir_dynapse.params import Params, Topology, latch_bits
+from nir_dynapse.population import STEPPING
 
-__all__ = ["FAST_SYNAPSE", "decode_tau", "effective_tau", "event_charge", "row_numbers", "to_params"]
+__all__ = [
+    "FAST_SYNAPSE",
+    "MEMORYLESS_PEAK",
+    "decode_tau",
+    "effective_tau",
+    "event_charge",
+    "is_memoryless",
+    "row_numbers",
+    "to_params",
+]
 
 FAST_SYNAPSE = 0.2
 """Time constant of the synapse that stands for the instantaneous input of a LIF neuron, in units of dt."""
@@ -49,6 +59,11 @@ def effective_tau(tau: np.ndarray, dt: float) -> np.ndarray:
     decay = 1 - dt / np.maximum(np.asarray(tau, float), 1e-3 * dt)
     safe = np.where(decay > np.exp(-1 / FAST_SYNAPSE), decay, np.exp(-1 / FAST_SYNAPSE))
     return -dt / np.log(safe)
+
+
+def is_memoryless(membrane: np.ndarray, dt: float) -> np.ndarray:
+    """Whether a membrane of this time constant on the circuit forgets within a step, as its synapse does."""
+    return np.asarray(membrane) < 1.1 * FAST_SYNAPSE * dt
 
 
 def decode_tau(tau: np.ndarray, dt: float) -> np.ndarray:
@@ -95,6 +110,9 @@ def to_params(network: Network, device: Device = DYNAPSE2) -> Params:
     The bias currents are exact (not yet codes), the weight currents too (no masks): quantisation comes with `compile`.
     """
     findings: list[Finding] = []
+    if (steps := network.stepping) != STEPPING:
+        what = f"spikes act as {steps} in ideal runs; on the chip they act at once, from rest."
+        findings.append(Finding("warning", "stepping", what, hint="Compare the ideal with the circuit run."))
     neurons = _neurons(network, findings)
     threshold, mem_gain = PARAMETERS["i_spkthr"].off, PARAMETERS["i_gain_mem"].off
     circuit = device.circuit
@@ -183,7 +201,7 @@ def _neurons(network: Network, findings: list[Finding]) -> _Neurons:
             (
                 tau_mem,
                 tau_syn,
-                step_gain / swing / np.where(gains.leak >= 1, MEMORYLESS_PEAK, 1.0),
+                step_gain / swing / np.where(is_memoryless(tau_mem, network.dt), MEMORYLESS_PEAK, 1.0),
                 steady if as_dc else np.zeros(p.size),
                 np.zeros(p.size) if as_dc else np.where(np.abs(steady) > 1e-9, tonic, 0.0),
             )

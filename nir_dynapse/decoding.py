@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nir_dynapse import biasgen
-from nir_dynapse.closed_form import FAST_SYNAPSE, MEMORYLESS_PEAK, decode_tau, event_charge
+from nir_dynapse.closed_form import MEMORYLESS_PEAK, decode_tau, event_charge, is_memoryless
 from nir_dynapse.device import BASE_WEIGHTS, COLUMN, CURRENTS, DENDRITES, DYNAPSE2, Device
 from nir_dynapse.errors import Finding
 from nir_dynapse.layout import Layout
@@ -106,7 +106,7 @@ def to_network(thing: Layout | Params, device: Device = DYNAPSE2) -> Network:
     # What an event moves v by in all, as a fraction of the threshold: k·w of the closed form, with k = w_in for CubaLIF.
     sign = np.array([1.0, 1.0, -1.0, -1.0])[t.dendrite]
     charge = sign * params.row_currents() * event_charge(params)
-    charge = charge * np.where(membrane < 1.1 * FAST_SYNAPSE * dt, MEMORYLESS_PEAK, 1.0)[t.post]
+    charge = charge * np.where(is_memoryless(membrane, dt), MEMORYLESS_PEAK, 1.0)[t.post]
 
     findings = list(params.findings)
     for latch, what in (("adaptation", "spike-frequency adaptation"), ("nmda_gate", "NMDA gating")):
@@ -188,4 +188,7 @@ def _projections(t: Topology, weight: np.ndarray, is_tonic: np.ndarray) -> tuple
             pre, post = np.divmod(unique, t.n_neurons)
             node = nodes.get((source, target), f"{source}_to_{target}")
             result.append(Projection(source, target, pre, post, total, nodes=(node,)))
-    return tuple(result)
+    there = {(q.source, q.target) for q in result}
+    none = np.zeros(0)
+    missing = {(a, b): node for a, b, node in t.projections if (a, b) not in there}  # all of its weights are zero
+    return (*result, *(Projection(a, b, none, none, none, nodes=(node,)) for (a, b), node in missing.items()))

@@ -168,7 +168,7 @@ def score(name: str, counts: np.ndarray, labels: np.ndarray, ideal: np.ndarray |
         agreement=float((chosen == (counts if ideal is None else ideal).argmax(1)).mean()),
         ties=int((((counts == most[:, None]).sum(1) > 1) & (counts != 0).any(1)).sum()),
         silent=int((counts == 0).all(1).sum()),
-        rate=float(counts.mean()),
+        rate=float("nan") if np.issubdtype(counts.dtype, np.floating) else float(counts.mean()),
     )
 
 

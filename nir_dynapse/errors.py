@@ -88,7 +88,7 @@ class DynapseError(Exception):
         super().__init__("\n".join(str(f) for f in self.findings))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.findings,)
+        return type(self), (self.findings,), {"conversion": self.conversion}
 
 
 class UnsupportedGraphError(DynapseError):

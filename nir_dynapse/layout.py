@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from nir_dynapse.device import DENDRITES, LATCHES, PARAMETERS
-from nir_dynapse.errors import ConfigurationError, Finding
-from nir_dynapse.network import NO_READOUT, Port, Readout, freeze
+from nir_dynapse.errors import ConfigurationError, Finding, UnsupportedGraphError
+from nir_dynapse.network import NO_READOUT, Port, Readout, check_readout, freeze
 from nir_dynapse.readout import readout_from_dict, readout_to_dict
 
 __all__ = [
@@ -286,6 +286,12 @@ class Layout:
         channels = sum(port.size for port in inputs)
         rows = _integers("input_rows", data["input_rows"], 4, (channels + 1, n_chips, 16, 2048))
         tonic = data["tonic_period_s"]
+        outputs = tuple(Port(str(n), tuple(int(v) for v in s), str(p)) for n, s, p in data["outputs"])
+        readout = readout_from_dict(data["readout"]) if "readout" in data else NO_READOUT
+        try:
+            check_readout(readout, outputs, {name: int(np.prod(shape)) for name, _, shape in populations})
+        except UnsupportedGraphError as error:
+            raise ConfigurationError(f"Layout: {error} Compile the network again.") from error
         return cls(
             n_chips=n_chips,
             populations=populations,
@@ -298,7 +304,7 @@ class Layout:
             codes=codes,
             used_cores=used,
             inputs=inputs,
-            outputs=tuple(Port(str(n), tuple(int(v) for v in s), str(p)) for n, s, p in data["outputs"]),
+            outputs=outputs,
             input_rows=np.array([tuple(row) for row in rows.tolist()], INPUT_DTYPE),
             projections=tuple((str(a), str(b), str(c)) for a, b, c in data["projections"]),
             dt=float(data["dt_s"]),
@@ -306,7 +312,7 @@ class Layout:
             device=str(data["device"]),
             origin=dict(data["origin"]),
             findings=tuple(Finding.from_dict(f) for f in data["findings"]),
-            readout=readout_from_dict(data["readout"]) if "readout" in data else NO_READOUT,
+            readout=readout,
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:

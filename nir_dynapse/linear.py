@@ -371,5 +371,6 @@ def fields_of(node: Any, keys: tuple[str, ...]) -> Mapping[str, Any]:
         if isinstance(value, (str, bytes)):
             result[key] = value if isinstance(value, str) else value.decode()
         elif value is not None and not isinstance(value, Mapping):
-            result[key] = np.array(as_array(value))
+            array = np.array(as_array(value))
+            result[key] = str(array.reshape(-1)[0]) if array.dtype.kind == "U" and array.size == 1 else array
     return result

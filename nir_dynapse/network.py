@@ -25,6 +25,7 @@ __all__ = [
     "Projection",
     "Readout",
     "Stepping",
+    "check_readout",
     "freeze",
 ]
 
@@ -65,6 +66,14 @@ class Projection:
             value = getattr(self, key)
             if value is not None:
                 object.__setattr__(self, key, freeze(value, dtype).reshape(-1))
+        lengths = {len(self.pre), len(self.post), len(self.weight)}
+        if len(lengths) > 1 or not np.all(np.isfinite(self.weight)):
+            what = (
+                "weights that are not finite"
+                if len(lengths) == 1
+                else f"pre, post and weight of lengths {sorted(lengths)}"
+            )
+            raise UnsupportedGraphError(f"projection {self.name!r} has {what}. Give one finite weight per connection.")
         if self.dendrite is not None and self.dendrite not in DENDRITES:
             raise UnsupportedGraphError(
                 f"projection {self.name!r}: unknown dendrite {self.dendrite!r}. Choose one of {', '.join(DENDRITES)}."
@@ -194,33 +203,17 @@ class Network:
         sizes = {p.name: p.size for p in parts}
         if len(sizes) != len(parts):
             raise UnsupportedGraphError("two nodes of the network have the same name; rename one of them.")
+        if not (np.isfinite(self.dt) and self.dt > 0):
+            raise UnsupportedGraphError(f"the network has a step of {self.dt} s; give a finite one above 0.")
         for p in (*self.populations, *self.readout.populations):
             if p.spiking != any(p is q for q in self.populations):
                 where = "populations" if p.spiking else "the readout"
                 raise UnsupportedGraphError(f"node {p.name!r}: a {p.kind} belongs to {where} of a Network.")
         targets = {p.name for p in self.populations}
-        hosted = set(self.readout.names)
-        for projection in (*self.projections, *self.readout.projections):
-            on_host = projection.target in hosted
-            sources = targets | hosted if on_host else targets | {port.name for port in self.inputs}
-            if projection.source not in sources or projection.target not in (hosted if on_host else targets):
-                raise UnsupportedGraphError(
-                    f"projection {projection.name!r} connects {projection.source!r} to {projection.target!r}, "
-                    "one of which does not exist. Declare both as populations (or the source as an input)."
-                )
-            for index, size, end in (
-                (projection.pre, sizes[projection.source], projection.source),
-                (projection.post, sizes[projection.target], projection.target),
-            ):
-                if len(index) and (index.min() < 0 or index.max() >= size):
-                    raise UnsupportedGraphError(
-                        f"projection {projection.name!r} names neuron {index.max()} of {end!r}, which has {size}."
-                    )
-        for port in self.outputs:
-            if port.source not in targets | hosted:
-                raise UnsupportedGraphError(
-                    f"node {port.name!r}: this output reads {port.source!r}, which is no population and no readout."
-                )
+        inputs = {port.name for port in self.inputs}
+        for projection in self.projections:
+            _check_projection(projection, targets | inputs, targets, sizes)
+        check_readout(self.readout, self.outputs, {p.name: p.size for p in self.populations})
 
     @property
     def n_neurons(self) -> int:
@@ -310,6 +303,47 @@ class Network:
         for port in (*self.inputs, *self.outputs):
             h.update(f"{port.name}|{port.shape}|{port.source}".encode())
         return h.hexdigest()
+
+
+def check_readout(readout: Readout, outputs: tuple[Port, ...], spiking: dict[str, int]) -> None:
+    """UnsupportedGraphError where the readout or an output reads what is not there; `spiking` are sizes by name."""
+    sizes = dict(spiking)
+    for p in readout.populations:  # in order of evaluation
+        for q in readout.projections:
+            if q.target == p.name:
+                _check_projection(q, set(sizes), {p.name}, {**sizes, p.name: p.size})
+        if p.name in sizes:
+            raise UnsupportedGraphError(f"node {p.name!r} is there twice; rename one of them.")
+        sizes[p.name] = p.size
+    if stray := [q.name for q in readout.projections if q.target not in readout.names]:
+        raise UnsupportedGraphError(f"projection {stray[0]!r} of the readout ends in no readout. Correct its target.")
+    names = [port.name for port in outputs]
+    if len(set(names)) != len(names):
+        raise UnsupportedGraphError("two outputs of the network have the same name; rename one of them.")
+    for port in outputs:
+        if port.source not in sizes:
+            raise UnsupportedGraphError(
+                f"node {port.name!r}: this output reads {port.source!r}, which is no population and no readout."
+            )
+
+
+def _check_projection(q: Projection, sources: set[str], targets: set[str], sizes: dict[str, int]) -> None:
+    """UnsupportedGraphError where a projection has no source or target, or does not fit them."""
+    if q.source not in sources or q.target not in targets:
+        raise UnsupportedGraphError(
+            f"projection {q.name!r} connects {q.source!r} to {q.target!r}, one of which does not exist there. "
+            "Declare both as populations (or the source as an input, or as an earlier readout)."
+        )
+    for index, end in ((q.pre, q.source), (q.post, q.target)):
+        if len(index) and (index.min() < 0 or index.max() >= sizes[end]):
+            raise UnsupportedGraphError(
+                f"projection {q.name!r} names neuron {index.max()} of {end!r}, which has {sizes[end]}."
+            )
+    if q.bias is not None and len(q.bias) != sizes[q.target]:
+        raise UnsupportedGraphError(
+            f"projection {q.name!r} has {len(q.bias)} biases for the {sizes[q.target]} neurons of {q.target!r}. "
+            "Give one for each."
+        )
 
 
 def _offsets(items) -> dict[str, int]:

@@ -82,11 +82,23 @@ def read_neuron(kind: Kind):
             values["r"] = values["r"] / seconds
         elif kind == "Threshold":
             values["tau_mem"] = np.zeros(size)
-        nothing = {"r": np.ones(size), "v_leak": np.zeros(size), "v_reset": np.zeros(size)}
+        nothing = {"r": np.ones(size), "v_leak": np.zeros(size), "v_reset": _noted_start(node, size)}
         nothing["v_threshold"] = np.full(size, np.inf)
         return Population(name, kind, shape=shape, **{**nothing, **values}, reset=_noted_reset(node))
 
     return read
+
+
+def _noted_start(node: Any, size: int) -> np.ndarray:
+    """What `to_nir` noted about where the v of a readout starts; NIR's have no v_reset."""
+    metadata = getattr(node, "metadata", None)
+    note = metadata.get("v_reset") if isinstance(metadata, dict) else None
+    try:
+        values = np.asarray(0.0 if note is None else note, float).reshape(-1)
+    except (TypeError, ValueError):
+        values = np.zeros(1)
+    fits = len(values) in (1, size) and bool(np.all(np.isfinite(values)))
+    return np.array(np.broadcast_to(values if fits else np.zeros(1), (size,)))
 
 
 def _noted_reset(node: Any) -> Any:
@@ -103,6 +115,8 @@ def write_neuron(population: Population, shape: Shape, metadata: dict[str, Any] 
     note = dict(metadata or {})
     if p.reset != "value":
         note["reset"] = p.reset
+    if not p.spiking and np.any(p.v_reset != 0):
+        note["v_reset"] = p.v_reset.copy()
     if shape != p.shape:
         note["shape"] = np.array(p.shape)
     values = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from nir_dynapse.errors import UnsupportedGraphError
 
-__all__ = ["RESETS", "STEPPING", "Kind", "Population", "Reset", "StepGains", "Stepping", "freeze"]
+__all__ = ["RESETS", "STEPPING", "STEPPINGS", "Kind", "Population", "Reset", "StepGains", "Stepping", "freeze"]
 
 Kind = Literal["LIF", "CubaLIF", "IF", "Threshold", "LI", "CubaLI", "I", "Linear"]
 Reset = Literal["value", "value-late", "subtract", "subtract-late", "subtract-once", "subtract-multiple", "none"]
@@ -78,6 +79,26 @@ class Population:
                 object.__setattr__(self, key, freeze(value, float).reshape(-1))
         if not self.shape:
             object.__setattr__(self, "shape", (self.size,))
+        self._check()
+
+    def _check(self) -> None:
+        sizes = {
+            key: len(v)
+            for key in ("tau_mem", "r", "v_leak", "v_threshold", "v_reset", "tau_syn", "w_in")
+            if (v := getattr(self, key)) is not None
+        }
+        if len(set(sizes.values())) > 1:
+            listed = ", ".join(f"{key} {n}" for key, n in sizes.items())
+            raise UnsupportedGraphError(
+                f"node {self.name!r}: values of different length ({listed}). Give one per neuron."
+            )
+        if math.prod(self.shape) != self.size:
+            raise UnsupportedGraphError(
+                f"node {self.name!r}: shape {self.shape} does not hold its {self.size} neurons. Correct the shape."
+            )
+        if (self.tau_syn is not None) != (self.kind in ("CubaLIF", "CubaLI")):
+            word = "needs tau_syn" if self.tau_syn is None else "has no tau_syn"
+            raise UnsupportedGraphError(f"node {self.name!r}: a {self.kind} {word}. Correct its kind or its values.")
 
     @property
     def size(self) -> int:
@@ -105,6 +126,14 @@ class Population:
             h.update(b"-" if value is None else value.tobytes())
 
 
+STEPPINGS = {
+    "recurrence": ("delayed", "same-step"),
+    "emission": ("same-step", "next-step"),
+    "start": ("reset", "leak"),
+}
+"""The choices of a `Stepping`."""
+
+
 @dataclass(frozen=True)
 class Stepping:
     """When spikes act in an ideal run, and where it starts, which NIR leaves open.
@@ -118,6 +147,11 @@ class Stepping:
     recurrence: Literal["delayed", "same-step"] = "delayed"
     emission: Literal["same-step", "next-step"] = "same-step"
     start: Literal["reset", "leak"] = "reset"
+
+    def __post_init__(self) -> None:
+        for key, known in STEPPINGS.items():
+            if getattr(self, key) not in known:
+                raise UnsupportedGraphError(f"unknown {key} {getattr(self, key)!r}. Choose one of {', '.join(known)}.")
 
 
 STEPPING = Stepping()

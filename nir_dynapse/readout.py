@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 
-from nir_dynapse.errors import ConfigurationError, DynapseError
+from nir_dynapse.errors import ConfigurationError, DynapseError, Finding, ParameterRangeError
 from nir_dynapse.network import Population, Projection, Readout
 
 __all__ = ["readout_from_dict", "readout_to_dict", "run_readout"]
@@ -21,34 +22,76 @@ def run_readout(
 ) -> dict[str, np.ndarray]:
     """Voltages of every population of `readout`, shape (batch, time, n), at the end of each bin; they start at v_reset.
 
-    `spikes[node]` (batch, time, neuron) are counts in bins of `bin_width` s (default: the network's step `dt`). One bin of
-    length m·dt decays like m Euler steps of `dt`, (1 − leak)^m; a spike adds what it adds in one step.
+    `spikes[node]` (batch, time, neuron) are counts in bins of `bin_width` s (default: the network's step `dt`). Shorter
+    bins are gathered into steps, at whose end the values change; longer ones have their spikes in their first step.
+    Raises ParameterRangeError where neither divides the other.
     """
-    m = 1.0 if bin_width is None else bin_width / dt
+    if not readout:
+        return {}
+    ratio = 1.0 if bin_width is None else bin_width / dt
+    finer, coarser = round(1 / ratio), round(ratio)
+    if ratio < 1 and abs(finer * ratio - 1) < 1e-6 and finer > 1:
+        return _gathered(readout, spikes, dt, finer)
+    if ratio > 1 and abs(coarser - ratio) < 1e-6 * ratio and coarser > 1:
+        stretched = {name: _stretched(value, coarser) for name, value in spikes.items()}
+        return {name: value[:, coarser - 1 :: coarser] for name, value in _steps(readout, stretched, dt).items()}
+    if abs(ratio - 1) > 1e-6:
+        what = (
+            f"bins of {bin_width:g} s do not fit the step of {dt:g} s at which the host reads out {readout.names[0]!r}."
+        )
+        hint = "Choose bins that divide the step, or are a multiple of it."
+        raise ParameterRangeError(Finding("error", "step", what, readout.names[0], None, bin_width, dt, "s", hint))
+    return _steps(readout, spikes, dt)
+
+
+def _stretched(counts: np.ndarray, m: int) -> np.ndarray:
+    longer = np.zeros((counts.shape[0], counts.shape[1] * m, counts.shape[2]), counts.dtype)
+    longer[:, ::m] = counts
+    return longer
+
+
+def _gathered(readout: Readout, spikes: Mapping[str, np.ndarray], dt: float, k: int) -> dict[str, np.ndarray]:
+    """Values in bins of dt/k: those of the last step that was over."""
+    bins = next(iter(spikes.values())).shape[1]
+    steps = -(-bins // k)
+    gathered = {}
+    for name, counts in spikes.items():
+        padded = np.pad(counts.astype(np.int64), ((0, 0), (0, steps * k - bins), (0, 0)))
+        gathered[name] = padded.reshape(len(counts), steps, k, -1).sum(2)
+    over = (np.arange(bins) + 1) // k
+    start = {p.name: p.v_reset for p in readout.populations}
+    return {
+        name: np.concatenate([np.broadcast_to(start[name], (len(value), 1, value.shape[2])), value], 1)[:, over]
+        for name, value in _steps(readout, gathered, dt).items()
+    }
+
+
+def _steps(readout: Readout, spikes: Mapping[str, np.ndarray], dt: float) -> dict[str, np.ndarray]:
+    """One bin per step of `dt`."""
+    batch, steps, _ = next(iter(spikes.values())).shape
     values: dict[str, np.ndarray] = {}
     for p in readout.populations:
-        x: Any = 0.0
+        x = np.zeros((batch, steps, p.size))
         for q in readout.projections:
             if q.target == p.name:
                 source = np.asarray(spikes[q.source] if q.source in spikes else values[q.source], float)
-                x = x + source @ q.dense(source.shape[2], p.size).T
-                x = x if q.bias is None else x + m * q.bias
-        values[p.name] = _filtered(p, np.asarray(x, float), dt, m)
+                matrix = scipy.sparse.csr_array((q.weight, (q.post, q.pre)), shape=(p.size, source.shape[2]))
+                x += (matrix @ source.reshape(-1, source.shape[2]).T).T.reshape(x.shape)
+                x += 0.0 if q.bias is None else q.bias
+        values[p.name] = _filtered(p, x, dt)
     return values
 
 
-def _filtered(p: Population, x: np.ndarray, dt: float, m: float) -> np.ndarray:
+def _filtered(p: Population, x: np.ndarray, dt: float) -> np.ndarray:
     gains = p.step_gains(dt)
-    keep = (1 - gains.leak) ** m
-    drift = (1 - keep) * p.v_leak
     v, out = np.broadcast_to(p.v_reset, (len(x), p.size)), np.empty_like(x)
     current = np.zeros(v.shape)
     for t in range(x.shape[1]):
         if gains.syn_leak is None or gains.syn_gain is None:
             current = x[:, t]
         else:
-            current = (1 - gains.syn_leak) ** m * current + gains.syn_gain * x[:, t]
-        v = keep * v + drift + gains.gain * current
+            current = (1 - gains.syn_leak) * current + gains.syn_gain * x[:, t]
+        v = (1 - gains.leak) * v + gains.leak * p.v_leak + gains.gain * current
         out[:, t] = v
     return out
 
@@ -69,6 +112,7 @@ def readout_to_dict(readout: Readout) -> dict[str, Any]:
             "post": q.post.tolist(),
             "weight": q.weight.tolist(),
             **({} if q.bias is None else {"bias": q.bias.tolist()}),
+            **({} if q.dendrite is None else {"dendrite": q.dendrite}),
         }
         for q in readout.projections
     ]
@@ -76,7 +120,7 @@ def readout_to_dict(readout: Readout) -> dict[str, Any]:
 
 
 def readout_from_dict(data: Any) -> Readout:
-    """The inverse of `readout_to_dict`; ConfigurationError for anything else."""
+    """The inverse of `readout_to_dict`; DynapseError for anything else. What it reads is checked with the Layout."""
     try:
         populations = tuple(_population(item) for item in data["populations"])
         projections = tuple(
@@ -87,26 +131,18 @@ def readout_from_dict(data: Any) -> Readout:
                 item["post"],
                 item["weight"],
                 bias=item.get("bias"),
+                dendrite=item.get("dendrite"),
                 nodes=tuple(str(node) for node in item["nodes"]),
             )
             for item in data["projections"]
         )
-    except DynapseError:
-        raise
+        return Readout(populations, projections)
+    except DynapseError as error:
+        raise ConfigurationError(f"Layout: {error} Compile the network again.") from error
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ConfigurationError(
             f"Layout: its readout is damaged ({type(error).__name__}: {error}). Compile the network again."
         ) from error
-    sizes = {p.name: p.size for p in populations}
-    for q in projections:
-        lengths = {len(q.pre), len(q.post), len(q.weight)}
-        size = sizes.get(q.target, 0)
-        outside = len(lengths) > 1 or (len(q.post) and not 0 <= q.post.min() <= q.post.max() < size)
-        if outside or (len(q.pre) and q.pre.min() < 0) or (q.bias is not None and len(q.bias) != size):
-            raise ConfigurationError(
-                f"Layout: projection {q.name!r} of the readout does not fit its target. Compile the network again."
-            )
-    return Readout(populations, projections)
 
 
 def _population(item: dict[str, Any]) -> Population:
@@ -118,6 +154,10 @@ def _population(item: dict[str, Any]) -> Population:
     values: dict[str, Any] = {"tau_mem": np.full(size, memory), "r": np.ones(size), "v_leak": np.zeros(size)}
     values["v_reset"] = np.zeros(size)
     values |= {key: np.asarray(item[key], float) for key in _FIELDS if key in item}
+    needed = [key for key in (("tau_mem",) if kind in ("LI", "CubaLI") else ()) if key not in item]
+    short = [key for key in ("tau_mem", "tau_syn") if key in item and kind != "Linear" and np.any(values[key] <= 0)]
+    if needed or short:
+        raise ValueError(f"a {kind} without positive {(needed + short)[0]}")
     if any(v.shape != (size,) or not np.all(np.isfinite(v) | (v == np.inf)) for v in values.values()):
         raise ValueError(f"values of {item['name']!r} that are not {size} numbers")
     never = np.full(size, np.inf)

@@ -44,7 +44,7 @@ class Accuracy:
     The class of a sample is the output neuron with the most spikes, the first of them where several tie. `agreement` is
     the share of samples with the same class as the ideal run, `silent` the number without any output spike, `ties` the
     number of others where two or more neurons share the maximum, `rate` the mean number of spikes per sample and output
-    neuron.
+    neuron (NaN where the output is a readout on the host).
     """
 
     name: str
@@ -274,7 +274,7 @@ def _accuracy_table(rows: Iterable[Accuracy]) -> str:
             f"{100 * a.share:.1f} %",
             f"{a.correct}/{a.total}",
             f"{100 * a.agreement:.1f} %",
-            f"{a.rate:.2f}",
+            "-" if np.isnan(a.rate) else f"{a.rate:.2f}",
             str(a.ties),
             str(a.silent),
         )
@@ -331,4 +331,5 @@ def _amperes(value: float | None) -> str:
 def _plain(row: Any) -> dict[str, Any]:
     """A dataclass as JSON-ready values: a `Use` becomes {"used": …, "available": …}."""
     values = {f.name: getattr(row, f.name) for f in fields(row)}
+    values = {key: None if isinstance(v, float) and np.isnan(v) else v for key, v in values.items()}
     return {key: value._asdict() if isinstance(value, Use) else value for key, value in values.items()}

@@ -143,11 +143,14 @@ def test_threshold_at_or_below_reset():
     assert "node 'hidden', neuron 2: v_threshold is 0.5, it must be above v_reset, 0.5." in text
 
 
-def test_negative_reset_is_an_approximation():
-    net = read(small(hidden=lif(4, v_reset=-0.5)))
-    assert codes(net) == {"v_reset"}
-    assert "approximate" in str(net.findings[0])
-    assert "v_reset" in refused(small(hidden=lif(4, v_reset=-0.5)), ParameterRangeError, strict=True)
+def test_only_differences_to_the_reset_count():
+    """Millivolts around a negative reset are the same circuit as around 0."""
+    from nir_dynapse.closed_form import to_params
+
+    shifted = read(small(hidden=lif(4, v_reset=-65.0, v_leak=-65.0, v_threshold=-50.0)))
+    plain = read(small(hidden=lif(4, v_threshold=15.0)))
+    assert codes(shifted) == codes(plain) == set()
+    np.testing.assert_allclose(to_params(shifted).row_currents(), to_params(plain).row_currents())
 
 
 def test_weights_and_biases_that_do_not_fit():

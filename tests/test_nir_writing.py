@@ -132,9 +132,8 @@ def test_a_permutation_is_no_direct_edge():
 
 def test_a_cubalif_without_synapse_is_refused():
     one = np.ones(2)
-    p = Population("p", "CubaLIF", one, one, one, one, one)
     with pytest.raises(UnsupportedGraphError, match="'p'"):
-        to_nir(Network((p,), (), (), (), 1e-3))
+        Population("p", "CubaLIF", one, one, one, one, one)
 
 
 # --- random graphs ---------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 import nir_dynapse as nd
 from nir_dynapse.deployment import deploy
 from nir_dynapse.primitives import graph
-from nir_dynapse.readout import readout_from_dict, readout_to_dict, run_readout
+from nir_dynapse.readout import run_readout
 from nir_graphs import affine, cubalif, linear, port_in, port_out
 
 RNG = np.random.default_rng(2)
@@ -62,15 +62,32 @@ def test_the_same_values_from_the_same_spikes_wherever_they_come_from(names: tup
         np.testing.assert_array_equal(board.run_batch(X, 1e-3).output, expected)
 
 
-def test_finer_bins_give_the_same_readout_of_the_same_spikes() -> None:
-    net = nd.from_nir(with_readout("fc2", "li"))
+@pytest.mark.parametrize("names", CHAINS, ids=lambda names: "-".join(names) or "linear")
+def test_other_bins_give_the_same_readout_of_the_same_spikes(names: tuple[str, ...]) -> None:
+    net = nd.from_nir(with_readout(*names))
+    last = str(net.outputs[0].source)
     spikes = {"hidden": (RNG.random((2, 50, 8)) < 0.2).astype(np.uint8)}
-    fine = {"hidden": np.zeros((2, 200, 8), np.uint8)}
-    fine["hidden"][:, 3::4] = spikes["hidden"]
-    coarse = run_readout(net.readout, spikes, 1e-3)["li"]
-    np.testing.assert_allclose(
-        run_readout(net.readout, fine, 1e-3, 0.25e-3)["li"][:, 3::4], coarse, rtol=0.02, atol=0.02
-    )
+    own = run_readout(net.readout, spikes, 1e-3)[last]
+    fine = {"hidden": np.zeros((2, 198, 8), np.uint8)}
+    fine["hidden"][:, 1::4] = spikes["hidden"][:, :50]
+    quarter = run_readout(net.readout, fine, 1e-3, 0.25e-3)[last]
+    np.testing.assert_allclose(quarter[:, 3::4], own[:, :49], rtol=1e-12, atol=1e-12)  # where a step is over
+    assert quarter.shape == (2, 198, 2)
+    np.testing.assert_array_equal(quarter[:, 4:7], np.repeat(quarter[:, 3:4], 3, 1))  # and held till the next one is
+    every_third = {"hidden": np.zeros((2, 50, 8), np.uint8)}
+    every_third["hidden"][:, ::3] = spikes["hidden"][:, ::3]
+    coarse = run_readout(net.readout, {"hidden": every_third["hidden"][:, ::3]}, 1e-3, 3e-3)[last]
+    np.testing.assert_allclose(coarse[:, :16], run_readout(net.readout, every_third, 1e-3)[last][:, 2::3][:, :16])
+    with pytest.raises(nd.ParameterRangeError, match="divide the step"):
+        run_readout(net.readout, spikes, 1e-3, 0.7e-3)
+
+
+def test_edges_of_runs() -> None:
+    net = nd.from_nir(with_readout("li"))
+    assert nd.simulate(net, X[:0]).output.shape == (0, 80, 2)
+    assert nd.simulate(net, X[:, :0]).output.shape == (6, 0, 2)
+    with pytest.raises(nd.ConfigurationError, match="Known output nodes: 'out'"):
+        nd.simulate(net, X).of("nope")
 
 
 @pytest.mark.parametrize("names", CHAINS, ids=lambda names: "-".join(names) or "linear")
@@ -102,29 +119,49 @@ def test_version_1_of_the_layout_is_still_read() -> None:
     assert not nd.Layout.from_dict(data).readout
 
 
+def damage(where: str, **changes: Any) -> Any:
+    def apply(data: dict) -> None:
+        data["readout"][where][0] |= changes
+
+    return apply
+
+
 @pytest.mark.parametrize(
     "change",
     [
-        {"kind": "LIF"},
-        {"shape": [3]},
-        {"shape": [10**9]},
-        {"tau_mem": ["x", 1]},
-        {"tau_mem": [float("nan"), 1.0]},
-        {"name": None, "r": None},
+        damage("populations", kind="LIF"),
+        damage("populations", shape=[3]),
+        damage("populations", shape=[10**9]),
+        damage("populations", tau_mem=["x", 1]),
+        damage("populations", tau_mem=[float("nan"), 1.0]),
+        damage("populations", tau_mem=[0.0, 1.0]),
+        damage("populations", kind="CubaLI"),
+        damage("populations", name="hidden"),
+        damage("projections", pre=[-1]),
+        damage("projections", pre=[99] * 16),
+        damage("projections", post=[99] * 16),
+        damage("projections", weight=[1.0]),
+        damage("projections", weight=[float("nan")] * 16),
+        damage("projections", bias=[1.0]),
+        damage("projections", pre="abc"),
+        damage("projections", source="nobody"),
+        damage("projections", source="li"),
+        damage("projections", target="nobody"),
+        damage("projections", dendrite="x"),
+        lambda data: data.pop("readout"),
+        lambda data: data.update(readout=[]),
+        lambda data: data["readout"]["populations"][0].pop("tau_mem"),
+        lambda data: data["readout"]["populations"].append(data["readout"]["populations"][0]),
+        lambda data: data["outputs"].append(data["outputs"][0]),
+        lambda data: data["outputs"][0].__setitem__(2, "nobody"),
     ],
 )
-def test_damaged_readouts_are_refused(change: dict) -> None:
-    data = readout_to_dict(nd.from_nir(with_readout("li")).readout)
-    data["populations"][0] |= change
-    with pytest.raises(nd.DynapseError):
-        readout_from_dict(data)
-    for damage in ({"pre": [-1]}, {"post": [99] * 16}, {"weight": [1.0]}, {"bias": [1.0]}, {"pre": "abc"}):
-        data = readout_to_dict(nd.from_nir(with_readout("li")).readout)
-        data["projections"][0] |= damage
-        with pytest.raises(nd.DynapseError):
-            readout_from_dict(data)
+def test_damaged_readouts_are_refused(change: Any) -> None:
+    data = json.loads(json.dumps(nd.compile(nd.from_nir(with_readout("li"))).to_dict()))
+    nd.Layout.from_dict(json.loads(json.dumps(data)))
+    change(data)
     with pytest.raises(nd.ConfigurationError):
-        readout_from_dict([])
+        nd.Layout.from_dict(data)
 
 
 def test_a_deployment_scores_what_the_readout_says(tmp_path) -> None:

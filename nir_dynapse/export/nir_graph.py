@@ -13,7 +13,7 @@ import numpy as np
 
 from nir_dynapse.errors import Finding, UnsupportedGraphError
 from nir_dynapse.export.linear_nodes import Kept, split
-from nir_dynapse.linear import make_node
+from nir_dynapse.linear import MAX_ELEMENTS, make_node
 from nir_dynapse.network import Network, Population, Port, Projection
 from nir_dynapse.neurons import write_neuron
 from nir_dynapse.population import STEPPING
@@ -154,6 +154,10 @@ class _Writer:
         return bool(same) and self.sizes[q.source] == n
 
     def matrix(self, q: Projection) -> np.ndarray:
+        if self.sizes[q.source] * self.sizes[q.target] > MAX_ELEMENTS:
+            what = f"as a matrix it has {self.sizes[q.target]} × {self.sizes[q.source]} values, too many to write."
+            hint = "Write the network as it was read, with its convolutions."
+            raise UnsupportedGraphError(Finding("error", "size", what, node=q.name, hint=hint))
         return q.dense(self.sizes[q.source], self.sizes[q.target])
 
     def linear(self, group: list[Projection]) -> Any:

@@ -11,7 +11,7 @@ from nir_dynapse.import_.flatten import FlatGraph, FlatNode
 from nir_dynapse.network import Population
 from nir_dynapse.primitives import parameter
 
-__all__ = ["check_gains", "check_origin", "check_values"]
+__all__ = ["check_gains", "check_origin", "check_values", "like_snntorch"]
 
 UNITS = {"tau": "s", "tau_mem": "s", "tau_syn": "s"}
 
@@ -33,7 +33,7 @@ def check_values(flat: FlatGraph, seconds: float, findings: list[Finding]) -> se
                 broken.add(node.name)
             elif key in UNITS or key in ("r", "w_in"):
                 _positive(node, key, values * (seconds if key in UNITS else 1.0), findings)
-        if node.role == "population" and node.name not in broken and node.entry.name != "Threshold":
+        if node.role == "population" and node.name not in broken:
             _threshold(node, findings)
     return broken
 
@@ -80,7 +80,7 @@ def _finite(node: FlatNode, key: str, values: np.ndarray, findings: list[Finding
             index=index[0] if index else None,
             used=str(values.ravel()[first]),
             limit="finite",
-            hint="Look for a diverged training or a division by zero in the export.",
+            hint=_ENDLESS if key in UNITS else "Look for a diverged training or a division by zero in the export.",
         )
     )
     return False
@@ -108,6 +108,10 @@ def _positive(node: FlatNode, key: str, values: np.ndarray, findings: list[Findi
     )
 
 
+_ENDLESS = (
+    "A decay of 1 (beta = 1) has no time constant: keep it below 1 in training, or write the node as an IF. Otherwise look "
+    "for a diverged training."
+)
 _POSITIVE_HINT = dict.fromkeys(
     UNITS,
     "Constrain the decay during training to between 0 and 1 (tau = dt/(1 − beta) is negative for beta > 1), "
@@ -116,7 +120,8 @@ _POSITIVE_HINT = dict.fromkeys(
 
 
 def _threshold(node: FlatNode, findings: list[Finding]) -> None:
-    threshold, reset = (np.asarray(parameter(node.node, key, 0.0), float) for key in ("v_threshold", "v_reset"))
+    key = "threshold" if node.entry is not None and node.entry.name == "Threshold" else "v_threshold"
+    threshold, reset = (np.asarray(parameter(node.node, k, 0.0), float) for k in (key, "v_reset"))
     try:
         bad, threshold_all, reset_all = np.broadcast_arrays(threshold <= reset, threshold, reset)
     except ValueError:
@@ -124,26 +129,22 @@ def _threshold(node: FlatNode, findings: list[Finding]) -> None:
     if bad.any():
         first, more = several(bad.ravel())
         used, limit = float(threshold_all.ravel()[first]), float(reset_all.ravel()[first])
-        what = f"v_threshold is {used:.4g}{more}, it must be above v_reset, {limit:.4g}."
+        what = f"{key} is {used:.4g}{more}, it must be above {'0' if key == 'threshold' else f'v_reset, {limit:.4g}'}."
         hint = "The neuron would fire without end: raise v_threshold or lower v_reset."
         findings.append(
             Finding("error", "threshold", what, node.name, first if bad.ndim else None, used, limit, "", hint)
         )
-    low = reset < 0
-    if low.any():
-        first, more = several(low.ravel())
-        value = float(reset.ravel()[first])
-        what = f"v_reset is {value:.4g}{more}; the chip resets to 0 at the lowest (approximate)."
-        hint = "Train with a reset to 0 to avoid the difference."
-        index = first if reset.ndim else None
-        findings.append(Finding("warning", "v_reset", what, node.name, index, value, 0.0, "", hint))
+
+
+def like_snntorch(populations: Iterable[Population]) -> bool:
+    """Whether values (in units of the file) are those of snnTorch's exporter: a step of 0.1 ms, v_reset 0."""
+    leaky = [p for p in populations if p.kind in ("LIF", "CubaLIF")]
+    return bool(leaky) and all(np.allclose(p.r * 1e-4, p.tau_mem, rtol=1e-4) and not np.any(p.v_reset) for p in leaky)
 
 
 def check_origin(populations: Iterable[Population], findings: list[Finding]) -> None:
     """Say where a file (in its own units) looks like snnTorch's, whose resets it cannot tell."""
-    leaky = [p for p in populations if p.kind in ("LIF", "CubaLIF")]
-    alike = (np.allclose(p.r * 1e-4, p.tau_mem, rtol=1e-4) and not np.any(p.v_reset) for p in leaky)
-    if leaky and all(alike):
+    if like_snntorch(populations):
         what = (
             "r = tau_mem/0.0001 s and v_reset = 0 in every neuron are what snnTorch writes, whatever its neurons do; read "
             "as reset to 0."
@@ -161,7 +162,7 @@ def check_gains(populations: Iterable[Population], dt: float, findings: list[Fin
         step = min(float(np.min(dt / p.tau_syn)) for p in cuba if p.tau_syn is not None)
         if step < 0.5:
             what = (
-                "r and w_in are 1 in every CubaLIF: by NIR's equations a spike then adds only "
+                f"r and w_in are 1 in every {cuba[0].kind}: by NIR's equations a spike then adds only "
                 f"w_in·dt/tau_syn = {step:.3g} to the input current. Norse (LIFCell) and Rockpool write 1 "
                 "where their own neurons add 1 per spike."
             )

@@ -35,18 +35,21 @@ def conversions(
     findings: Sequence[Finding],
     more: Sequence[Finding] = (),
     *,
-    links: Iterable[Projection] = (),
+    links: Iterable[Projection] | None = None,
 ) -> tuple[Conversion, ...]:
     """One `Conversion` per node of the flat graph, in natural order of names.
 
-    `populations` holds each population as in the file and as in the Network; `links` are the folded projections.
+    `populations` holds each population as in the file and as in the Network; `links` are the folded projections,
+    None where reading stopped before.
     """
     notes: dict[str, list[Finding]] = {}
     for finding in (*findings, *more):
         if finding.node is not None:
             notes.setdefault(finding.node, []).append(finding)
     synapses: dict[str, int] = {}
-    for q in links:
+    if links is not None:
+        synapses = dict.fromkeys((name for name, node in flat.nodes.items() if node.role == "linear"), 0)
+    for q in links or ():
         for name in dict.fromkeys(q.nodes):
             synapses[name] = synapses.get(name, 0) + len(q.weight)
     result = []
@@ -71,7 +74,7 @@ def conversions(
 def _becomes(node: FlatNode, synapses: int | None) -> str:
     if node.role == "linear" and node.entry is not None and node.entry.name in ("Flatten", "Delay"):
         return "wire"
-    return _BECOMES[node.role] if synapses is None else f"{synapses} synapses"
+    return f"{synapses} synapses" if synapses else _BECOMES[node.role]
 
 
 def _changes(
@@ -84,7 +87,8 @@ def _changes(
     before, after = shapes.before.get(node.name), shapes.after.get(node.name)
     changes = []
     if weight is not None:
-        changes.append(("weight", f"{weight.shape}", f"{_summary(weight)}, {synapses if synapses else 'no'} synapses"))
+        many = "" if synapses is None else f", {synapses or 'no'} synapses"
+        changes.append(("weight", f"{weight.shape}", _summary(weight) + many))
     if node.role in ("input", "output") or before != after:
         changes.append(("shape", str(before), str(after)))
     return tuple(changes)

@@ -86,9 +86,47 @@ def flatten(graph: Any, findings: list[Finding]) -> FlatGraph:
     flat = FlatGraph()
     _Flattener(flat, findings).add(graph, "", 0)
     flat.sort()
+    spurious = _escaping(flat, findings) | _doubled(flat, findings)
+    if spurious:
+        flat.edges -= spurious
+        flat.sort()
     _refuse(flat, findings)
     _add_ports(flat, findings)
     return flat
+
+
+def _escaping(flat: FlatGraph, findings: list[Finding]) -> set[tuple[str, str]]:
+    """Edges X.w_rec -> y beside X.lif -> y: snnTorch's exporter adds them where a recurrent layer is the first one."""
+    found = set()
+    for name in flat.nodes:
+        owner = name.removesuffix(".w_rec") + ".lif"
+        if not name.endswith(".w_rec") or owner not in flat.after(name) or flat.before(name) != [owner]:
+            continue
+        for target in flat.after(name):
+            if target != owner and target in flat.after(owner):
+                found.add((name, target))
+                what = f"its edge to {target!r} was dropped: {owner!r} feeds that already, these are recurrent weights."
+                findings.append(
+                    Finding("warning", "repair", what, name, hint="Remove the edge from the file to silence this.")
+                )
+    return found
+
+
+def _doubled(flat: FlatGraph, findings: list[Finding]) -> set[tuple[str, str]]:
+    """Edges a -> c beside a -> Flatten -> c: exporters trace a Flatten that changes nothing both ways."""
+    found = set()
+    for name, node in flat.nodes.items():
+        if node.entry is None or node.entry.name != "Flatten" or len(flat.before(name)) != 1:
+            continue
+        (source,) = flat.before(name)
+        for target in flat.after(name):
+            if target in flat.after(source):
+                found.add((source, target))
+                what = f"{source!r} also feeds {target!r} past this Flatten, which would count it twice; dropped."
+                findings.append(
+                    Finding("warning", "repair", what, name, hint="Remove one of the two ways from the file.")
+                )
+    return found
 
 
 def _role(node: Any, entry: Primitive | None, nested: bool) -> Role:
@@ -169,20 +207,19 @@ class _Flattener:
 
         x is an Input or a linear node: what comes from neurons may well run through shared weights.
         """
-
-        def before(name):
-            return {a for a, b in edges if b == name}
-
+        before, after = defaultdict(set), defaultdict(set)
+        for a, b in edges:
+            before[b].add(a)
+            after[a].add(b)
         for name, node in nodes.items():
             entry = primitive_of(node)
-            targets = {b for a, b in edges if a == name}
-            if entry is None or entry.name not in ("Linear", "Affine") or len(targets) != 1:
+            if entry is None or entry.name not in ("Linear", "Affine") or len(after[name]) != 1:
                 continue
-            (target,) = targets
+            (target,) = after[name]
             kind = primitive_of(nodes.get(target))
-            fed = before(name) - {target}
+            fed = before[name] - {target}
             outside = [primitive_of(nodes.get(a)) for a in fed]
-            if kind is None or kind.verdict != "native" or target not in before(name) or before(target) != {name}:
+            if kind is None or kind.verdict != "native" or target not in before[name] or before[target] != {name}:
                 continue
             if fed and all(e is not None and (e.name == "Input" or e.verdict == "folded") for e in outside):
                 owner = repr(prefix[:-1]) if prefix else repr(prefix + target)
@@ -303,7 +340,11 @@ def _refuse(flat: FlatGraph, findings: list[Finding]) -> None:
     for name, node in flat.nodes.items():
         if node.role == "refused" and node.entry is None:
             kind = type(node.node).__name__
-            findings.append(Finding("error", "type", f"unknown type {kind!r}.", node=name, hint=nearest(kind)))
+            what, hint = f"unknown type {kind!r}.", nearest(kind)
+            if node.node is None:
+                what = "the exporter did not know this module, and left the node empty."
+                hint = "Remove the module before exporting (a Dropout), or put the NIR node into the graph by hand."
+            findings.append(Finding("error", "type", what, node=name, hint=hint))
     by_entry: dict[str, list[FlatNode]] = defaultdict(list)
     for node in flat.nodes.values():
         if node.role == "refused" and node.entry is not None:

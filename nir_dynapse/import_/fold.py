@@ -89,6 +89,9 @@ class Folder:
     def __init__(self, flat: FlatGraph, shapes: Shapes) -> None:
         self.flat, self.shapes = flat, shapes
         self.linear: dict[str, LinearNode] = {}
+        sources = flat.of("population", "input", "host")
+        self.alive = flat.reach(sources, flat.after) | set(sources)
+        """Nodes that a source leads to; the others are dead ends, of which there may be very many ways back."""
         self.maps: dict[str, LinearMap] = {}
 
     def into(self, node: str, target: str, size: int) -> list[Projection]:
@@ -98,7 +101,7 @@ class Folder:
         with the first of them. Raises `UnsupportedGraphError` where the folding would grow beyond all bounds.
         """
         paths = [p for a in self.flat.before(node) for p in self.walk(a, None, ())]
-        if len(paths) > MAX_PATHS:
+        if sum(bool(p.nodes) for p in paths) > MAX_PATHS:
             raise too_big(node, f"{len(paths)} paths of linear nodes lead into it, allowed are {MAX_PATHS}.")
         return [self.projection(path, target, size) for path in paths]
 
@@ -107,21 +110,23 @@ class Folder:
         sizes = {name: math.prod(self.shapes.before[name] or ()) for name in targets}
         return [q for name, size in sizes.items() for q in self.into(name, name, size)]
 
-    def walk(self, name: str, matrix: Any, nodes: tuple[str, ...]) -> list[_Path]:
+    def walk(self, name: str, matrix: Any, nodes: tuple[str, ...], depth: int = 0) -> list[_Path]:
         """All paths from a population or input through `name`, `matrix` being what lies between it and the target."""
         node = self.flat.nodes[name]
         if node.role in ("population", "input", "host"):
             return [_Path(name, matrix, None, nodes)]
-        if len(nodes) > MAX_CHAIN:
-            raise too_big(name, f"it begins a chain of more than {MAX_CHAIN} linear nodes.")
+        if name not in self.alive:
+            return []
+        if len(nodes) > MAX_CHAIN or depth > 2 * MAX_CHAIN:
+            raise too_big(name, f"it begins a chain of more than {MAX_CHAIN} linear nodes or nested ports.")
         own = None
         if node.role == "linear":
             own, nodes = self.map(name), (name, *nodes)
         before = matrix if own is None else compose(matrix, own.matrix, name)
         paths = []
         for a in self.flat.before(name):
-            paths += self.walk(a, before, nodes)
-            if len(paths) > MAX_PATHS:
+            paths += self.walk(a, before, nodes, depth + 1)
+            if nodes and len(paths) > MAX_PATHS:
                 raise too_big(name, f"more than {MAX_PATHS} paths of linear nodes lead through it.")
         if own is not None and own.bias is not None and paths:
             pushed = own.bias if matrix is None else matrix @ own.bias

@@ -38,28 +38,31 @@ class Profile:
 
     `clock` is what a unit of time in the file is: "time" (multiplied with time_unit and time_scale) or "steps" (only the
     ratio to the step counts; real time comes from dt). `step(populations)` is the exporter's step in units of the file,
-    None where the file does not tell; `default_step` stands in for it. `adapt(population, h)` gives NIR's equations at
-    step `h`. `reset`, `reset_late` and `multiple` (several spikes per step) are its default reset;
-    `assumed` says in words what the file leaves open.
+    None where the file does not tell; `default_step` stands in for it. `adapt(population, h, everything)` gives NIR's
+    equations at step `h`, `everything` being all populations of the file. `reset`, `reset_late` and `multiple` (several
+    spikes per step) are its default reset; `gains` says in words what it writes for r and `usual` whether that is what the
+    file holds; `assumed` says what the file leaves open.
     """
 
     name: str
     clock: Literal["time", "steps"]
-    adapt: Callable[[Population, float], Population]
+    adapt: Callable[[Population, float, list[Population]], Population]
     step: Callable[[list[Population]], float | None]
     default_step: float | None = None
     reset: Literal["value", "subtract"] = "value"
     reset_late: bool = False
     multiple: bool = False
     stepping: Stepping = STEPPING
+    gains: str = ""
+    usual: Callable[[list[Population]], bool] = lambda populations: True
     assumed: str = ""
 
     def reset_of(self, p: Population, recurrent: bool, asked: str | None, late: bool | None) -> Reset:
         """How population `p` resets: as asked for, else as the framework does by default."""
         if not p.spiking:
             return "value"
-        if asked is None and late is None and self.name == "spec":
-            return p.reset
+        if asked is None and self.name == "spec":
+            return _LATE.get(p.reset, p.reset) if late else _SOON.get(p.reset, p.reset) if late is False else p.reset
         how = asked or self.reset
         if how == "none":
             return "none"
@@ -76,9 +79,13 @@ class Profile:
         return "value-late" if late and (recurrent or p.kind == "CubaLIF") else "value"
 
 
+_LATE: dict[Reset, Reset] = {"value": "value-late", "subtract": "subtract-late"}
+_SOON: dict[Reset, Reset] = {late: soon for soon, late in _LATE.items()}
+
+
 def profile_of(name: str) -> Profile:
     """The profile called `name`; ParameterRangeError for any other."""
-    if name not in PROFILES:
+    if not isinstance(name, str) or name not in PROFILES:
         what = f"frontend is {name!r}, known profiles are {', '.join(map(repr, PROFILES))}."
         raise ParameterRangeError(Finding("error", "argument", what, hint="Choose one of them."))
     return PROFILES[name]
@@ -102,14 +109,14 @@ def _leaky(populations: Iterable[Population]) -> list[Population]:
     return [p for p in populations if p.kind in ("LIF", "CubaLIF", "LI", "CubaLI")]
 
 
-def _nothing(p: Population, h: float) -> Population:
+def _nothing(p: Population, h: float, everything: list[Population]) -> Population:
     return p
 
 
 # --- each frontend ---------------------------------------------------------------------------------------------------
 
 
-def _unit_gains(p: Population, h: float) -> Population:
+def _unit_gains(p: Population, h: float, everything: list[Population]) -> Population:
     """Gains of exactly 1 per step: r = τ/h, w_in = τ_syn/h, and 1/h for integrators."""
     if p.kind in ("IF", "I"):
         return _with(p, r=np.full(p.size, 1 / h))
@@ -122,21 +129,31 @@ def _gain_step(populations: list[Population]) -> float | None:
     return _median(p.tau_mem / p.r for p in _leaky(populations))
 
 
-def _snntorch(p: Population, h: float) -> Population:
-    return p if p.kind in ("IF", "I") else _unit_gains(p, h)  # snnTorch writes neither
+def _snntorch(p: Population, h: float, everything: list[Population]) -> Population:
+    """snnTorch clamps its decays to at least 0, and writes them as they are: τ = h is the shortest."""
+    if p.kind in ("IF", "I"):
+        return p  # snnTorch writes neither
+    if p.kind not in ("Threshold", "Linear"):
+        p = _with(p, tau_mem=np.maximum(p.tau_mem, h), tau_syn=None if p.tau_syn is None else np.maximum(p.tau_syn, h))
+    return _unit_gains(p, h, everything)
+
+
+def _gains_of_one(populations: list[Population]) -> bool:
+    return all(np.all(p.r == 1) for p in _leaky(populations))
 
 
 def _norse_step(populations: list[Population]) -> float | None:
     """Norse writes r = 1, which tells nothing; a network that it did not train may tell."""
-    return None if all(np.all(p.r == 1) for p in populations) else _gain_step(populations)
+    return None if _gains_of_one(populations) else _gain_step(populations)
 
 
-def _norse(p: Population, h: float) -> Population:
-    """Norse 1.1.0 writes h·τ for τ: no τ below h could be stepped, so that is how it is recognised."""
+def _norse(p: Population, h: float, everything: list[Population]) -> Population:
+    """Norse 1.1.0 writes h·τ for τ: no τ below h could be stepped, so one of them tells it for the whole file."""
     if p.kind in ("IF", "I"):
         return _with(p, r=np.full(p.size, 1 / h)) if np.all(p.r == 1) else p
-    taus = np.concatenate([t for t in (p.tau_mem, p.tau_syn) if t is not None])
-    if p.kind in ("LIF", "CubaLIF", "LI", "CubaLI") and np.all(taus < h) and np.all(p.r == 1):
+    leaky = _leaky(everything)
+    taus = [t for q in leaky for t in (q.tau_mem, q.tau_syn) if t is not None]
+    if p.kind in ("LIF", "CubaLIF", "LI", "CubaLI") and _gains_of_one(leaky) and any(np.any(t < h) for t in taus):
         p = _with(p, tau_mem=p.tau_mem / h, tau_syn=None if p.tau_syn is None else p.tau_syn / h)
     if p.tau_syn is not None and p.w_in is not None and np.all(p.w_in == 1):
         p = _with(p, w_in=p.tau_syn / h)
@@ -148,7 +165,7 @@ def _exact_tau(tau: np.ndarray, h: float) -> np.ndarray:
     return h / -np.expm1(-h / tau)
 
 
-def _sinabs(p: Population, h: float) -> Population:
+def _sinabs(p: Population, h: float, everything: list[Population]) -> Population:
     if p.kind not in ("LIF", "LI"):
         return p
     tau = _exact_tau(p.tau_mem, h)
@@ -165,7 +182,7 @@ def _rockpool_step(populations: list[Population]) -> float | None:
     return _median(p.tau_mem * np.real(scipy.special.lambertw(1 / p.r)) for p in usable)
 
 
-def _rockpool(p: Population, h: float) -> Population:
+def _rockpool(p: Population, h: float, everything: list[Population]) -> Population:
     if p.kind not in ("LIF", "CubaLIF", "LI", "CubaLI"):
         return p
     tau = _exact_tau(p.tau_mem, h)
@@ -188,9 +205,21 @@ PROFILES: dict[str, Profile] = {
             SNNTORCH_STEP,
             reset="subtract",
             reset_late=True,
+            gains="tau_mem/dt, the same dt for all",
+            usual=lambda populations: not _leaky(populations) or _gain_step(populations) is not None,
             assumed="snnTorch writes v_reset = 0 whatever the neuron does",
         ),
-        Profile("norse", "time", _norse, _norse_step, NORSE_STEP, stepping=Stepping(start="leak")),
+        Profile(
+            "norse",
+            "time",
+            _norse,
+            _norse_step,
+            NORSE_STEP,
+            stepping=Stepping(start="leak"),
+            gains="1",
+            usual=_gains_of_one,
+            assumed="Norse writes neither v_reset (read as 0) nor its reset method",
+        ),
         Profile(
             "sinabs",
             "steps",
@@ -211,6 +240,8 @@ PROFILES: dict[str, Profile] = {
             reset="subtract",
             reset_late=True,
             stepping=Stepping(emission="next-step"),
+            gains="beta = 1 − dt/tau_mem",
+            usual=lambda populations: not _leaky(populations) or _spyx_step(populations) is not None,
             assumed="Spyx writes no reset, and its spikes leave one step late",
         ),
         Profile(
@@ -221,6 +252,8 @@ PROFILES: dict[str, Profile] = {
             NORSE_STEP,
             reset="subtract",
             multiple=True,
+            gains="tau_mem/dt·exp(−dt/tau_mem)",
+            usual=lambda populations: not _leaky(populations) or _rockpool_step(populations) is not None,
             assumed="Rockpool writes neither its reset, nor the bias of its neurons, nor recurrent weights",
         ),
     )

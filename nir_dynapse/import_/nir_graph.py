@@ -17,16 +17,17 @@ from nir_dynapse.errors import (
     UnsupportedGraphError,
     sort_findings,
 )
-from nir_dynapse.import_.checks import check_gains, check_origin, check_values
+from nir_dynapse.import_.checks import check_gains, check_origin, check_values, like_snntorch
 from nir_dynapse.import_.conversion import conversions
 from nir_dynapse.import_.flatten import FlatGraph, flatten, natural
 from nir_dynapse.import_.fold import Folder, check_structure
-from nir_dynapse.import_.frontends import PROFILES, profile_of
+from nir_dynapse.import_.frontends import PROFILES, Profile, profile_of
 from nir_dynapse.import_.nir_file import read_nir, read_version
 from nir_dynapse.import_.outputs import check_hosts, find_outputs, read_readout
 from nir_dynapse.import_.shapes import Shapes, infer, noted
 from nir_dynapse.import_.timing import check_step, check_taus, clock, positive, rescaled, seconds_per_unit
 from nir_dynapse.network import RESETS, Network, Population, Port, Projection, Stepping
+from nir_dynapse.population import STEPPINGS
 from nir_dynapse.primitives import as_array, graph
 
 __all__ = ["FRONTENDS", "from_nir"]
@@ -67,7 +68,7 @@ def from_nir(
     unit = seconds_per_unit(time_unit, 1.0)
     scale = seconds_per_unit("s", time_scale)
     if dt is not None:
-        positive("dt", dt)
+        dt = positive("dt", dt)
     root, findings, origin = _load(source)
     origin |= {"frontend": frontend, "time_unit": time_unit, "time_scale": float(time_scale)}
     origin |= {key: v for key, v in (("reset", reset), ("reset_delay", reset_delay)) if v is not None}
@@ -81,13 +82,14 @@ def from_nir(
     metadata = metadata if isinstance(metadata, dict) else {}
     raw = _populations(flat, shapes)
     step = clock(profile, dt, metadata, _valid(raw), unit, scale, findings)
-    read = [_adapted(p, flat, profile, step.file, reset, reset_delay) for p in raw]
+    read = [_adapted(p, flat, profile, step.file, reset, reset_delay, raw) for p in raw]
     populations = [rescaled(p, step.seconds) for p in read]
+    _tell_clamped(profile, raw, step.file, findings)
     _tell_resets(profile, populations, (reset, reset_delay) != (None, None), findings)
-    check_taus(populations, time_unit, float(time_scale), frontend, findings)
+    check_taus(populations, time_unit, float(time_scale), profile, findings)
     wrong_unit = any(f.code == "time-unit" for f in findings)
     if not wrong_unit:  # it makes every step wrong too: one cause, one error
-        check_step(populations, step.real, findings)
+        check_step(populations, step.real, frontend == "spec" and like_snntorch(_valid(raw)), findings)
     if frontend == "spec":
         check_gains(_valid(populations), step.real, findings)
         check_origin(_valid(raw), findings)
@@ -104,49 +106,76 @@ def from_nir(
         folder = Folder(flat, shapes)
         links = folder.all_into(flat.of("population"))
         hosts = {p.name: p for p in populations if not p.spiking}
-        if stepping.start == "leak":  # a readout has no reset: v_reset is where it starts
+        if profile.stepping.start == "leak":  # a readout has no reset: v_reset is where it starts
             hosts = {name: replace(p, v_reset=p.v_leak) for name, p in hosts.items()}
         readout = read_readout(flat, folder, hosts, outputs)
     except DynapseError as error:
         raise type(error)(error.findings, conversion=conversions(*changed, error.findings)) from None
     inputs = [Port(name, noted(flat, name, shapes.after[name])) for name in flat.of("input")]
     ports = [replace(port, shape=noted(flat, port.name, port.shape)) for port in outputs.ports]
-    return Network(
+    network = Network(
         *_in_order([p for p in populations if p.spiking], links, inputs),
         inputs=tuple(inputs),
         outputs=tuple(ports),
         dt=step.real,
         origin=origin,
-        metadata={key: value for key, value in metadata.items() if key not in _STEPPING},
+        metadata={key: value for key, value in metadata.items() if key not in STEPPINGS},
         findings=sort_findings(findings),
         readout=readout,
         stepping=stepping,
         conversion=conversions(*changed, links=(*links, *readout.projections)),
     )
+    late = _delayed(network)
+    return replace(network, findings=sort_findings((*network.findings, late))) if late else network
 
 
-_STEPPING = {
-    "recurrence": ("delayed", "same-step"),
-    "emission": ("same-step", "next-step"),
-    "start": ("reset", "leak"),
-}
+def _delayed(network: Network) -> Finding | None:
+    """Which connections of a cycle of several populations act one step late, for nothing in NIR says."""
+    rank = {name: i for i, name in enumerate(network.order())}
+    back = {(q.source, q.target) for q in network.projections if rank.get(q.source, -1) > rank[q.target]}
+    if not back:
+        return None
+    listed = ", ".join(f"{a!r} -> {b!r}" for a, b in sorted(back)[:6])
+    what = f"in the cycles of populations these connections act one step late: {listed}; the others in the same step."
+    hint = "Where the framework delays others, its spikes differ by a step: compare an ideal run with it."
+    return Finding("info", "recurrence", what, hint=hint)
 
 
 def _stepping(metadata: dict[str, Any]) -> Stepping:
     """What `to_nir` noted about steps, where NIR leaves them open."""
-    found = {key: metadata.get(key) for key in _STEPPING}
-    kept: dict[str, Any] = {key: v for key, v in found.items() if isinstance(v, str) and v in _STEPPING[key]}
+    found = {key: metadata.get(key) for key in STEPPINGS}
+    kept: dict[str, Any] = {key: v for key, v in found.items() if isinstance(v, str) and v in STEPPINGS[key]}
     return Stepping(**kept)
 
 
-def _adapted(p: Population, flat: FlatGraph, profile, h: float, reset: str | None, late: bool | None) -> Population:
+def _adapted(
+    p: Population,
+    flat: FlatGraph,
+    profile: Profile,
+    h: float,
+    reset: str | None,
+    late: bool | None,
+    everything: list[Population],
+) -> Population:
     """A population as read, in the equations of NIR at step `h` of the file, with the reset that it has."""
     recurrent = p.name in flat.reach([p.name], flat.after, ("linear", "wire"))
     usable = bool(_valid([p]))
-    return replace(profile.adapt(p, h) if usable else p, reset=profile.reset_of(p, recurrent, reset, late))
+    return replace(
+        profile.adapt(p, h, _valid(everything)) if usable else p, reset=profile.reset_of(p, recurrent, reset, late)
+    )
 
 
-def _tell_resets(profile, populations: list[Population], asked: bool, findings: list[Finding]) -> None:
+def _tell_clamped(profile: Profile, raw: list[Population], h: float, findings: list[Finding]) -> None:
+    """Say which decays snnTorch would clamp."""
+    for p in raw if profile.name == "snntorch" else ():
+        for tau in (p.tau_mem, p.tau_syn):
+            if tau is not None and p.kind in ("LIF", "CubaLIF") and np.any((tau > 0) & (tau < h * (1 - 1e-5))):
+                n = int(np.argmax(tau < h * (1 - 1e-5)))
+                what = f"a decay is {1 - h / tau[n]:.3g}, which snnTorch clamps to 0 when it runs; read as 0."
+                findings.append(Finding("warning", "decay", what, p.name, n, float(1 - h / tau[n]), 0.0))
+
+
+def _tell_resets(profile: Profile, populations: list[Population], asked: bool, findings: list[Finding]) -> None:
     """Say once how the neurons were taken to reset, where the file cannot say."""
     resets = list(dict.fromkeys(p.reset for p in populations if p.spiking))
     if profile.name == "spec" or not resets or asked:
@@ -226,5 +255,8 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, np.generic):
         return value.item()
-    array = as_array(value)
+    try:
+        array = as_array(value)
+    except ValueError:  # lists of different length
+        return str(value)
     return array.item() if array.ndim == 0 else np.array(array)

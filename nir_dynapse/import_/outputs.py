@@ -12,7 +12,7 @@ from nir_dynapse.errors import Finding
 from nir_dynapse.import_.flatten import FlatGraph
 from nir_dynapse.import_.fold import Folder
 from nir_dynapse.import_.shapes import Shapes, noted
-from nir_dynapse.linear import Shape
+from nir_dynapse.linear import Shape, parameter
 from nir_dynapse.network import Population, Port, Readout
 
 __all__ = ["Outputs", "check_hosts", "find_outputs", "read_readout"]
@@ -46,7 +46,7 @@ def check_hosts(flat: FlatGraph, findings: list[Finding]) -> None:
             what = f"the voltage of this {kind} drives {spiking[0]!r}; between neurons of the chip only spikes travel."
             if target.entry is not None and target.entry.name == "Threshold":
                 hint = "A Threshold behind an integrator never resets it, which no neuron of the chip can: use a LIF."
-            elif kind == "LI" and spiking[0] in flat.after(name):
+            elif kind == "LI" and spiking[0] in flat.after(name) and not _leaks_away(flat, name):
                 hint = f"A LI in front of a LIF is a CubaLIF (tau_syn = tau, w_in = r): write {spiking[0]!r} as one."
             else:
                 hint = "Use a LIF or CubaLIF in its place, or end the graph here and go on computing on the host."
@@ -54,6 +54,12 @@ def check_hosts(flat: FlatGraph, findings: list[Finding]) -> None:
         elif inputs:
             what = f"this {kind} integrates {inputs[0]!r} without a neuron between them: nothing of it is on the chip."
             find(name, what, "Put a spiking population in front of it, or compute it on the host beforehand.")
+
+
+def _leaks_away(flat: FlatGraph, name: str) -> bool:
+    """Whether a node has a v_leak other than 0."""
+    v_leak = parameter(flat.nodes[name].node, "v_leak")
+    return v_leak is not None and bool(np.any(v_leak != 0))
 
 
 def find_outputs(flat: FlatGraph, shapes: Shapes, findings: list[Finding]) -> Outputs:

@@ -51,8 +51,14 @@ def infer(flat: FlatGraph, broken: set[str], findings: list[Finding]) -> Shapes:
     _inner_ports(flat, shapes, findings)
     edges = [(a, b) for b in flat.nodes for a in flat.before(b)]
     transposed = {b for a, b in edges if _transposed(flat, shapes, a, b)}
+    edges = [edge for edge in edges if edge[0] not in transposed]  # what that delivers is wrong too, and was said
+    ports = {name: shapes.after.get(name) for name in (*flat.of("input"), *flat.of("output"))}
     for a, b in edges:
-        if a not in transposed:  # what it delivers is wrong too, and was said by then
+        _check_edge(flat, shapes, a, b, findings)
+    changed = {name for name, shape in ports.items() if shapes.after.get(name) != shape}
+    for a, b in edges:
+        ends = shapes.after.get(a), shapes.before.get(b)
+        if (a in changed or b in changed) and None not in ends and math.prod(ends[0] or ()) != math.prod(ends[1] or ()):
             _check_edge(flat, shapes, a, b, findings)
     return shapes
 
@@ -243,6 +249,9 @@ def noted(flat: FlatGraph, name: str, shape: Shape | None) -> Shape:
     note = metadata.get("shape") if isinstance(metadata, dict) else None
     if note is None or len(shape) != 1:
         return shape
-    axes = np.ravel(as_array(note))
+    try:
+        axes = np.ravel(as_array(note))
+    except ValueError:  # lists of different length
+        return shape
     fits = axes.dtype.kind in "iu" and bool(np.all(axes > 0)) and int(np.prod(axes, dtype=object)) == shape[0]
     return tuple(int(n) for n in axes) if fits else shape

@@ -26,6 +26,7 @@ TIME_UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 SHORTEST = 100e-6
 """Time constants below this are within the chip's currents but not its purpose: more likely a wrong time unit."""
 DEFAULT_DT = 1e-3
+_ROUNDING = 0.01  # what the codes of a bias may give beyond the range
 _NOISE = 1e-6  # relative: float32 and products of units
 
 
@@ -72,10 +73,16 @@ def clock(
     """The time step: as given, else from the metadata, else from the gains, else the profile's, else 1 ms.
 
     `dt` is in seconds before `scale`, metadata["dt"] and `populations` are in units of the file, of which each is `unit`
-    s before `scale`. In a profile whose clock counts steps, `dt` is the real length of a step.
+    s before `scale`. In a profile whose clock counts steps, `dt` and metadata["dt"] are the real length of a step in s.
     """
     noted = _noted(metadata, findings)
     found = profile.step(populations)
+    if profile.gains and found is None and any(p.kind in ("LIF", "CubaLIF", "LI", "CubaLI") for p in populations):
+        what = (
+            f"the gains r are not those that {profile.name} writes ({profile.gains}); they were replaced all the same."
+        )
+        hint = f'Was the file written by another framework? Pass its name, or frontend="spec", instead of "{profile.name}".'
+        findings.append(Finding("warning", "gain", what, hint=hint))
     if profile.clock == "steps":
         h = found or profile.default_step or 1.0
         real = dt if dt is not None else noted if noted is not None else h * unit
@@ -100,13 +107,28 @@ def clock(
     if inferred is not None:
         why = "r = tau_mem/dt, w_in = tau_syn/dt" if profile.name == "spec" else f"as {profile.name} writes them"
         what = f"dt {inferred * seconds:.4g} s was inferred from the gains ({why})."
-        findings.append(Finding("info", "dt", what, used=inferred * seconds, unit="s"))
+        sure = profile.name != "spec" or _evidence(populations, inferred)
+        hint = "" if sure else "One ratio is no evidence: pass dt=... in seconds."
+        findings.append(
+            Finding("info" if sure else "warning", "dt", what, None, None, inferred * seconds, None, "s", hint)
+        )
         return Clock(inferred, seconds, inferred * seconds)
-    default = profile.default_step or DEFAULT_DT
-    what = f"nothing says which time step the network was made for; dt = {default:g} s was assumed."
-    severity = "warning" if profile.name == "spec" else "info"
-    findings.append(Finding(severity, "dt", what, used=default, unit="s", hint="Pass dt=... in seconds."))
-    return Clock(default / seconds, seconds, default)
+    if profile.default_step is not None:
+        what = f"dt = {profile.default_step:g} s was assumed, as {profile.name} does."
+        findings.append(
+            Finding("info", "dt", what, used=profile.default_step, unit="s", hint="Pass dt=... in seconds.")
+        )
+        return Clock(profile.default_step / unit, seconds, profile.default_step * scale)
+    what = f"nothing says which time step the network was made for; dt = {DEFAULT_DT:g} s was assumed."
+    findings.append(Finding("warning", "dt", what, used=DEFAULT_DT, unit="s", hint="Pass dt=... in seconds."))
+    return Clock(DEFAULT_DT / seconds, seconds, DEFAULT_DT)
+
+
+def _evidence(populations: list[Population], dt: float) -> bool:
+    """Whether a step that all gains agree on is likely meant: several time constants do, or it is a round number."""
+    taus = {float(f"{t:.4g}") for p in populations for v in (p.tau_mem, p.tau_syn) if v is not None for t in v}
+    digits = f"{dt:.5e}".split("e")[0]
+    return len(taus) > 1 or float(digits) in (1.0, 2.0, 2.5, 5.0)
 
 
 def _noted(metadata: Mapping[str, Any], findings: list[Finding]) -> float | None:
@@ -162,7 +184,7 @@ def _longest(parameter: str) -> float:
 
 
 def check_taus(
-    populations: Iterable[Population], time_unit: str, time_scale: float, frontend: str, findings: list[Finding]
+    populations: Iterable[Population], time_unit: str, time_scale: float, profile: Profile, findings: list[Finding]
 ) -> None:
     """Refuse time constants out of the chip's reach, with the reading of the time unit under which they would fit.
 
@@ -173,7 +195,7 @@ def check_taus(
     for too_long, factor in ((True, 1e-3), (False, 1e3)):
         bad = []
         for name, key, tau, longest in taus:
-            out = tau > longest * (1 + _NOISE) if too_long else (tau > 0) & (tau < SHORTEST * (1 - _NOISE))
+            out = tau > longest * (1 + _ROUNDING) if too_long else (tau > 0) & (tau < SHORTEST * (1 - _NOISE))
             if out.any():
                 bad.append((name, key, tau[out], *several(out), longest))
         if not bad:
@@ -185,22 +207,30 @@ def check_taus(
         value = float(tau[0])
         what = f"{key} is {value:.4g} s{more}, {word} {limit:.3g} s{f' (likewise {others})' if others else ''}."
         hint = _unit_hint(tau, factor, (SHORTEST, longest), time_unit, time_scale, value)
-        likely = _likely(populations, too_long) if frontend == "spec" and time_unit == "s" and time_scale == 1 else None
-        if likely:
-            hint = f'{likely[1]}: pass frontend="{likely[0]}", and dt=... in seconds per step. Else: {hint}'
+        if profile.name == "spec" and time_unit == "s" and time_scale == 1:
+            hint = _likely(populations, too_long, hint)
+        elif profile.clock == "steps" or profile.name == "norse":
+            word = "smaller" if too_long else "larger"
+            hint = f"Its length follows from dt, the real length of a step: pass a {word} dt=..."
+            hint += "." if profile.clock == "steps" else ", if the file was exported with another one."
         findings.append(Finding("error", "time-unit", what, name, first, value, limit, "s", hint))
 
 
-def _likely(populations: list[Population], too_long: bool) -> tuple[str, str] | None:
-    """The frontend that writes time constants and gains like these, and why."""
+def _likely(populations: list[Population], too_long: bool, hint: str) -> str:
+    """`hint`, and the frontend that writes time constants and gains like these, the likelier of both first."""
     leaky = [p for p in populations if p.kind in ("LIF", "CubaLIF", "LI", "CubaLI")]
-    if too_long and leaky and all(np.mean((p.r > 0) & (p.r < 1)) > 0.5 for p in leaky):
-        return "spyx", "Time constants in steps with r < 1 are what Spyx writes (r = beta)"
-    if too_long and all(np.all(p.r == 1) and p.tau_syn is None for p in leaky):
-        return "sinabs", "Time constants in steps with r = 1 are what Sinabs writes"
+    if not leaky:
+        return hint
+    if too_long and all(np.mean((p.r > 0) & (p.r < 1)) > 0.5 for p in leaky):
+        told = "Time constants in steps with r < 1 are what Spyx writes (r = beta): pass"
+        return f'{told} frontend="spyx", and dt=... in seconds per step. Else: {hint}'
     if not too_long and all(np.all(p.r == 1) for p in leaky):
-        return "norse", "Time constants multiplied by the step with r = 1 are what Norse 1.1.0 writes"
-    return None
+        told = "Time constants multiplied by the step with r = 1 are what Norse 1.1.0 writes: pass"
+        return f'{told} frontend="norse", and dt=... in seconds. Else: {hint}'
+    if too_long and all(np.all(p.r == 1) and p.tau_syn is None and np.all(p.tau_mem >= 1) for p in leaky):
+        told = "If Sinabs wrote it, they are in steps, with several spikes per step: pass"
+        return f'{hint} {told} frontend="sinabs", and dt=... in seconds per step.'
+    return hint
 
 
 def _unit_hint(tau, factor: float, limits: tuple[float, float], unit: str, scale: float, value: float) -> str:
@@ -219,8 +249,11 @@ def _unit_hint(tau, factor: float, limits: tuple[float, float], unit: str, scale
     )
 
 
-def check_step(populations: Iterable[Population], dt: float, findings: list[Finding]) -> None:
-    """Refuse a dt at which forward Euler diverges (dt ≥ 2τ); warn where τ/dt is outside 1 … 10⁴."""
+def check_step(populations: Iterable[Population], dt: float, snntorch: bool, findings: list[Finding]) -> None:
+    """Refuse a dt at which forward Euler diverges (dt ≥ 2τ); warn where τ/dt is outside 1 … 10⁴.
+
+    `snntorch`: the file looks like snnTorch's, but is read as the specification says.
+    """
     for p in populations:
         for key, tau, _ in _taus(p):
             if not np.all(tau > 0):
@@ -228,6 +261,8 @@ def check_step(populations: Iterable[Population], dt: float, findings: list[Find
             first = int(np.argmin(tau))
             low, high = float(tau[first]), float(tau.max())
             hint = "Pass the dt of the source framework in seconds (dt=...), and check time_unit and time_scale."
+            if snntorch:
+                hint = 'snnTorch writes 0.0001 s for every step: pass frontend="snntorch", where dt is its real length.'
             if dt >= 2 * low:
                 what = f"{key} is {low:.4g} s, half of dt = {dt:.4g} s or less: forward Euler diverges."
                 findings.append(Finding("error", "dt", what, p.name, first, dt, 2 * low, "s", hint))

@@ -83,8 +83,11 @@ def from_nir_data(data: Any, *, dt: float | None = None, outputs: Mapping[str, s
                 f"node {node!r}: nested NIRGraphData is not read. Give the recordings of the flat graph."
             )
         found[str(node)] = dict(observables)
-    grids = [float(o.dt) for held in found.values() for o in held.values() if hasattr(o, "dt")]
-    width = dt if dt is not None else grids[0] if grids else None
+    try:
+        grids = [float(o.dt) for held in found.values() for o in held.values() if hasattr(o, "dt")]
+        width = float(dt) if dt is not None else grids[0] if grids else None
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"the width of a bin is no number ({error}). Give dt in seconds.") from error
     if width is None or not (np.isfinite(width) and width > 0):
         raise ConfigurationError("the data holds events only, which have no bins. Pass dt=... in seconds.")
     if any(abs(grid - width) > 1e-6 * width for grid in grids):
@@ -95,7 +98,7 @@ def from_nir_data(data: Any, *, dt: float | None = None, outputs: Mapping[str, s
         for name, observable in held.items():
             grid = _grid(node, name, observable, width)
             if name == "spikes":
-                spikes[node] = grid.astype(np.uint8) if grid.max(initial=0) < 256 else grid
+                spikes[node] = _whole(node, grid)
             elif name == "v" and "spikes" not in held:
                 values[node] = grid
             else:
@@ -107,6 +110,13 @@ def from_nir_data(data: Any, *, dt: float | None = None, outputs: Mapping[str, s
     return Recording(spikes, float(width), names, states, values)
 
 
+def _whole(node: str, grid: np.ndarray) -> np.ndarray:
+    """Spike counts as whole numbers; ConfigurationError for anything else."""
+    if grid.dtype.kind not in "biuf" or not np.all((grid >= 0) & (grid < 2**31) & (grid == np.floor(grid))):
+        raise ConfigurationError(f"node {node!r}: its spikes are not whole numbers from 0. Export counts of spikes.")
+    return grid.astype(np.uint8 if grid.max(initial=0) < 256 else np.int64)
+
+
 def _grid(node: str, name: str, observable: Any, dt: float) -> np.ndarray:
     """An observable as an array (sample, time, neuron) in bins of `dt` s."""
     if hasattr(observable, "data") and hasattr(observable, "dt"):
@@ -115,9 +125,11 @@ def _grid(node: str, name: str, observable: Any, dt: float) -> np.ndarray:
         index, time = np.asarray(observable.idx), np.asarray(observable.time, float)
         neurons, end = int(observable.n_neurons), float(observable.t_max)
         amount = np.asarray(getattr(observable, "value", np.ones(index.shape)), float)
-        steps = round(end / dt)
+        steps = int(np.ceil(end / dt - 1e-6))
         valid = index >= 0
         step = np.floor(time[valid] / dt * (1 + 1e-9) + 1e-9).astype(np.int64)
+        if np.any(step < 0) or not np.all(np.isfinite(time[valid])):
+            raise ValueError("events before the beginning, or without a time")
         if steps < 0 or neurons < 0 or len(index) * steps * neurons > MAX_ELEMENTS:
             raise ValueError(f"{len(index)} samples of {steps} bins and {neurons} neurons")
         grid = np.zeros((len(index), steps, neurons))
@@ -148,10 +160,19 @@ def input_counts(data: Any, inputs: Sequence[Port], dt: float) -> np.ndarray:
             raise ConfigurationError(
                 f"the data has no 'spikes' of input node {port.name!r} (it has {', '.join(held)})."
             )
-        if hasattr(observable, "dt") and abs(float(observable.dt) - dt) > 1e-6 * dt:
+        if (
+            isinstance(getattr(observable, "dt", None), (int, float, np.floating))
+            and abs(float(observable.dt) - dt) > 1e-6 * dt
+        ):
             raise ConfigurationError(
                 f"the data of {port.name!r} has bins of {float(observable.dt):g} s, the network a step of {dt:g} s. "
                 "Bin the data accordingly."
             )
-        parts.append(_grid(port.name, "spikes", observable, dt))
+        part = _grid(port.name, "spikes", observable, dt)
+        if part.ndim != 3 or part.shape[2] != port.size or part.shape[:2] != (parts or [part])[0].shape[:2]:
+            raise ConfigurationError(
+                f"the data of {port.name!r} has shape {part.shape} (sample, time, channel); the node has {port.size} "
+                "channels, and all inputs need the same samples and time. Correct the data."
+            )
+        parts.append(part)
     return np.concatenate(parts, axis=2)

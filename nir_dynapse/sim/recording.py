@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from nir_dynapse.errors import ConfigurationError
+
 __all__ = ["Recording"]
 
 
@@ -29,10 +31,15 @@ class Recording:
 
         With several output nodes, that of the first.
         """
+        if not self.outputs:
+            raise ConfigurationError("the network has no output node: nothing is read out. Use Recording.spikes.")
         return self.of(next(iter(self.outputs)))
 
     def of(self, output: str) -> np.ndarray:
         """What output node `output` reads, as in `Recording.output`."""
+        if output not in self.outputs:
+            known = ", ".join(map(repr, self.outputs)) or "none"
+            raise ConfigurationError(f"there is no output node {output!r}. Known output nodes: {known}.")
         source = self.outputs[output]
         return self.values[source] if source in self.values else self.spikes[source]
 

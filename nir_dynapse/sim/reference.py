@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 
-from nir_dynapse.errors import ParameterRangeError
+from nir_dynapse.errors import Finding, ParameterRangeError
 from nir_dynapse.network import Network, Population, Projection
 from nir_dynapse.sim.surrogate import SLOPE, spike
 
@@ -270,14 +270,20 @@ def run_reference(
     else:
         result = _loop(structure, arrays, indices, counts, traces)
     names = [p.name for p in network.populations]  # JAX sorts dictionaries
-    spikes = {name: _counts(np.asarray(result.spikes[name])) for name in names}
+    spikes = {name: _counts(name, np.asarray(result.spikes[name])) for name in names}
     everywhere = (*names, *network.readout.names)
     kept = {key: {name: np.asarray(values[name]) for name in everywhere} for key, values in result.traces.items()}
     return Ideal(spikes, kept, {name: np.asarray(result.values[name]) for name in network.readout.names})
 
 
-def _counts(spikes: np.ndarray) -> np.ndarray:
+def _counts(name: str, spikes: np.ndarray) -> np.ndarray:
     """Spikes as uint8, or as int64 where a reset by subtraction gives more than 255 in a step."""
+    if not np.all(np.isfinite(spikes)):
+        what = (
+            "its activity grows beyond all numbers in the ideal run: several spikes per step feed back on themselves."
+        )
+        hint = "Lower the recurrent weights, or read the network with another reset."
+        raise ParameterRangeError(Finding("error", "runaway", what, node=name, hint=hint))
     return spikes.astype(np.uint8 if spikes.max(initial=0) < 256 else np.int64)
 
 

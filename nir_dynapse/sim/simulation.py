@@ -131,7 +131,11 @@ def run_circuit(
     run = _scan if backend == "jax" else _loop
     size = max(1, CHUNK_ELEMENTS // max(1, steps * topology.n_neurons * (1 + len(wanted))))
     parts = [run(c, matrix, x[i : i + size], n_sub, wanted) for i in range(0, batch, size)]
-    spikes = np.concatenate([np.asarray(p[0], np.uint8) for p in parts]) if parts else np.zeros((0, steps, 0), np.uint8)
+    spikes = (
+        np.concatenate([np.asarray(p[0], np.uint8) for p in parts])
+        if parts
+        else np.zeros((0, steps, topology.n_neurons), np.uint8)
+    )
     slices = topology.slices()
     states = {}
     for k, name in enumerate(wanted):
