@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -264,3 +265,70 @@ def test_unknown_options() -> None:
         read(snn_leaky(), frontend="brian")
     with pytest.raises(nd.ParameterRangeError, match="reset is 'zero'"):
         read(snn_leaky(), reset="zero")
+
+
+# --- what cannot be told from a file, and files of another framework -------------------------------------------------
+
+
+def told(net: nd.Network, code: str) -> list[Any]:
+    return [f for f in net.findings if f.code == code]
+
+
+def test_norse_with_a_time_constant_of_a_second() -> None:
+    """1.1.0 writes it as 1 ms, which only the other layer tells; as what it is, it is too long for the chip."""
+    rest: dict[str, Any] = {"r": ONES, "v_leak": ZEROS, "v_threshold": THRESHOLD}
+    nodes = {"input": port_in(4), "fc": nir.Linear(W), "a": nir.LIF(tau=1e-5 * ONES, **rest), "fc2": nir.Linear(REC)}
+    nodes |= {"b": nir.LIF(tau=1e-3 * ONES, **rest), "output": port_out(N)}
+    names = list(nodes)
+    chain = list(itertools.pairwise(names))
+    with pytest.raises(nd.ParameterRangeError, match=r"node 'b', neuron 0: tau is 1 s"):
+        nd.from_nir(graph(nodes, chain), frontend="norse", dt=1e-3)
+    nodes["b"] = nir.LIF(tau=0.25e-3 * ONES, **rest)
+    net = nd.from_nir(graph(nodes, chain), frontend="norse", dt=1e-3)
+    np.testing.assert_allclose(net["b"].tau_mem, 0.25)
+    scaled = nd.from_nir(graph(nodes, chain), frontend="norse", time_scale=0.5)
+    np.testing.assert_allclose(scaled["b"].tau_mem, 0.125)
+    assert scaled.dt == pytest.approx(0.5e-3)
+    assert [f.severity for f in told(scaled, "dt")] == ["warning"]
+    assert "v_reset" in told(net, "reset")[0].what
+
+
+@pytest.mark.parametrize("frontend", ["norse", "sinabs", "spyx", "snntorch", "rockpool"])
+def test_gains_that_the_frontend_does_not_write_are_told(frontend: str) -> None:
+    unit, dt = {"snntorch": (1e-3, 1e-3), "norse": (1e-2, 1e-2), "rockpool": (1e-2, 1e-2)}.get(frontend, (1.0, 1e-2))
+    odd = nir.LIF(tau=np.linspace(2, 3, N) * unit, r=np.linspace(2, 9, N), v_leak=ZEROS, v_threshold=ONES)
+    net = read(odd, frontend=frontend, dt=dt)
+    assert [f.severity for f in told(net, "gain")] == ["warning"]
+    usual = snn_leaky() if frontend == "snntorch" else None
+    if usual is not None:
+        assert not told(read(usual, frontend=frontend, dt=1e-3), "gain")
+
+
+def test_decays_that_snntorch_clamps() -> None:
+    beta = np.array([-0.2, 0.0, 0.5, 0.9, 0.3, 0.1])
+    tau = 1e-4 / (1 - beta)
+    node = nir.LIF(tau=tau, r=tau / 1e-4, v_leak=ZEROS, v_threshold=THRESHOLD, v_reset=ZEROS)
+    net = read(node, frontend="snntorch", dt=1e-3)
+    assert "-0.2" in told(net, "decay")[0].what
+    np.testing.assert_allclose(net["lif"].step_gains(1e-3).leak, 1 - np.maximum(beta, 0))
+    endless = nir.LIF(tau=np.full(N, np.inf), r=np.full(N, np.inf), v_leak=ZEROS, v_threshold=ONES, v_reset=ZEROS)
+    with pytest.raises(nd.ParameterRangeError, match="beta = 1"):
+        read(endless, frontend="snntorch")
+
+
+@pytest.mark.parametrize(("r", "severity"), [(1.2, "warning"), (50.0, "warning"), (20.0, "info")])
+def test_one_ratio_is_no_evidence_for_a_step(r: float, severity: str) -> None:
+    node = nir.LIF(tau=(0.02 if r == 20 else 0.021) * ONES, r=r * ONES, v_leak=ZEROS, v_threshold=ONES)
+    assert [f.severity for f in told(read(node), "dt")] == [severity]
+
+
+def test_the_error_of_a_snntorch_file_read_as_the_specification_names_it() -> None:
+    with pytest.raises(nd.ParameterRangeError, match='frontend="snntorch"'):
+        read(snn_leaky(), dt=5e-3)
+
+
+def test_a_reset_delay_under_the_specification_keeps_what_was_noted() -> None:
+    g = nd.to_nir(read(snn_leaky(), dt=1e-3, frontend="snntorch"))
+    assert nd.from_nir(g)["lif"].reset == "subtract-late"
+    assert nd.from_nir(g, reset_delay=False)["lif"].reset == "subtract"
+    assert nd.from_nir(g, reset_delay=True)["lif"].reset == "subtract-late"

@@ -228,8 +228,10 @@ PROFILES: dict[str, Profile] = {
             1.0,
             reset="subtract",
             multiple=True,
-            assumed="Sinabs writes neither its reset, nor norm_input (read as True for LIF, False for ExpLeak), "
-            "nor min_v_mem (read as none)",
+            gains="1",
+            usual=_gains_of_one,
+            assumed="Sinabs writes neither its reset, nor tau_syn and min_v_mem (read as none), nor norm_input (read as "
+            "True for LIF, False for ExpLeak)",
         ),
         Profile(
             "spyx",

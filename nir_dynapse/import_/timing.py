@@ -77,10 +77,8 @@ def clock(
     """
     noted = _noted(metadata, findings)
     found = profile.step(populations)
-    if profile.gains and found is None and any(p.kind in ("LIF", "CubaLIF", "LI", "CubaLI") for p in populations):
-        what = (
-            f"the gains r are not those that {profile.name} writes ({profile.gains}); they were replaced all the same."
-        )
+    if not profile.usual(populations):
+        what = f"the gains r are not those that {profile.name} writes ({profile.gains}); it was read as if they were."
         hint = f'Was the file written by another framework? Pass its name, or frontend="spec", instead of "{profile.name}".'
         findings.append(Finding("warning", "gain", what, hint=hint))
     if profile.clock == "steps":
@@ -114,10 +112,9 @@ def clock(
         )
         return Clock(inferred, seconds, inferred * seconds)
     if profile.default_step is not None:
-        what = f"dt = {profile.default_step:g} s was assumed, as {profile.name} does."
-        findings.append(
-            Finding("info", "dt", what, used=profile.default_step, unit="s", hint="Pass dt=... in seconds.")
-        )
+        what = f"dt = {profile.default_step:g} s, the default of {profile.name}, was assumed; the file does not say."
+        hint = "Pass dt=... in seconds: time constants and gains depend on it."
+        findings.append(Finding("warning", "dt", what, used=profile.default_step, unit="s", hint=hint))
         return Clock(profile.default_step / unit, seconds, profile.default_step * scale)
     what = f"nothing says which time step the network was made for; dt = {DEFAULT_DT:g} s was assumed."
     findings.append(Finding("warning", "dt", what, used=DEFAULT_DT, unit="s", hint="Pass dt=... in seconds."))
@@ -211,8 +208,8 @@ def check_taus(
             hint = _likely(populations, too_long, hint)
         elif profile.clock == "steps" or profile.name == "norse":
             word = "smaller" if too_long else "larger"
-            hint = f"Its length follows from dt, the real length of a step: pass a {word} dt=..."
-            hint += "." if profile.clock == "steps" else ", if the file was exported with another one."
+            why = "" if profile.clock == "steps" else ", with which the file was exported"
+            hint = f"It follows from dt, the length of a step{why}, which must be {word}: pass dt=... in seconds."
         findings.append(Finding("error", "time-unit", what, name, first, value, limit, "s", hint))
 
 
