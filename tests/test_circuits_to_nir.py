@@ -93,3 +93,20 @@ def test_a_round_trip_is_stable(circuit: Any) -> None:
     net = nd.from_nir(nd.to_nir(circuit))
     again = nd.from_nir(nd.to_nir(net))
     assert again.digest() == net.digest()
+
+
+def test_weights_that_are_all_zero_keep_their_connection() -> None:
+    nodes = {"in": port_in(3), "w": nir.Linear(np.zeros((4, 3))), "a": cubalif(4), "out": port_out(4)}
+    net = nd.from_nir(graph(nodes, [("in", "w"), ("w", "a"), ("a", "out")], {"dt": 1e-3}))
+    g = nd.to_nir(nd.compile(net))
+    assert ("in", "w") in g.edges
+    assert nd.from_nir(g).n_neurons == 4
+
+
+@pytest.mark.parametrize("node", [nir.IF(np.full(4, 500.0), np.ones(4)), lif(4, tau=0.312, r=312.0)], ids=["IF", "LIF"])
+def test_the_longest_membranes_can_be_read_back(node: Any) -> None:
+    nodes = {"in": port_in(3), "w": linear(4, 3), "a": node, "out": port_out(4)}
+    net = nd.from_nir(graph(nodes, [("in", "w"), ("w", "a"), ("a", "out")], {"dt": 1e-3}))
+    back = nd.from_nir(nd.to_nir(nd.compile(net)))
+    np.testing.assert_allclose(back["a"].tau_mem, 0.313, rtol=0.02)
+    assert nd.compile(back).n_neurons == 4

@@ -24,9 +24,13 @@ def population(name: str = "p", kind: Any = "LIF", **changes: Any) -> Population
     return Population(name, kind, **{**values, **changes})
 
 
+def link(pre: int = 0, weight: float = 1.0, bias: Any = None) -> Projection:
+    return Projection("x", "p", np.array([pre]), np.array([0]), np.array([weight]), bias=bias)
+
+
 def network(**changes: Any) -> Network:
-    link = Projection("x", "p", np.arange(3), np.arange(3), ONE)
-    whole = Network((population(),), (link,), (Port("x", (3,)),), (Port("y", (3,), "p"),), 1e-3)
+    straight = Projection("x", "p", np.arange(3), np.arange(3), ONE)
+    whole = Network((population(),), (straight,), (Port("x", (3,)),), (Port("y", (3,), "p"),), 1e-3)
     return replace(whole, **changes)
 
 
@@ -42,12 +46,12 @@ BAD = {
     "LIF with tau_syn": lambda: population(tau_syn=ONE),
     "reset": lambda: population(reset="sometimes"),
     "lengths of a projection": lambda: Projection("x", "p", np.arange(2), np.arange(3), ONE),
-    "NaN weight": lambda: Projection("x", "p", [0], [0], [np.nan]),
+    "NaN weight": lambda: link(weight=np.nan),
     "dt": lambda: network(dt=-1.0),
     "two outputs of a name": lambda: network(outputs=(Port("y", (3,), "p"), Port("y", (3,), "p"))),
     "output of nothing": lambda: network(outputs=(Port("y", (3,), "q"),)),
-    "bias": lambda: network(projections=(Projection("x", "p", [0], [0], [1.0], bias=np.ones(1)),)),
-    "neuron that is not there": lambda: network(projections=(Projection("x", "p", [3], [0], [1.0]),)),
+    "bias": lambda: network(projections=(link(bias=np.ones(1)),)),
+    "neuron that is not there": lambda: network(projections=(link(pre=3),)),
     "readout of an input": lambda: network(readout=readout(source="x")),
     "readout of itself": lambda: network(readout=readout(source="li")),
     "readout of a later one": lambda: network(

@@ -9,10 +9,11 @@ import nir
 import numpy as np
 import pytest
 
+from nir_dynapse.errors import ParameterRangeError
 from nir_dynapse.network import Network
 from nir_dynapse.primitives import graph
 from nir_dynapse.sim.simulation import Recording, simulate
-from nir_graphs import affine, lif, linear, port_in, port_out, read
+from nir_graphs import affine, lif, linear, port_in, port_out, read, small
 
 DT, STEPS = 1e-3, 40
 
@@ -211,3 +212,9 @@ def test_values_for_all_neurons_at_once_and_per_place() -> None:
     np.testing.assert_array_equal(run(net, x).output, x > threshold.ravel())
     net = read(chain(nir.Threshold(np.array(0.5)), shape=(2, 3)))
     np.testing.assert_array_equal(run(net, x).output, x > 0.5)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0])
+def test_a_threshold_must_be_above_zero(value: float) -> None:
+    with pytest.raises(ParameterRangeError, match=r"threshold is .* it must be above 0"):
+        read(small(hidden=nir.Threshold(threshold=np.full(4, value))))

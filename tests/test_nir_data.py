@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import nir_dynapse as nd
-from nir_graphs import read, small
+from nir_dynapse.primitives import graph
+from nir_graphs import lif, linear, port_in, port_out, read, small
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +76,29 @@ def test_what_does_not_fit_says_so(run: tuple) -> None:
     huge = nir.NIRNodeData({"spikes": nir.EventData(np.array([[0]]), np.array([[0.0]]), 10**9, 1e9)})
     with pytest.raises(nd.ConfigurationError, match="node 'a'"):
         nd.from_nir_data(nir.NIRGraphData({"a": huge}), dt=1e-3)
+
+
+def test_data_goes_to_its_own_port_or_nowhere() -> None:
+    nodes = {"a": port_in(2), "b": port_in(3), "wa": linear(4, 2), "wb": linear(4, 3), "n": lif(4), "out": port_out(4)}
+    edges = [("a", "wa"), ("b", "wb"), ("wa", "n"), ("wb", "n"), ("n", "out")]
+    net = read(graph(nodes, edges, {"dt": 1e-3}))
+
+    def data(**sizes: int) -> nir.NIRGraphData:
+        grids = {k: nir.TimeGriddedData(np.ones((1, 5, n)), 1e-3) for k, n in sizes.items()}
+        return nir.NIRGraphData({k: nir.NIRNodeData({"spikes": grid}) for k, grid in grids.items()})
+
+    assert nd.simulate(net, data(a=2, b=3), ideal=True).output.shape == (1, 5, 4)
+    with pytest.raises(nd.ConfigurationError, match=r"'a' has shape \(1, 5, 3\)"):
+        nd.simulate(net, data(a=3, b=2))
+
+
+def test_spikes_that_are_none(run: tuple) -> None:
+    for values in (np.full((1, 4, 3), 0.5), -np.ones((1, 4, 3)), np.full((1, 4, 3), np.nan)):
+        with pytest.raises(nd.ConfigurationError, match="not whole numbers"):
+            nd.from_nir_data(nir.NIRGraphData({"n": nir.NIRNodeData({"spikes": nir.TimeGriddedData(values, 1e-3)})}))
+    early = nir.EventData(np.array([[0]]), np.array([[-2e-3]]), 3, 5e-3)
+    with pytest.raises(nd.ConfigurationError, match="before the beginning"):
+        nd.from_nir_data(nir.NIRGraphData({"n": nir.NIRNodeData({"spikes": early})}), dt=1e-3)
+    late = nir.EventData(np.array([[0]]), np.array([[5.3e-3]]), 3, 5.4e-3)
+    back = nd.from_nir_data(nir.NIRGraphData({"n": nir.NIRNodeData({"spikes": late})}), dt=1e-3)
+    assert back.spikes["n"][0, 5, 0] == 1

@@ -11,6 +11,7 @@ import nir
 import numpy as np
 import pytest
 
+from nir_dynapse.errors import DynapseError
 from nir_dynapse.export.nir_graph import to_nir
 from nir_dynapse.import_.nir_graph import from_nir
 from nir_dynapse.network import Network
@@ -283,3 +284,68 @@ def test_axes_of_a_whole_sample_are_dropped_with_a_warning(lead: tuple[int, ...]
     net = read(small(**{"in": port_in(*lead, 3), "out": port_out(*lead, 4)}))
     assert net.digest() == read(small()).digest()
     assert [f.node for f in net.findings if f.severity == "warning"] == ["in", "out"]
+
+
+def test_edges_that_snntorch_adds_behind_a_recurrent_first_layer_are_dropped() -> None:
+    nodes: dict[str, Any] = {
+        "input": port_in(4),
+        "0.lif": lif(4),
+        "0.w_rec": linear(4, 4),
+        "1": linear(3, 4, 1),
+        "2": lif(3),
+    }
+    nodes["output"] = port_out(3)
+    right = [
+        ("input", "0.lif"),
+        ("0.lif", "0.w_rec"),
+        ("0.w_rec", "0.lif"),
+        ("0.lif", "1"),
+        ("1", "2"),
+        ("2", "output"),
+    ]
+    a, b = (read(graph(nodes, edges, {"dt": 1e-3})) for edges in (right, [*right, ("0.w_rec", "1")]))
+    assert a.digest() == b.digest()
+    assert [(f.severity, f.node) for f in b.findings if f.code == "repair"] == [("warning", "0.w_rec")]
+
+
+def test_a_flatten_traced_both_ways_counts_once() -> None:
+    flat = nir.Flatten({"input": np.array([4])}, 0, -1)
+    nodes: dict[str, Any] = {"fc2": linear(3, 4), "h2": lif(3), "out": port_out(3), "flat": flat}
+    once = [("in", "fc"), ("fc", "hidden"), ("hidden", "flat"), ("flat", "fc2"), ("fc2", "h2"), ("h2", "out")]
+    a, b = (read(small(**nodes, edges=edges)) for edges in (once, [*once, ("hidden", "fc2")]))
+    assert a.digest() == b.digest()
+    assert [(f.severity, f.node) for f in b.findings] == [("warning", "flat")]
+
+
+def test_a_module_that_the_exporter_did_not_know() -> None:
+    nodes: dict[str, Any] = {"in": port_in(3), "fc": linear(4, 3), "drop": None, "hidden": lif(4), "out": port_out(4)}
+    g = graph({k: v for k, v in nodes.items() if v is not None}, [], {"dt": 1e-3})
+    empty: Any = None
+    g.nodes["drop"] = empty
+    g.edges = [("in", "fc"), ("fc", "drop"), ("drop", "hidden"), ("hidden", "out")]
+    with pytest.raises(DynapseError, match="node 'drop': the exporter did not know this module"):
+        from_nir(g)
+
+
+@pytest.mark.parametrize("metadata", [{"layers": [[1, 2], [3]]}, {"shape": [[1], [2, 3]]}])
+def test_ragged_metadata_is_no_obstacle(metadata: dict) -> None:
+    g = small()
+    g.metadata |= metadata
+    g.nodes["hidden"].metadata = metadata
+    assert read(g).populations[0].shape == (4,)
+
+
+def test_which_connections_of_a_cycle_are_late_is_said() -> None:
+    nodes: dict[str, Any] = {"b": lif(4), "ab": linear(4, 4, 1), "ba": linear(4, 4, 2)}
+    edges = [("in", "fc"), ("fc", "hidden"), ("hidden", "ab"), ("ab", "b"), ("b", "ba"), ("ba", "hidden"), ("b", "out")]
+    (finding,) = read(small(**nodes, edges=edges)).findings
+    assert finding.code == "recurrence"
+    assert "'b' -> 'hidden'" in finding.what
+
+
+def test_a_port_that_was_cut_is_compared_again() -> None:
+    for names in (("a", "z"), ("z", "a")):
+        nodes: dict[str, Any] = {"in": port_in(10, 4), names[0]: linear(4, 4), names[1]: linear(4, 40)}
+        edges = [("in", "a"), ("in", "z"), ("a", "hidden"), ("z", "hidden"), ("hidden", "out")]
+        with pytest.raises(DynapseError, match="takes 40 values"):
+            read(small(fc=None, **nodes, edges=edges))
