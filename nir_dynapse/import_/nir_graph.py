@@ -57,7 +57,8 @@ def from_nir(
     then 1 ms. `frontend` names the framework whose exporter wrote the file (`FRONTENDS`): gains, time constants and reset
     are read as it means them; where its unit of time is a step (snntorch, sinabs, spyx), `dt` is the real length of one.
     `reset` and `reset_delay` (the reset acts one step late) say what no NIR file says, where the neurons were not the
-    framework's default ("subtract": one spike per step, where Sinabs and Rockpool fire several by default). `strict` turns warnings into errors. The result does not depend on the order of nodes and edges.
+    framework's default; "subtract" is one spike per step, where Sinabs and Rockpool fire several by default. `strict`
+    turns warnings into errors. The result does not depend on the order of nodes and edges.
     Raises `UnsupportedGraphError`, or `ParameterRangeError` where a value is among the problems, with all problems at
     once; the error's `conversion` says what would have become of each node.
     """
