@@ -6,6 +6,8 @@ import nir
 import numpy as np
 import pytest
 
+from nir_dynapse.export.nir_graph import to_nir
+from nir_dynapse.import_.nir_graph import from_nir
 from nir_dynapse.network import Port
 from nir_dynapse.primitives import graph
 from nir_graphs import (
@@ -282,3 +284,13 @@ def test_weights_shared_by_another_population_are_left_alone():
     edges = [("in", "fc"), ("fc", "h2"), ("h2", "w"), ("hidden", "w"), ("w", "hidden"), ("hidden", "out")]
     net = read(small(h2=lif(4), w=linear(4, 4), edges=edges))
     assert {(q.source, q.target) for q in net.projections} == {("in", "h2"), ("h2", "hidden"), ("hidden", "hidden")}
+
+
+def test_wrong_wiring_is_seen_through_the_ports_of_a_nested_graph():
+    """in -> w_rec -> [lif] -> w_rec with the neurons in a graph of their own, as it was found by chance."""
+    edges = [("in", "w_rec"), ("w_rec", "rnn"), ("rnn", "w_rec"), ("rnn", "out")]
+    inner = graph({"input": port_in(4), "lif": lif(4), "output": port_out(4)}, [("input", "lif"), ("lif", "output")])
+    nodes = {"in": port_in(4), "w_rec": linear(4, 4), "rnn": inner, "out": port_out(4)}
+    net = from_nir(graph(nodes, edges, {"dt": 1e-3}))
+    assert {(q.source, q.nodes) for q in net.projections} == {("in", ()), ("rnn.lif", ("w_rec",))}
+    assert from_nir(to_nir(net)).digest() == net.digest()

@@ -86,6 +86,7 @@ def flatten(graph: Any, findings: list[Finding]) -> FlatGraph:
     flat = FlatGraph()
     _Flattener(flat, findings).add(graph, "", 0)
     flat.sort()
+    _rewire(flat, findings)
     spurious = _escaping(flat, findings) | _doubled(flat, findings)
     if spurious:
         flat.edges -= spurious
@@ -93,6 +94,49 @@ def flatten(graph: Any, findings: list[Finding]) -> FlatGraph:
     _refuse(flat, findings)
     _add_ports(flat, findings)
     return flat
+
+
+def _rewire(flat: FlatGraph, findings: list[Finding]) -> None:
+    """`x -> w_rec -> lif -> w_rec` means `x -> lif`: several exporters write the former for the latter.
+
+    x is an Input, a linear node, or the Input of the nested graph that w_rec is in: what comes from other neurons may well
+    run through shared weights.
+    """
+
+    def ends(name: str, step) -> set[str]:
+        return {n for n in flat.reach([name], step, ("wire",)) if flat.nodes[n].role != "wire"}
+
+    for name, node in flat.nodes.items():
+        targets = (
+            ends(name, flat.after) if node.entry is not None and node.entry.name in ("Linear", "Affine") else set()
+        )
+        if len(targets) != 1:
+            continue
+        (target,) = targets
+        if flat.nodes[target].role != "population" or ends(target, flat.before) != {name}:
+            continue
+        moved, recurrent = [], False
+        for a in flat.before(name):
+            behind = {a} if flat.nodes[a].role != "wire" else ends(a, flat.before)
+            inner = flat.nodes[a].role == "wire" and a.rpartition(".")[0] == name.rpartition(".")[0]
+            if target in behind:
+                recurrent = True
+            elif inner or all(flat.nodes[n].role in ("input", "linear") for n in behind):
+                moved.append(a)
+            else:
+                recurrent, moved = False, []
+                break
+        if recurrent and moved:
+            owner = name.rpartition(".")[0] or target
+            what = (
+                f"the input of {owner!r} runs through these recurrent weights, as some exporters wrongly write; it was "
+                f"connected to {target!r} directly."
+            )
+            hint = "Connect input -> neuron in the file to silence this."
+            findings.append(Finding("warning", "repair", what, name, hint=hint))
+            flat.edges -= {(a, name) for a in moved}
+            flat.edges |= {(a, target) for a in moved}
+            flat.sort()
 
 
 def _escaping(flat: FlatGraph, findings: list[Finding]) -> set[tuple[str, str]]:
@@ -154,7 +198,6 @@ class _Flattener:
         edges = self.pairs([] if graph.edges is None else graph.edges, prefix)
         if depth:
             edges = self.renamed(nodes, edges, prefix)
-        edges = self.rewired(nodes, edges, prefix)
         for name, node in nodes.items():
             full = prefix + name
             if isinstance(node, nir.NIRGraph):
@@ -201,39 +244,6 @@ class _Flattener:
             "they were taken to mean it.",
         )
         return sorted((right if a == wrong else a, right if b == wrong else b) for a, b in edges)
-
-    def rewired(self, nodes, edges, prefix: str) -> list[tuple[str, str]]:
-        """`x -> w_rec -> lif -> w_rec` means `x -> lif`: several exporters write the former for the latter.
-
-        x is an Input or a linear node: what comes from neurons may well run through shared weights.
-        """
-        before, after = defaultdict(set), defaultdict(set)
-        for a, b in edges:
-            before[b].add(a)
-            after[a].add(b)
-        for name, node in nodes.items():
-            entry = primitive_of(node)
-            if entry is None or entry.name not in ("Linear", "Affine") or len(after[name]) != 1:
-                continue
-            (target,) = after[name]
-            kind = primitive_of(nodes.get(target))
-            fed = before[name] - {target}
-            outside = [primitive_of(nodes.get(a)) for a in fed]
-            if kind is None or kind.verdict != "native" or target not in before[name] or before[target] != {name}:
-                continue
-            if fed and all(e is not None and (e.name == "Input" or e.verdict == "folded") for e in outside):
-                owner = repr(prefix[:-1]) if prefix else repr(prefix + target)
-                self.find(
-                    "warning",
-                    "repair",
-                    prefix + name,
-                    f"the input of {owner} runs through these recurrent weights, as some exporters wrongly write; "
-                    f"it was connected to {prefix + target!r} directly.",
-                    "Connect input -> neuron in the file to silence this.",
-                )
-                moved = {(a, name) for a in fed}
-                edges = sorted((set(edges) - moved) | {(a, target) for a in fed})
-        return edges
 
     def own_ports(self, nodes, edges, prefix: str) -> tuple[list[str], list[str]]:
         """Where a nested graph's edges enter and leave: its Input and Output nodes, else its first and last nodes."""
