@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import io
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nir_dynapse.cli_output import Output
 from nir_dynapse.device import DYNAPSE2, Device
-from nir_dynapse.errors import ConfigurationError, ParameterRangeError, raise_if_errors
+from nir_dynapse.errors import ConfigurationError, ParameterRangeError, raise_if_errors, strictly
 
 __all__ = ["check_file", "device_of", "export", "import_", "reading"]
 
@@ -65,12 +64,11 @@ def import_(args: argparse.Namespace, out: Output) -> int:
                 f"'{args.source}' is a chip configuration: --frontend and --reset say nothing about it."
             )
         thing: Any = from_samna(args.source)
-        result = report(thing, device=device_of(args))
     else:
         if path.suffix == ".json":
             raise ConfigurationError(f"'{path}': a Layout is made by compile. Use: compile {args.source} -o {path}.")
         thing = from_nir(args.source, **reading(args))
-        result = report(thing, device=device_of(args))
+    result = report(thing, device=device_of(args))
     if path.suffix == ".json":
         thing.save(path)
     else:
@@ -97,9 +95,7 @@ def export(args: argparse.Namespace, out: Output) -> int:
     else:
         thing = to_params(from_nir(args.source, **reading(args)), device=device)
         if args.strict:
-            raise_if_errors(
-                [replace(f, severity="error") for f in thing.findings if f.severity == "warning"], ParameterRangeError
-            )
+            raise_if_errors(strictly(thing.findings), ParameterRangeError)
         result = report(to_network(thing, device), device=device)
     _write_nir(path, to_nir(thing, device=device))
     out.result({**result.to_dict(), "files": [str(path)]}, result.text() + f"\nWritten: {path}")

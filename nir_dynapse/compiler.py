@@ -19,6 +19,7 @@ from nir_dynapse.errors import (
     ParameterRangeError,
     raise_if_errors,
     sort_findings,
+    strictly,
 )
 from nir_dynapse.layout import Layout
 from nir_dynapse.network import Network
@@ -85,8 +86,7 @@ def compile(
             coarse, fine, _ = biasgen.nearest_codes(name, base[c, bit])
             all_codes[c, COLUMN[name]] = coarse, fine
 
-    strict_findings = [replace(f, severity="error") for f in findings if f.severity == "warning"] if strict else []
-    raise_if_errors(strict_findings, ParameterRangeError)
+    raise_if_errors(strictly(findings) if strict else (), ParameterRangeError)
     layout = Layout(
         n_chips=device.n_chips,
         populations=tuple((p.name, p.kind, tuple(int(v) for v in p.shape)) for p in net.populations),

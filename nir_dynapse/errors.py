@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 __all__ = [
@@ -15,6 +15,8 @@ __all__ = [
     "ParameterRangeError",
     "UnsupportedGraphError",
     "raise_if_errors",
+    "sort_findings",
+    "strictly",
 ]
 
 Severity = Literal["info", "warning", "error"]
@@ -109,6 +111,11 @@ class ConfigurationError(DynapseError):
 
 class HardwareError(DynapseError):
     """The board is missing, refuses, or answered something unexpected."""
+
+
+def strictly(findings: Iterable[Finding]) -> list[Finding]:
+    """`findings` with every warning turned into an error."""
+    return [replace(f, severity="error") if f.severity == "warning" else f for f in findings]
 
 
 def raise_if_errors(findings: Iterable[Finding], error: type[DynapseError]) -> None:

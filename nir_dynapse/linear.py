@@ -26,6 +26,7 @@ __all__ = [
     "compose",
     "make_node",
     "misfit",
+    "note_of",
     "parameter",
     "shown",
     "too_big",
@@ -63,6 +64,12 @@ def parameter(node: Any, name: str, default: Any = None) -> np.ndarray | None:
     value = getattr(node, name, None)
     value = default if value is None else value
     return None if value is None else as_array(value)
+
+
+def note_of(node: Any, key: str) -> Any:
+    """What a node's metadata holds under `key`, None where there is none."""
+    metadata = getattr(node, "metadata", None)
+    return metadata.get(key) if isinstance(metadata, dict) else None
 
 
 def shown(value: Any) -> str:

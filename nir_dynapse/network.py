@@ -205,10 +205,14 @@ class Network:
             raise UnsupportedGraphError("two nodes of the network have the same name; rename one of them.")
         if not (np.isfinite(self.dt) and self.dt > 0):
             raise UnsupportedGraphError(f"the network has a step of {self.dt} s; give a finite one above 0.")
-        for p in (*self.populations, *self.readout.populations):
-            if p.spiking != any(p is q for q in self.populations):
-                where = "populations" if p.spiking else "the readout"
-                raise UnsupportedGraphError(f"node {p.name!r}: a {p.kind} belongs to {where} of a Network.")
+        for spiking, where, here in (
+            (False, "the readout", self.populations),
+            (True, "populations", self.readout.populations),
+        ):
+            if stray := [p for p in here if p.spiking == spiking]:
+                raise UnsupportedGraphError(
+                    f"node {stray[0].name!r}: a {stray[0].kind} belongs to {where} of a Network."
+                )
         targets = {p.name for p in self.populations}
         inputs = {port.name for port in self.inputs}
         for projection in self.projections:

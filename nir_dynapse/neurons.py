@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nir_dynapse.linear import Shape, make_node, misfit, parameter
+from nir_dynapse.linear import Shape, make_node, misfit, note_of, parameter
 from nir_dynapse.population import RESETS, Kind, Population
 
 __all__ = ["NEURONS", "elementwise", "neuron_fields", "read_neuron", "write_neuron"]
@@ -91,8 +91,7 @@ def read_neuron(kind: Kind):
 
 def _noted_start(node: Any, size: int) -> np.ndarray:
     """What `to_nir` noted about where the v of a readout starts; NIR's have no v_reset."""
-    metadata = getattr(node, "metadata", None)
-    note = metadata.get("v_reset") if isinstance(metadata, dict) else None
+    note = note_of(node, "v_reset")
     try:
         values = np.asarray(0.0 if note is None else note, float).reshape(-1)
     except (TypeError, ValueError):
@@ -103,8 +102,7 @@ def _noted_start(node: Any, size: int) -> np.ndarray:
 
 def _noted_reset(node: Any) -> Any:
     """What `to_nir` noted about a reset that NIR cannot say."""
-    metadata = getattr(node, "metadata", None)
-    note = metadata.get("reset") if isinstance(metadata, dict) else None
+    note = note_of(node, "reset")
     note = note.decode("utf8", "replace") if isinstance(note, bytes) else note
     return note if isinstance(note, str) and note in RESETS else "value"
 

@@ -27,6 +27,9 @@ RESETS: dict[str, str] = {
 """How a population resets; NIR knows the first only, frontends have all of them."""
 
 
+_VALUES = ("tau_mem", "r", "v_leak", "v_threshold", "v_reset", "tau_syn", "w_in")
+
+
 class StepGains(NamedTuple):
     """One Euler step: I ← (1−syn_leak)·I + syn_gain·x and v ← (1−leak)·v + leak·v_leak + gain·I; arrays (n,)."""
 
@@ -73,7 +76,7 @@ class Population:
             raise UnsupportedGraphError(
                 f"node {self.name!r}: unknown reset {self.reset!r}. Choose one of {', '.join(RESETS)}."
             )
-        for key in ("tau_mem", "r", "v_leak", "v_threshold", "v_reset", "tau_syn", "w_in"):
+        for key in _VALUES:
             value = getattr(self, key)
             if value is not None:
                 object.__setattr__(self, key, freeze(value, float).reshape(-1))
@@ -82,11 +85,7 @@ class Population:
         self._check()
 
     def _check(self) -> None:
-        sizes = {
-            key: len(v)
-            for key in ("tau_mem", "r", "v_leak", "v_threshold", "v_reset", "tau_syn", "w_in")
-            if (v := getattr(self, key)) is not None
-        }
+        sizes = {key: len(v) for key in _VALUES if (v := getattr(self, key)) is not None}
         if len(set(sizes.values())) > 1:
             listed = ", ".join(f"{key} {n}" for key, n in sizes.items())
             raise UnsupportedGraphError(
@@ -109,6 +108,11 @@ class Population:
         """Whether it has a threshold; what has none is computed by the host."""
         return self.kind in ("LIF", "CubaLIF", "IF", "Threshold")
 
+    @property
+    def leaky(self) -> bool:
+        """Whether its membrane has a time constant."""
+        return self.kind in ("LIF", "CubaLIF", "LI", "CubaLI")
+
     def step_gains(self, dt: float) -> StepGains:
         """Decays and gains of one forward Euler step of `dt` s."""
         clocked = np.where(self.tau_mem > 0, self.tau_mem, dt)  # no memory: one step
@@ -122,7 +126,7 @@ class Population:
     def update(self, h: Any) -> None:
         """Feed everything that decides behaviour into the hash `h`."""
         h.update(f"{self.name}|{self.kind}|{self.shape}|{self.reset}".encode())
-        for value in (self.tau_mem, self.r, self.v_leak, self.v_threshold, self.v_reset, self.tau_syn, self.w_in):
+        for value in (getattr(self, key) for key in _VALUES):
             h.update(b"-" if value is None else value.tobytes())
 
 

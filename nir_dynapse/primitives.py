@@ -185,9 +185,8 @@ def write_linear(node: LinearNode, metadata: dict[str, Any] | None = None) -> An
     values: dict[str, Any] = {key: np.array(v) if isinstance(v, np.ndarray) else v for key, v in node.fields.items()}
     if node.kind == "Affine" and "bias" not in values:
         return make_node("Linear", metadata, **values)
-    if node.kind in ("Conv1d", "Conv2d") and "bias" not in values:
-        values["bias"] = np.zeros(len(values["weight"]))
     if node.kind in ("Conv1d", "Conv2d"):
+        values.setdefault("bias", np.zeros(len(values["weight"])))
         for key, value in values.items():
             if key in ("stride", "padding", "dilation", "groups", "input_shape") and not isinstance(value, str):
                 whole = tuple(int(v) for v in np.ravel(value))

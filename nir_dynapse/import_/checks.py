@@ -138,7 +138,7 @@ def _threshold(node: FlatNode, findings: list[Finding]) -> None:
 
 def like_snntorch(populations: Iterable[Population]) -> bool:
     """Whether values (in units of the file) are those of snnTorch's exporter: a step of 0.1 ms, v_reset 0."""
-    leaky = [p for p in populations if p.kind in ("LIF", "CubaLIF")]
+    leaky = [p for p in populations if p.leaky and p.spiking]
     return bool(leaky) and all(np.allclose(p.r * 1e-4, p.tau_mem, rtol=1e-4) and not np.any(p.v_reset) for p in leaky)
 
 
@@ -157,7 +157,7 @@ def check_gains(populations: Iterable[Population], dt: float, findings: list[Fin
     """Warn where r and w_in look like those of a frontend that does not follow NIR's equations."""
     populations = list(populations)
     cuba = [p for p in populations if p.tau_syn is not None and p.w_in is not None]
-    leaky = [p for p in populations if p.kind in ("LIF", "CubaLIF", "LI", "CubaLI")]
+    leaky = [p for p in populations if p.leaky]
     if cuba and all(np.all(p.r == 1) and np.all(p.w_in == 1) for p in cuba):
         step = min(float(np.min(dt / p.tau_syn)) for p in cuba if p.tau_syn is not None)
         if step < 0.5:

@@ -13,7 +13,7 @@ from nir_dynapse.device import DENDRITES
 from nir_dynapse.errors import Finding
 from nir_dynapse.import_.flatten import FlatGraph
 from nir_dynapse.import_.shapes import Shapes
-from nir_dynapse.linear import LinearMap, compose, too_big
+from nir_dynapse.linear import LinearMap, compose, note_of, too_big
 from nir_dynapse.network import LinearNode, Projection
 from nir_dynapse.primitives import fold_node, linear_node
 
@@ -147,8 +147,7 @@ class Folder:
     def projection(self, path: _Path, target: str, size: int) -> Projection:
         dendrite = None
         if path.nodes:
-            note = getattr(self.flat.nodes[path.nodes[-1]].node, "metadata", None) or {}
-            note = note.get("dendrite") if isinstance(note, dict) else None
+            note = note_of(self.flat.nodes[path.nodes[-1]].node, "dendrite")
             dendrite = note if isinstance(note, str) and note in DENDRITES else None
         via = tuple(self.linear[name] for name in path.nodes)
         rest = {"bias": path.bias, "nodes": path.nodes, "dendrite": dendrite, "via": via}

@@ -22,11 +22,12 @@ from typing import Literal
 import numpy as np
 import scipy.special
 
+from nir_dynapse.closed_form import decode_tau
 from nir_dynapse.errors import Finding, ParameterRangeError
 from nir_dynapse.network import Population, Stepping
 from nir_dynapse.population import STEPPING, Reset
 
-__all__ = ["PROFILES", "Profile", "profile_of"]
+__all__ = ["PROFILES", "Profile", "agreed", "profile_of"]
 
 SNNTORCH_STEP = 1e-4
 NORSE_STEP = 1e-3
@@ -95,18 +96,19 @@ def _with(p: Population, **values: np.ndarray | None) -> Population:
     return replace(p, **{key: value for key, value in values.items() if value is not None})  # pyright: ignore
 
 
-def _median(values: Iterable[np.ndarray]) -> float | None:
+def agreed(values: Iterable[np.ndarray]) -> float | None:
     """The one value that all share to 0.1 %, None if there is none."""
     parts = [np.ravel(v) for v in values]
     flat = np.concatenate(parts) if parts else np.zeros(0)
     if not len(flat) or not np.all(np.isfinite(flat) & (flat > 0)):
         return None
     middle = float(np.median(flat))
+    # float32 exporters leave noise in the seventh digit
     return float(f"{middle:.6g}") if np.allclose(flat, middle, rtol=1e-3, atol=0) else None
 
 
 def _leaky(populations: Iterable[Population]) -> list[Population]:
-    return [p for p in populations if p.kind in ("LIF", "CubaLIF", "LI", "CubaLI")]
+    return [p for p in populations if p.leaky]
 
 
 def _nothing(p: Population, h: float, everything: list[Population]) -> Population:
@@ -126,7 +128,7 @@ def _unit_gains(p: Population, h: float, everything: list[Population]) -> Popula
 
 
 def _gain_step(populations: list[Population]) -> float | None:
-    return _median(p.tau_mem / p.r for p in _leaky(populations))
+    return agreed(p.tau_mem / p.r for p in _leaky(populations))
 
 
 def _snntorch(p: Population, h: float, everything: list[Population]) -> Population:
@@ -153,44 +155,44 @@ def _norse(p: Population, h: float, everything: list[Population]) -> Population:
         return _with(p, r=np.full(p.size, 1 / h)) if np.all(p.r == 1) else p
     leaky = _leaky(everything)
     taus = [t for q in leaky for t in (q.tau_mem, q.tau_syn) if t is not None]
-    if p.kind in ("LIF", "CubaLIF", "LI", "CubaLI") and _gains_of_one(leaky) and any(np.any(t < h) for t in taus):
+    if p.leaky and _gains_of_one(leaky) and any(np.any(t < h) for t in taus):
         p = _with(p, tau_mem=p.tau_mem / h, tau_syn=None if p.tau_syn is None else p.tau_syn / h)
     if p.tau_syn is not None and p.w_in is not None and np.all(p.w_in == 1):
         p = _with(p, w_in=p.tau_syn / h)
     return p
 
 
-def _exact_tau(tau: np.ndarray, h: float) -> np.ndarray:
-    """τ of the Euler step with the decay e^(−h/τ)."""
-    return h / -np.expm1(-h / tau)
-
-
 def _sinabs(p: Population, h: float, everything: list[Population]) -> Population:
     if p.kind not in ("LIF", "LI"):
         return p
-    tau = _exact_tau(p.tau_mem, h)
+    tau = decode_tau(p.tau_mem, h)
     return _with(p, tau_mem=tau, r=tau / h if p.kind == "LI" else p.r)  # ExpLeak has norm_input=False by default
 
 
 def _spyx_step(populations: list[Population]) -> float | None:
-    return _median(p.tau_mem * (1 - p.r) for p in _leaky(populations))
+    return agreed(p.tau_mem * (1 - p.r) for p in _leaky(populations))
 
 
 def _rockpool_step(populations: list[Population]) -> float | None:
     """h from r = (τ/h)·e^(−h/τ): h/τ = W(1/r), with Lambert's W."""
     usable = [p for p in _leaky(populations) if np.all(p.r > 0)]
-    return _median(p.tau_mem * np.real(scipy.special.lambertw(1 / p.r)) for p in usable)
+    return agreed(p.tau_mem * np.real(scipy.special.lambertw(1 / p.r)) for p in usable)
 
 
 def _rockpool(p: Population, h: float, everything: list[Population]) -> Population:
-    if p.kind not in ("LIF", "CubaLIF", "LI", "CubaLI"):
+    if not p.leaky:
         return p
-    tau = _exact_tau(p.tau_mem, h)
+    tau = decode_tau(p.tau_mem, h)
     gain = np.exp(-h / p.tau_mem) if p.kind == "LI" else np.ones(p.size)
     if p.tau_syn is None:
         return _with(p, tau_mem=tau, r=gain * tau / h)
-    tau_syn = _exact_tau(p.tau_syn, h)
+    tau_syn = decode_tau(p.tau_syn, h)
     return _with(p, tau_mem=tau, r=tau / h, tau_syn=tau_syn, w_in=np.exp(-h / p.tau_syn) * tau_syn / h)
+
+
+def _steady(step: Callable[[list[Population]], float | None]) -> Callable[[list[Population]], bool]:
+    """Whether the gains of all leaky populations are those of one step."""
+    return lambda populations: not _leaky(populations) or step(populations) is not None
 
 
 PROFILES: dict[str, Profile] = {
@@ -206,7 +208,7 @@ PROFILES: dict[str, Profile] = {
             reset="subtract",
             reset_late=True,
             gains="tau_mem/dt, the same dt for all",
-            usual=lambda populations: not _leaky(populations) or _gain_step(populations) is not None,
+            usual=_steady(_gain_step),
             assumed="snnTorch writes v_reset = 0 whatever the neuron does",
         ),
         Profile(
@@ -243,7 +245,7 @@ PROFILES: dict[str, Profile] = {
             reset_late=True,
             stepping=Stepping(emission="next-step"),
             gains="beta = 1 − dt/tau_mem",
-            usual=lambda populations: not _leaky(populations) or _spyx_step(populations) is not None,
+            usual=_steady(_spyx_step),
             assumed="Spyx writes no reset, and its spikes leave one step late",
         ),
         Profile(
@@ -255,7 +257,7 @@ PROFILES: dict[str, Profile] = {
             reset="subtract",
             multiple=True,
             gains="tau_mem/dt·exp(−dt/tau_mem)",
-            usual=lambda populations: not _leaky(populations) or _rockpool_step(populations) is not None,
+            usual=_steady(_rockpool_step),
             assumed="Rockpool writes neither its reset, nor the bias of its neurons, nor recurrent weights",
         ),
     )

@@ -16,6 +16,7 @@ from nir_dynapse.errors import (
     ParameterRangeError,
     UnsupportedGraphError,
     sort_findings,
+    strictly,
 )
 from nir_dynapse.import_.checks import check_gains, check_origin, check_values, like_snntorch
 from nir_dynapse.import_.conversion import conversions
@@ -82,20 +83,21 @@ def from_nir(
     metadata = _plain(getattr(root, "metadata", None) or {})
     metadata = metadata if isinstance(metadata, dict) else {}
     raw = _populations(flat, shapes)
-    step = clock(profile, dt, metadata, _valid(raw), unit, scale, findings)
-    read = [_adapted(p, flat, profile, step.file, reset, reset_delay, raw) for p in raw]
+    usable = _valid(raw)
+    step = clock(profile, dt, metadata, usable, unit, scale, findings)
+    read = [_adapted(p, flat, profile, step.file, reset, reset_delay, usable) for p in raw]
     populations = [rescaled(p, step.seconds) for p in read]
     _tell_clamped(profile, raw, step.file, findings)
     _tell_resets(profile, populations, (reset, reset_delay) != (None, None), findings)
     check_taus(populations, time_unit, float(time_scale), profile, findings)
     wrong_unit = any(f.code == "time-unit" for f in findings)
     if not wrong_unit:  # it makes every step wrong too: one cause, one error
-        check_step(populations, step.real, frontend == "spec" and like_snntorch(_valid(raw)), findings)
+        check_step(populations, step.real, frontend == "spec" and like_snntorch(usable), findings)
     if frontend == "spec":
         check_gains(_valid(populations), step.real, findings)
-        check_origin(_valid(raw), findings)
+        check_origin(usable, findings)
     if strict:
-        findings = [replace(f, severity="error") if f.severity == "warning" else f for f in findings]
+        findings = strictly(findings)
     pairs = {before.name: (before, after) for before, after in zip(raw, populations, strict=True)}
     changed = (pairs, flat, shapes, findings)
     errors = [f for f in findings if f.severity == "error"]
@@ -156,14 +158,15 @@ def _adapted(
     h: float,
     reset: str | None,
     late: bool | None,
-    everything: list[Population],
+    usable: list[Population],
 ) -> Population:
-    """A population as read, in the equations of NIR at step `h` of the file, with the reset that it has."""
+    """A population as read, in the equations of NIR at step `h` of the file, with the reset that it has.
+
+    `usable` are all populations whose values can be divided by; the others stay as they are.
+    """
     recurrent = p.name in flat.reach([p.name], flat.after, ("linear", "wire"))
-    usable = bool(_valid([p]))
-    return replace(
-        profile.adapt(p, h, _valid(everything)) if usable else p, reset=profile.reset_of(p, recurrent, reset, late)
-    )
+    adapted = profile.adapt(p, h, usable) if any(p is q for q in usable) else p
+    return replace(adapted, reset=profile.reset_of(p, recurrent, reset, late))
 
 
 def _tell_clamped(profile: Profile, raw: list[Population], h: float, findings: list[Finding]) -> None:

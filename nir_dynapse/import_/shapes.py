@@ -9,7 +9,7 @@ import numpy as np
 
 from nir_dynapse.errors import Finding, UnsupportedGraphError
 from nir_dynapse.import_.flatten import FlatGraph, FlatNode
-from nir_dynapse.linear import Shape
+from nir_dynapse.linear import Shape, note_of
 from nir_dynapse.primitives import as_array, parameter, port_shape
 
 __all__ = ["Shapes", "infer", "noted"]
@@ -236,17 +236,13 @@ def _misfit(flat: FlatGraph, a: str, got: Shape, b: str, want: Shape) -> Finding
         what = f"it has {n_want} neurons, {a!r} delivers {n_got} values."
     else:
         what = f"it takes shape {want} ({n_want} values), {a!r} delivers {got} ({n_got})."
-    leading = (got if len(got) > 1 else want)[0]
-    if flat.nodes[a].role == "input" and len(got) > 1 and math.prod(got[1:]) == n_want:
-        hint = f"If the leading {leading} is a batch or time axis, remove it: shapes in NIR have none."
     return Finding("error", "shape", what, node=b, hint=hint)
 
 
 def noted(flat: FlatGraph, name: str, shape: Shape | None) -> Shape:
     """`shape`, or the shape of several axes that `to_nir` noted in a flat node's metadata, where it has the same size."""
     shape = shape or ()
-    metadata = getattr(flat.nodes[name].node, "metadata", None)
-    note = metadata.get("shape") if isinstance(metadata, dict) else None
+    note = note_of(flat.nodes[name].node, "shape")
     if note is None or len(shape) != 1:
         return shape
     try:

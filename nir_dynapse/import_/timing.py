@@ -16,7 +16,7 @@ from nir_dynapse import biasgen
 from nir_dynapse.device import DYNAPSE2
 from nir_dynapse.errors import Finding, ParameterRangeError
 from nir_dynapse.import_.checks import several
-from nir_dynapse.import_.frontends import Profile
+from nir_dynapse.import_.frontends import Profile, agreed
 from nir_dynapse.network import Population
 from nir_dynapse.primitives import as_array
 
@@ -157,17 +157,13 @@ def _from_gains(populations: list[Population]) -> float | None:
         steps.append(1 / p.r if p.kind in ("IF", "I") else p.tau_mem / p.r)
         if p.tau_syn is not None and p.w_in is not None:
             steps.append(p.tau_syn / p.w_in)
-    gains = np.concatenate(gains) if gains else np.ones(1)
-    steps = np.concatenate(steps) if steps else np.ones(1)
-    dt = float(np.median(steps))
-    if np.any(gains < 1 - 1e-6) or np.allclose(gains, 1, rtol=1e-3) or not np.allclose(steps, dt, rtol=1e-3, atol=0):
-        return None
-    return float(f"{dt:.6g}")  # float32 exporters leave noise in the seventh digit
+    flat = np.concatenate(gains) if gains else np.ones(1)
+    return None if np.any(flat < 1 - 1e-6) or np.allclose(flat, 1, rtol=1e-3) else agreed(steps)
 
 
 def _taus(p: Population) -> list[tuple[str, np.ndarray, float]]:
     """Name in the NIR node, values in s and the longest that the chip reaches, for each time constant of a population."""
-    if p.kind in ("IF", "I", "Threshold", "Linear"):
+    if not p.leaky:
         return []
     name = "tau" if p.kind in ("LIF", "LI") else "tau_mem"
     taus = [(name, p.tau_mem, _longest("i_tau_mem"))]
@@ -215,7 +211,7 @@ def check_taus(
 
 def _likely(populations: list[Population], too_long: bool, hint: str) -> str:
     """`hint`, and the frontend that writes time constants and gains like these, the likelier of both first."""
-    leaky = [p for p in populations if p.kind in ("LIF", "CubaLIF", "LI", "CubaLI")]
+    leaky = [p for p in populations if p.leaky]
     if not leaky:
         return hint
     if too_long and all(np.mean((p.r > 0) & (p.r < 1)) > 0.5 for p in leaky):
