@@ -16,6 +16,7 @@
     net = nd.from_nir("model.nir")                  # or an nir.NIRGraph
     layout = nd.compile(net)                        # placed, routed, quantised
     print(nd.report(layout).text())
+    print(nd.evaluate(layout, test, devices=100))   # accuracy on virtual chips 0 to 99
     with nd.open_board("virtual:7") as board:       # a virtual chip with fingerprint 7
         board.apply(layout)
         out = board.run(events, duration=0.5)
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
         ParameterRangeError,
         UnsupportedGraphError,
     )
+    from nir_dynapse.evaluation import Evaluation, evaluate
     from nir_dynapse.export.samna_config import to_samna
     from nir_dynapse.import_.nir_graph import from_nir
     from nir_dynapse.import_.samna_config import from_samna
@@ -63,6 +65,7 @@ __all__ = [
     "Data",
     "Device",
     "DynapseError",
+    "Evaluation",
     "Events",
     "Finding",
     "HardwareError",
@@ -76,6 +79,7 @@ __all__ = [
     "UnsupportedGraphError",
     "__version__",
     "compile",
+    "evaluate",
     "from_nir",
     "from_nir_data",
     "from_samna",
@@ -103,6 +107,7 @@ _HOME = {
         "ParameterRangeError",
         "UnsupportedGraphError",
     ),
+    "evaluation": ("Evaluation", "evaluate"),
     "export.samna_config": ("to_samna",),
     "import_.nir_graph": ("from_nir",),
     "import_.samna_config": ("from_samna",),

@@ -16,7 +16,7 @@ import numpy as np
 
 from nir_dynapse.device import PARAMETERS, SCALE_CURRENTS, SCALES
 
-__all__ = ["current", "grid", "nearest_codes", "reach"]
+__all__ = ["current", "grid", "nearest_codes", "off_codes", "reach"]
 
 
 @lru_cache(maxsize=1)
@@ -77,3 +77,9 @@ def nearest_codes(name: str, amperes) -> tuple[np.ndarray, np.ndarray, np.ndarra
     with np.errstate(divide="ignore", invalid="ignore"):
         error = np.where(asked > 0, got / asked - 1.0, 0.0)
     return coarse, fine, error
+
+
+def off_codes(name: str) -> tuple[int, int]:
+    """(coarse, fine) nearest to the `off` current of parameter `name`."""
+    coarse, fine, _ = nearest_codes(name, PARAMETERS[name].off)
+    return int(coarse), int(fine)

@@ -122,8 +122,23 @@ def _positive(text: str) -> float:
     return value
 
 
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1")
+    return value
+
+
+def _spread(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number from 0")
+    return value
+
+
 # What argparse calls a value that it cannot convert.
-_whole.__name__, _positive.__name__ = "whole number", "number"
+_whole.__name__ = _count.__name__ = "whole number"
+_positive.__name__ = _spread.__name__ = "number"
 
 
 class _Version(argparse.Action):
@@ -203,6 +218,31 @@ def parser() -> argparse.ArgumentParser:
     kind.add_argument("--ideal", action="store_true", help="NIR's equations instead of the circuits")
     kind.add_argument("--chip", type=_whole, metavar="SEED", help="with the mismatch of this virtual chip")
     p.add_argument("-o", "--out", metavar="SPIKES.npz", help="where to write the spikes of every node")
+
+    p = verb(
+        "evaluate",
+        "Accuracy on many virtual chips: median, quartiles, worst twentieth, minimum, mean.",
+        "layout.json --data test.npz --devices 100 --checkpoint chips.npz",
+        model,
+    )
+    p.add_argument("model", metavar="MODEL.nir|LAYOUT.json", help="the network, or what compile wrote")
+    p.add_argument("--data", required=True, metavar="TEST.npz", help=data)
+    p.add_argument(
+        "--devices",
+        type=_count,
+        default=100,
+        metavar="N",
+        help="virtual chips, numbered from --seed on: virtual:SEED to virtual:SEED+N-1 (default 100)",
+    )
+    p.add_argument(
+        "--uniform",
+        type=_spread,
+        metavar="CV",
+        help="std/mean of every analog element, e.g. 0.2 (default: the measured ones)",
+    )
+    p.add_argument(
+        "--checkpoint", metavar="CHIPS.npz", help="file with the chips so far; the same command goes on from it"
+    )
 
     p = verb(
         "show", "Print the limits of the device, its parameters, or what becomes of each NIR primitive.", "primitives"

@@ -19,6 +19,8 @@ __all__ = ["Output", "table"]
 
 MOST_FINDINGS = 20
 """Findings of one error that are printed; --json has them all."""
+LINE_STEP = 0.1
+"""How far one stage must get before its progress is worth another line."""
 
 
 def _as_options(text: str) -> str:
@@ -47,6 +49,10 @@ class Output:
         if not self.quiet:
             sys.stderr.write(f"{line}\n")
 
+    def urgent(self, line: str) -> None:
+        """A line on stderr that -q keeps."""
+        sys.stderr.write(f"nir-dynapse: {line}\n")
+
     def error(self, error: DynapseError) -> None:
         """Every finding as one paragraph on stderr, worst first; with --json also all of them as data on stdout."""
         shown = [str(finding) for finding in error.findings[:MOST_FINDINGS]]
@@ -62,7 +68,7 @@ class Output:
 
     @contextmanager
     def progress(self) -> Iterator[Callable[[str, float], None]]:
-        """A callback (stage, fraction): a bar on a terminal, a line per stage elsewhere, nothing with -q."""
+        """A callback (stage, fraction): a bar on a terminal, lines elsewhere (per stage or tenth of it), none with -q."""
         if self.quiet:
             yield lambda stage, fraction: None
         elif sys.stderr.isatty():
@@ -72,9 +78,13 @@ class Output:
             yield self._lines()
 
     def _lines(self) -> Callable[[str, float], None]:
-        start = time.monotonic()
+        start, last = time.monotonic(), ("", 0.0)
 
         def tell(stage: str, fraction: float) -> None:
+            nonlocal last
+            if stage == last[0] and fraction < min(last[1] + LINE_STEP, 1.0):
+                return
+            last = stage, fraction
             took = f"  {time.monotonic() - start:.1f} s" if self.verbose else ""
             self.note(f"{100 * fraction:3.0f} %  {stage}{took}")
 

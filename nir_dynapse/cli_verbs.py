@@ -141,6 +141,31 @@ def _spikes_text(nodes: dict[str, dict[str, Any]], accuracy: dict[str, Any] | No
     )
 
 
+def evaluate(args: argparse.Namespace, out: Output) -> int:
+    from nir_dynapse.board import Data
+    from nir_dynapse.device import Mismatch
+    from nir_dynapse.evaluation import evaluate
+    from nir_dynapse.import_.nir_graph import from_nir
+    from nir_dynapse.layout import Layout
+
+    if args.checkpoint is not None:
+        check_file(Path(args.checkpoint))
+    data = Data.load(args.data)
+    is_layout = str(args.model).endswith(".json")
+    thing = Layout.load(args.model) if is_layout else from_nir(args.model, **reading(args))
+    mismatch = None if args.uniform is None else Mismatch.uniform(args.uniform)
+    options = {"devices": args.devices, "key": args.seed, "mismatch": mismatch, "device": device_of(args)}
+    try:
+        with out.progress() as tell:
+            result = evaluate(thing, data, progress=tell, checkpoint=args.checkpoint, **options)
+    except KeyboardInterrupt:
+        if args.checkpoint is not None and Path(args.checkpoint).exists():
+            out.urgent(f"the chips so far are in {args.checkpoint}; give the same command again to go on.")
+        raise
+    out.result(result.to_dict(), str(result))
+    return DONE
+
+
 def show(args: argparse.Namespace, out: Output) -> int:
     data, text = {"device": _show_device, "parameters": _show_parameters, "primitives": _show_primitives}[args.what](
         args
@@ -203,6 +228,7 @@ VERBS: dict[str, Callable[[argparse.Namespace, Output], int]] = {
     "import": cli_exchange.import_,
     "export": cli_exchange.export,
     "simulate": simulate,
+    "evaluate": evaluate,
     "show": show,
     "doctor": doctor,
 }

@@ -73,16 +73,16 @@ def layout_to_params(layout: Layout, device: Device = DYNAPSE2) -> Params:
         kinds=tuple(kind for _, kind, _ in layout.populations),
         shapes=tuple(shape for _, _, shape in layout.populations),
         projections=layout.projections,
+        delay=cam["flags"] >> 1,
     )
     findings = list(layout.findings)
-    if (cam["flags"] != 0).any():
+    if (plastic := cam["flags"] & 1 == 1).any():
         findings.append(
             Finding(
                 "warning",
                 "row-flags",
-                f"{int((cam['flags'] != 0).sum())} CAM rows ask for a delay or short-term plasticity; "
-                "they are simulated without.",
-                hint="Clear the flags, or expect earlier spikes than on the chip.",
+                f"{int(plastic.sum())} CAM rows ask for short-term plasticity; they are simulated without.",
+                hint="Clear the flag, or expect other amplitudes than on the chip.",
             )
         )
     bias = {name: amperes[name] for name in CURRENTS}
@@ -94,7 +94,8 @@ def to_network(thing: Layout | Params, device: Device = DYNAPSE2) -> Network:
     """The Network that a Layout or Params computes, the inverse of the closed-form map, in normalised units.
 
     v_threshold 1, v_reset 0, r = τ_mem/dt, w_in = τ_syn/dt (per-step gains of 1), weights in fractions of the threshold.
-    A constant input becomes v_leak. What NIR cannot express (shunt, adaptation, NMDA gate) is a warning.
+    A constant input becomes v_leak. What NIR cannot express (shunt, adaptation, NMDA gate, delays of single
+    synapses) is a warning.
     """
     params = layout_to_params(thing, device) if isinstance(thing, Layout) else thing.numpy()
     t, circuit = params.topology, params.circuit
@@ -116,6 +117,9 @@ def to_network(thing: Layout | Params, device: Device = DYNAPSE2) -> Network:
             )
     if (t.dendrite == DENDRITES.index("shunt")).any():
         findings.append(Finding("warning", "no-nir-counterpart", "shunting inhibition is written as negative weights."))
+    if t.delay is not None:
+        what = f"delays of {int((t.delay > 0).sum())} synapses have no counterpart in NIR and are left out."
+        findings.append(Finding("warning", "no-nir-counterpart", what))
 
     steady = params.per_neuron("i_dc") * t.has_latch("dc") * gain / params.per_neuron("i_tau_mem") / threshold
     is_tonic = t.pre == t.tonic

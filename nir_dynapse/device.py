@@ -22,6 +22,7 @@ __all__ = [
     "BASE_WEIGHTS",
     "COLUMN",
     "CURRENTS",
+    "DELAYS",
     "DENDRITES",
     "DENDRITE_VALUES",
     "DYNAPSE2",
@@ -62,6 +63,8 @@ SCALES: dict[str, tuple[float, ...]] = {
     "Ps2": (0.82, 0.40, 0.37, 0.36, 0.35, 0.34),
     "Ns3": (1.01, 1.05, 1.06, 1.06, 1.07, 1.02),
     "Ns2": (0.98, 0.92, 0.91, 0.91, 0.91, 0.97),
+    "P2x1": (1.03, 0.247, 0.204, 0.195, 0.184, 0.174),
+    "Ps.25": (1.6, 1.6, 1.6, 1.6, 1.6, 1.6),
 }
 
 Kind = Literal["tau", "gain", "pulse", "current", "weight"]
@@ -100,6 +103,7 @@ def _table() -> dict[str, Parameter]:
         "shunt": ("DESC_ITAU_P", "DESC_IGAIN_P"),
     }
     fast_leak, no_gain = 1e-7, 1e-12  # a DPI with τ of 9 µs and next to no gain: an unused dendrite stays silent
+    no_delay = 1e-7  # 3.5 µs
     rows = [
         Parameter("i_tau_mem", "SOIF_LEAK_N", "N5.6x6", "tau", "membrane leak", 5.3e-12, 0.20, "c_mem"),
         Parameter("i_gain_mem", "SOIF_GAIN_N", "Ns3", "gain", "membrane gain", 5e-12, 0.08),
@@ -125,6 +129,13 @@ def _table() -> dict[str, Parameter]:
         Parameter("i_w_ahp", "SOAD_W_N", "Ns2", "current", "adaptation weight", 0.0, 0.15),
         Parameter("i_pulse_ahp", "SOAD_PWTAU_N", "Ns2", "pulse", "adaptation pulse width", 3.5e-7, 0.10, "c_pulse"),
     ]
+    # Last, so that the numbers of the elements above (`sim.mismatch`) stay what they were. The law t = V_th·C/I and the
+    # capacitor are an assumption by analogy with the pulse extender: no calibration of the delays is public. The base
+    # delay SYPD_DLY0_P, which every row has, is not modelled.
+    rows += [
+        Parameter("i_delay_precise", "SYPD_DLY1_P", "P2x1", "pulse", "precise delay", no_delay, 0.10, "c_delay"),
+        Parameter("i_delay_mismatched", "SYPD_DLY2_P", "Ps.25", "pulse", "mismatched delay", no_delay, 0.50, "c_delay"),
+    ]
     return {row.name: row for row in rows}
 
 
@@ -140,6 +151,9 @@ BASE_WEIGHTS: tuple[str, ...] = tuple(name for name, row in PARAMETERS.items() i
 CURRENTS: tuple[str, ...] = tuple(name for name, row in PARAMETERS.items() if row.kind != "weight")
 """All bias currents but the base weights: what a bias group holds."""
 
+DELAYS: tuple[str, ...] = ("i_delay_precise", "i_delay_mismatched")
+"""The two delays; bit b of the delay flags of a CAM row adds `DELAYS[b]`."""
+
 
 @dataclass(frozen=True)
 class Circuit:
@@ -153,6 +167,7 @@ class Circuit:
     c_ahp: float = 40e-12
     c_pulse: float = 0.5e-12
     c_ref: float = 1.5e-12
+    c_delay: float = 0.5e-12  # assumed equal to c_pulse, not measured
     kappa_n: float = 0.75
     kappa_p: float = 0.66
     u_t: float = 25e-3
@@ -169,7 +184,7 @@ class Circuit:
         return getattr(self, PARAMETERS[name].capacitor) * self.u_t / (self.kappa * current)
 
     def width(self, name: str, current):
-        """Pulse or refractory width in s of parameter `name` at `current` in A: t = V_th·C/I. Its own inverse."""
+        """Pulse, refractory or delay time in s of parameter `name` at `current` in A: t = V_th·C/I. Its own inverse."""
         return self.v_th * getattr(self, PARAMETERS[name].capacitor) / current
 
 
@@ -180,13 +195,21 @@ class Mismatch:
     The defaults are those of `PARAMETERS`, which follow measurements of 256 neurons per bias setting (Büchel et al.
     2021): membrane time constant 0.18–0.21, height of a synaptic potential 0.15–0.27 (robust estimates) as the product
     of gain, leak, pulse and weight transistors. `cv` overrides single parameters by name; `synapse` is the CV of each
-    transistor of a CAM row.
+    transistor of a CAM row. The CVs of `DELAYS` (assumed) act on the delay of each CAM row.
+
+    Off unless asked for: `noise`, the standard deviation of the stationary fluctuation of the membrane as a fraction of
+    the threshold; `spike_loss`, the probability that an event of a neuron is lost; `dead_neurons` and `dead_rows`, the
+    fractions of neurons that never spike and of CAM rows without weight, fixed by place like every factor.
     """
 
     cv: tuple[tuple[str, float], ...] = tuple(
         (name, row.cv) for name, row in PARAMETERS.items() if row.kind != "weight"
     )
     synapse: float = PARAMETERS["i_w0"].cv
+    noise: float = 0.0
+    spike_loss: float = 0.0
+    dead_neurons: float = 0.0
+    dead_rows: float = 0.0
 
     def __post_init__(self) -> None:
         if isinstance(self.cv, dict):
@@ -200,11 +223,25 @@ class Mismatch:
                 raise ParameterRangeError(
                     f"Mismatch: CV of {name} is {value}, allowed are finite values from 0. Give std / mean, e.g. 0.2."
                 )
+        if not (math.isfinite(self.noise) and self.noise >= 0):
+            raise ParameterRangeError(
+                f"Mismatch: noise is {self.noise}, allowed are finite values from 0. Give the standard deviation as a "
+                "fraction of the threshold, e.g. 0.02."
+            )
+        for name in ("spike_loss", "dead_neurons", "dead_rows"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise ParameterRangeError(
+                    f"Mismatch: {name} is {value}, allowed are 0 to 1. Give a fraction, e.g. 0.01 for one in a hundred."
+                )
 
     @classmethod
-    def uniform(cls, cv: float) -> Mismatch:
-        """The same CV for every parameter and every weight transistor, for comparison with the literature."""
-        return cls(cv=tuple((name, cv) for name in CURRENTS), synapse=cv)
+    def uniform(cls, cv: float, **others: float) -> Mismatch:
+        """The same CV for every parameter and every weight transistor, for comparison with the literature.
+
+        `others` are further fields, e.g. `Mismatch.uniform(0.2, noise=0.02)`.
+        """
+        return cls(**{"cv": tuple((name, cv) for name in CURRENTS), "synapse": cv, **others})
 
     @classmethod
     def none(cls) -> Mismatch:

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from nir_dynapse.device import DENDRITES, LATCHES, PARAMETERS
+from nir_dynapse.biasgen import off_codes
+from nir_dynapse.device import DELAYS, DENDRITES, LATCHES, PARAMETERS
 from nir_dynapse.errors import ConfigurationError, Finding, UnsupportedGraphError
 from nir_dynapse.network import NO_READOUT, Port, Readout, check_readout, freeze
 from nir_dynapse.readout import readout_from_dict, readout_to_dict
@@ -34,8 +35,8 @@ __all__ = [
     "write_atomically",
 ]
 
-FORMAT, VERSION, READABLE = "nir_dynapse.layout", 2, (1, 2)
-"""Version 2 added the readout on the host."""
+FORMAT, VERSION, READABLE = "nir_dynapse.layout", 3, (1, 2, 3)
+"""Version 2 added the readout on the host, version 3 the bias codes of the delays (`off` in older files)."""
 MONITOR_HOP = -7
 """x_hop of a destination that leaves the stack to the west, where the FPGA records it."""
 
@@ -277,11 +278,12 @@ class Layout:
             sram[name][rows[:, 0], rows[:, 1]] = rows[:, 2 + k]
         codes = np.zeros((n_chips * 4, len(PARAMETERS), 2), "u1")
         used = np.zeros(n_chips * 4, bool)
+        added = {} if data["version"] >= 3 else {name: off_codes(name) for name in DELAYS}
         for key, values in data["cores"].items():
             if int(key) < 0:
                 raise ConfigurationError(f"Layout: core {key} does not exist. Compile the network again.")
             used[int(key)] = True
-            codes[int(key)] = _integers(f"cores {key}", [values[name] for name in PARAMETERS], 2, (6, 256))
+            codes[int(key)] = _integers(f"cores {key}", [{**added, **values}[name] for name in PARAMETERS], 2, (6, 256))
         inputs = tuple(Port(str(n), tuple(int(v) for v in s)) for n, s in data["inputs"])
         channels = sum(port.size for port in inputs)
         rows = _integers("input_rows", data["input_rows"], 4, (channels + 1, n_chips, 16, 2048))

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from nir_dynapse.device import CURRENTS, DENDRITES, DYNAPSE2, LATCHES, Circuit
+from nir_dynapse.device import CURRENTS, DELAYS, DENDRITES, DYNAPSE2, LATCHES, Circuit
 from nir_dynapse.errors import Finding, ParameterRangeError
 from nir_dynapse.network import NO_READOUT, Port, Readout, freeze
 
@@ -33,10 +33,11 @@ class Topology:
 
     Sources are numbered: input channels (all ports in order), then the tonic channel, then the neurons (all populations
     in order). Per synapse (S,): `pre` source, `post` neuron, `dendrite` index into DENDRITES, `row` CAM row, `mask` the 4
-    mask bits where weights are quantised. Per neuron (N,): `group`, `latches` (see `latch_bits`), `place` (N, 3) = chip,
-    core, slot. `tonic_period` in s is the spacing of the events that the host sends on the tonic channel. `readout` is
-    what the host computes from the spikes. `kinds` and `shapes` of the populations and (source, target, NIR node) of the
-    `projections` are names, for the way back to a Network.
+    mask bits where weights are quantised, `delay` flags (bit b adds `device.DELAYS[b]`; None where no synapse has any).
+    Per neuron (N,): `group`, `latches` (see `latch_bits`), `place` (N, 3) = chip, core, slot. `tonic_period` in s
+    is the spacing of the events that the host sends on the tonic channel. `readout` is what the host computes from the
+    spikes. `kinds` and `shapes` of the populations and (source, target, NIR node) of the `projections` are names, for
+    the way back to a Network.
     """
 
     inputs: tuple[Port, ...]
@@ -56,9 +57,10 @@ class Topology:
     kinds: tuple[str, ...] = ()
     shapes: tuple[tuple[int, ...], ...] = ()
     projections: tuple[tuple[str, str, str], ...] = ()
+    delay: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        for name in ("group", "latches", "place", "pre", "post", "dendrite", "row", "mask"):
+        for name in ("group", "latches", "place", "pre", "post", "dendrite", "row", "mask", "delay"):
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, freeze(value, np.int32))
@@ -67,6 +69,23 @@ class Topology:
             value = getattr(self, name)
             if len(value) and (value.min() < 0 or value.max() >= limit):
                 raise ParameterRangeError(f"Topology: {name} index {value.max()} is outside 0..{limit - 1}.")
+        if self.delay is not None:
+            self._check_delay(self.delay)
+
+    def _check_delay(self, flags: np.ndarray) -> None:
+        highest = (1 << len(DELAYS)) - 1
+        if flags.shape != (self.n_synapses,):
+            raise ParameterRangeError(
+                f"Topology: delay has shape {flags.shape}, needed is ({self.n_synapses},). Give flags for every synapse."
+            )
+        if not flags.any():
+            object.__setattr__(self, "delay", None)
+        elif flags.min() < 0 or flags.max() > highest:
+            worst = int(np.argmax((flags < 0) | (flags > highest)))
+            raise ParameterRangeError(
+                f"Topology: the delay flags of synapse {worst} are {flags[worst]}, allowed are 0 to {highest}. "
+                f"Set bit 0 for {DELAYS[0]}, bit 1 for {DELAYS[1]}."
+            )
 
     @property
     def n_channels(self) -> int:
@@ -102,11 +121,17 @@ class Topology:
         """Boolean (N,): which neurons have latch `name` set."""
         return (self.latches >> LATCHES.index(name)) & 1 == 1
 
+    def has_delay(self, name: str) -> np.ndarray:
+        """Boolean (S,): which synapses have the flag of delay `name` (one of `device.DELAYS`) set."""
+        flags = np.zeros(self.n_synapses, np.int32) if self.delay is None else self.delay
+        return (flags >> DELAYS.index(name)) & 1 == 1
+
     @cached_property
     def _key(self) -> str:
         names = (self.inputs, self.populations, self.outputs, self.kinds, self.shapes, self.projections)
         h = hashlib.sha256(repr((names, self.dt, self.tonic_period, self.readout.digest())).encode())
-        for value in (self.group, self.latches, self.place, self.pre, self.post, self.dendrite, self.row, self.mask):
+        per_neuron, per_synapse = (self.group, self.latches, self.place), (self.pre, self.post, self.dendrite, self.row)
+        for value in (*per_neuron, *per_synapse, self.mask, self.delay):
             h.update(b"-" if value is None else value.tobytes())
         return h.hexdigest()
 
@@ -124,7 +149,8 @@ class Params:
 
     `bias[name]` (G,) for every name in `device.CURRENTS`; then either `weight` (S,), the weight current of each
     synapse, or, where weights are quantised, `base` (G, 4), the base currents that the masks select from:
-    I_w = Σ_b bit_b·base_b. `topology`, `circuit` and `findings` are static.
+    I_w = Σ_b bit_b·base_b. `delay_factor` (S,) multiplies the delay of each row (None: 1). `topology`, `circuit` and
+    `findings` are static.
     """
 
     bias: dict[str, Any]
@@ -133,6 +159,7 @@ class Params:
     topology: Topology = field(metadata={"static": True})
     circuit: Circuit = field(default=DYNAPSE2.circuit, metadata={"static": True})
     findings: tuple[Finding, ...] = field(default=(), metadata={"static": True})
+    delay_factor: Any = None
 
     def row_currents(self, xp: Any = np) -> Any:
         """Weight current I_w of each synapse, shape (S,), in A."""
@@ -140,6 +167,16 @@ class Params:
             return xp.asarray(self.weight)
         bits = (self.topology.mask[:, None] >> np.arange(4)) & 1
         return (xp.asarray(self.base)[self.topology.group[self.topology.post]] * bits).sum(-1)
+
+    def row_delays(self, xp: Any = np) -> Any:
+        """Delay of each synapse in s, shape (S,): the sum of V_th·C/I over its flags, times `delay_factor`; else 0."""
+        t = self.topology
+        delay = xp.zeros(t.n_synapses)
+        for name in DELAYS:
+            if (flagged := t.has_delay(name)).any():
+                width = self.circuit.width(name, self.per_neuron(name, xp)[t.post])
+                delay = delay + xp.where(flagged, width, 0.0)
+        return delay if self.delay_factor is None else delay * xp.asarray(self.delay_factor)
 
     def per_neuron(self, name: str, xp: Any = np) -> Any:
         """Bias current `name` of each neuron, shape (N,), in A."""

@@ -30,7 +30,7 @@ CORE = (
     "reporting",
 )
 STAGES = ("import_", "sim", "quant", "export")
-ABOVE = ("compiler", "backend", "deployment")
+ABOVE = ("compiler", "backend", "deployment", "evaluation")
 MOST_LINES = 400
 MODULES = sorted(
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py") if path.stat().st_size
@@ -116,7 +116,7 @@ def may_import(module: str, other: str) -> bool:
     if module in ABOVE:
         return other in CORE or below in STAGES or other in ABOVE[: ABOVE.index(module)]
     if top == "lava_process":
-        return other in CORE or other in ("sim.dynamics", "sim.circuit") or below == top
+        return other in CORE or other in ("sim.dynamics", "sim.circuit", "sim.wiring") or below == top
     if module == "__main__":
         return other == "cli"
     return module.startswith("cli") and below != "lava_process"

@@ -12,7 +12,6 @@ from nir_dynapse.closed_form import to_params
 from nir_dynapse.device import Mismatch
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
 from nir_dynapse.params import Params, latch_bits
-from nir_dynapse.sim.dynamics import _omega
 from nir_dynapse.sim.mismatch import fabricate
 from nir_dynapse.sim.simulation import run_circuit, simulate
 
@@ -36,12 +35,6 @@ def one_spike(steps: int, channel: int, channels: int = 2) -> np.ndarray:
     x = np.zeros((steps, channels))
     x[0, channel] = 1
     return x
-
-
-def test_omega_solves_its_equation() -> None:
-    w = np.r_[np.linspace(-60, 20, 400), np.logspace(1, 5, 100)]
-    y = _omega(w, np)
-    assert np.allclose(y + np.log(y), w, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("tau_syn", [2e-3, 10e-3, 50e-3])

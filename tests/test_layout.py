@@ -10,6 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nir_dynapse import biasgen
+from nir_dynapse.compiler import compile
+from nir_dynapse.device import COLUMN, DELAYS, PARAMETERS
 from nir_dynapse.errors import ConfigurationError, Finding
 from nir_dynapse.layout import (
     CAM_DTYPE,
@@ -217,3 +220,27 @@ def test_findings_and_origin_travel(random_layout):
     assert again.findings == layout.findings
     assert isinstance(again.findings[0], Finding)
     assert again.origin == layout.origin
+
+
+def test_files_of_older_versions_are_read(networks) -> None:
+    """`golden/layout_v2.json` was written by the last version without delays; version 1 is the same without a readout."""
+    path = Path(__file__).parent / "golden" / "layout_v2.json"
+    layout = Layout.load(path)
+    for name in DELAYS:
+        assert layout.codes[0, COLUMN[name]].tolist() == list(biasgen.off_codes(name))
+        assert biasgen.current(name, *layout.codes[0, COLUMN[name]]) == pytest.approx(PARAMETERS[name].off, rel=0.02)
+    today = compile(networks.feed_forward(np.array([[0.5, -0.3, 0.2], [0.1, 0.4, -0.6]])))
+    for name in ("cam", "sram", "codes", "used_cores", "input_rows"):
+        assert (getattr(layout, name) == getattr(today, name)).all(), name
+    content = json.loads(path.read_text())
+    assert content["version"] == 2
+    assert Layout.from_dict({**content, "version": 1}) == layout
+    assert layout.to_dict()["version"] == 3
+    assert Layout.from_dict(layout.to_dict()) == layout
+
+
+def test_the_newest_version_needs_its_delays(random_layout) -> None:
+    data = random_layout(2).to_dict()
+    del next(iter(data["cores"].values()))["i_delay_precise"]
+    with pytest.raises(ConfigurationError, match="i_delay_precise"):
+        Layout.from_dict(data)

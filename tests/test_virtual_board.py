@@ -12,7 +12,7 @@ from nir_dynapse.backend import open_board
 from nir_dynapse.board import Board, Data, Events
 from nir_dynapse.closed_form import to_params
 from nir_dynapse.compiler import compile
-from nir_dynapse.device import Mismatch
+from nir_dynapse.device import CURRENTS, PARAMETERS, Mismatch
 from nir_dynapse.errors import ConfigurationError, HardwareError, ParameterRangeError
 from nir_dynapse.layout import Layout
 from nir_dynapse.sim.mismatch import fabricate, factors
@@ -141,3 +141,72 @@ def test_plugin_entry_point() -> None:
     assert callable(backend.to_nir)
     assert callable(backend.compile)
     assert callable(backend.simulate)
+
+
+def test_factors_are_what_they_always_were(networks: ModuleType) -> None:
+    """virtual:7 is a promise: new parameters and flaws must not renumber the elements that were there before."""
+    place = np.array([[0, 0, 0], [1, 2, 3], [3, 3, 255]])
+    reference = {
+        "i_tau_mem": [1.2934079645277985, 0.6430007576629487, 0.8195482689036119],
+        "i_pulse_ahp": [0.8508624471487009, 1.2652661760148856, 1.1064084938227778],
+        "row 5": [0.9244551314546596, 0.7706489421256443, 0.7754045221131193],
+    }
+    elements = {"i_tau_mem": 0, "i_pulse_ahp": 18, "row 5": 1024 + 5 * 5}
+    assert CURRENTS[0] == "i_tau_mem"
+    assert CURRENTS[18] == "i_pulse_ahp"
+    for name, element in elements.items():
+        np.testing.assert_allclose(factors(7, place, element, 0.2), reference[name], rtol=1e-14)
+    params = to_params(networks.recurrent(4, 10, 40, 6))
+    old, t = fabricate(params, Mismatch(), 7), params.topology
+    for k, name in enumerate(CURRENTS[:19]):
+        expected = params.per_neuron(name) * factors(7, t.place, k, PARAMETERS[name].cv)
+        assert (old.bias[name] == expected).all()
+
+
+def test_dead_neurons_and_rows_are_fixed_by_place(networks: ModuleType) -> None:
+    net = networks.feed_forward(np.full((256, 8), 0.3))
+    params = to_params(net)
+    healthy = fabricate(params, Mismatch(), 5)
+    sick = Mismatch(dead_neurons=0.2, dead_rows=0.1)
+    chip = fabricate(params, sick, 5)
+    silent, lost = chip.bias["i_spkthr"] != healthy.bias["i_spkthr"], chip.weight == 0
+    assert 0.1 < silent.mean() < 0.3
+    assert 0.07 < lost.mean() < 0.13
+    assert (chip.weight[~lost] == healthy.weight[~lost]).all()
+    assert np.isfinite(chip.bias["i_spkthr"]).all()
+    chip.check()
+    spikes = run_circuit(chip, np.ones((1, 100, 8), np.float32), 1e-3, ("spikes",)).output[0].sum(0)
+    assert (spikes[silent] == 0).all()
+    assert (spikes[~silent] > 0).mean() > 0.95
+    # More flaws of the same chip contain the fewer ones; all of them is all.
+    more = fabricate(params, replace(sick, dead_neurons=0.4, dead_rows=0.3), 5)
+    assert (more.bias["i_spkthr"][silent] == chip.bias["i_spkthr"][silent]).all()
+    assert (more.weight[lost] == 0).all()
+    assert (fabricate(params, replace(sick, dead_rows=1.0), 5).weight == 0).all()
+    assert (fabricate(params, Mismatch(), 5).weight > 0).all()
+
+
+@pytest.mark.parametrize("cv", [0.2, 5.0, 1e3, 1e200])
+def test_any_spread_is_positive_and_finite(networks: ModuleType, cv: float) -> None:
+    params = to_params(networks.recurrent(4, 10, 40, 6))
+    params = replace(params, topology=replace(params.topology, delay=np.full(params.topology.n_synapses, 3)))
+    for seed in range(3):
+        chip = fabricate(params, Mismatch.uniform(cv, dead_neurons=0.1), seed).check()
+        assert chip.delay_factor is not None
+        for values in (chip.weight, chip.delay_factor, chip.row_delays(), *chip.bias.values()):
+            assert np.isfinite(values).all()
+            assert (np.asarray(values, np.float32) >= 0).all()
+        assert (np.asarray(chip.delay_factor, np.float32) > 0).all()
+
+
+def test_mismatch_says_what_is_wrong() -> None:
+    assert Mismatch.uniform(0.2, noise=0.02) == replace(Mismatch.uniform(0.2), noise=0.02)
+    assert Mismatch.none() == Mismatch.uniform(0.0)
+    assert hash(Mismatch(spike_loss=0.1)) != hash(Mismatch())
+    for value in (-0.1, float("nan"), float("inf")):
+        with pytest.raises(ParameterRangeError, match=f"noise is {value}, allowed are finite values from 0. Give"):
+            Mismatch(noise=value)
+    for name in ("spike_loss", "dead_neurons", "dead_rows"):
+        for value in (-0.1, 1.1, float("nan")):
+            with pytest.raises(ParameterRangeError, match=f"{name} is {value}, allowed are 0 to 1. Give"):
+                Mismatch.uniform(0.1, **{name: value})

@@ -8,7 +8,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from nir_dynapse.device import DENDRITE_VALUES, LATCH_NAMES, LATCHES, PARAMETERS
+from nir_dynapse.biasgen import off_codes
+from nir_dynapse.device import DELAYS, DENDRITE_VALUES, LATCH_NAMES, LATCHES, PARAMETERS
 from nir_dynapse.errors import ConfigurationError
 from nir_dynapse.layout import SRAM_DTYPE, UNUSED_CAM, has_rows
 
@@ -136,12 +137,18 @@ class Bits:
         return np.where(used[:, None, None], self.codes[: len(used)], 0).astype("u1")
 
     def put_biases(self, form: Form, place: tuple[int, int], biases: Any) -> None:
-        """Store the biases of core (chip, core): a mapping from name to a thing with coarse and fine value."""
+        """Store the biases of core (chip, core): a mapping from name to a thing with coarse and fine value.
+
+        JSON text that this package wrote before it knew of delays lacks their biases: they are off.
+        """
         core = place[0] * CORES + place[1]
         for k, row in enumerate(PARAMETERS.values()):
             try:
                 bias = biases[row.bias]
             except (KeyError, IndexError):
+                if form is JSON and row.name in DELAYS:
+                    self.codes[core, k] = off_codes(row.name)
+                    continue
                 self.missing.setdefault(core, row.bias)
                 continue
             except SHAPE_ERRORS as error:

@@ -25,8 +25,7 @@ class PyDynapSE2Model(PyLoihiProcessModel):
     s_out: Any = LavaPyType(PyOutPort.VEC_DENSE, float)
     dendrites: Any = LavaPyType(np.ndarray, np.float32)
     ahp: Any = LavaPyType(np.ndarray, np.float32)
-    u: Any = LavaPyType(np.ndarray, np.float32)
-    timer: Any = LavaPyType(np.ndarray, np.float32)
+    membrane: Any = LavaPyType(np.ndarray, np.float32)
     spikes: Any = LavaPyType(np.ndarray, np.float32)
 
     def run_spk(self) -> None:
@@ -34,9 +33,15 @@ class PyDynapSE2Model(PyLoihiProcessModel):
         p: Any = self.proc_params
         tonic = tonic_events(p["tonic_period"], 1, p["dt"], first=self.time_step - 1)
         x = np.concatenate([events, tonic]).astype(np.float32)[None]
-        names = ("dendrites", "ahp", "u", "timer", "spikes")
-        state = State(*(np.asarray(getattr(self, name), np.float32)[None] for name in names))
-        state, counts = run_bin(state, x, p["constants"], p["matrix"], p["n_sub"], np)
-        for name in names:
-            setattr(self, name, getattr(state, name)[0])
+        structure = p["structure"]
+        state = State(
+            (np.asarray(self.dendrites, np.float32)[None],),
+            np.asarray(self.ahp, np.float32)[None] if structure.adaptation else None,
+            np.asarray(self.membrane, np.float32)[None],
+            np.asarray(self.spikes, np.float32)[None],
+        )
+        state, counts = run_bin(state, x, p["constants"], p["weights"], structure, p["n_sub"], np)
+        self.dendrites, self.membrane, self.spikes = state.dendrites[0][0], state.v[0], state.spikes[0]
+        if state.ahp is not None:
+            self.ahp = state.ahp[0]
         self.s_out.send(counts[0, p["out"]])

@@ -13,7 +13,7 @@ from nir_dynapse.errors import UnsupportedGraphError
 from nir_dynapse.layout import Layout
 from nir_dynapse.network import Network
 from nir_dynapse.params import Params
-from nir_dynapse.sim.circuit import constants, internal_step, weight_matrix
+from nir_dynapse.sim.circuit import internal_step, prepare, structure_of
 
 __all__ = ["DynapSE2"]
 
@@ -22,8 +22,9 @@ class DynapSE2(AbstractProcess):
     """A whole network on DYNAP-SE2 as one process; one Lava step is one bin of `dt` s.
 
     `s_in` (n_channels,) takes event counts per step, `s_out` (n_out,) gives the spike counts of the output population
-    (the first output node). Vars hold the state in units of the dark current I_o: `dendrites` (4, N) in the order AMPA,
-    NMDA, GABA, SHUNT, `ahp` (N,), `u` = ln(I_mem/I_o) (N,), `timer` (N,) in s, `spikes` (N,) of the last internal step.
+    (the first output node). Vars hold the state as `sim.dynamics.State` does: `dendrites` (4, N) in the order AMPA, NMDA,
+    GABA, SHUNT and `ahp` (N,) in units of the membrane's leak current; `membrane` (N,), I_mem in units of its gain
+    current or, where negative, the time left of the refractory period in s; `spikes` (N,) of the last internal step.
     `thing` is a Network, Params (also a virtual chip's) or Layout; `dt` defaults to its own step.
     """
 
@@ -43,9 +44,18 @@ class DynapSE2(AbstractProcess):
                 f"node {t.outputs[0].name!r}: its readout {t.outputs[0].source!r} is computed by the host, the process "
                 "sends spikes only. Give a network whose first output is a spiking population, and read out behind s_out."
             )
+        if t.delay is not None:
+            self._runtime = None
+            raise UnsupportedGraphError(
+                "the network has synaptic delays, which the Lava process does not simulate. Clear the delay flags of its "
+                "CAM rows, or use simulate."
+            )
+        structure = structure_of(params, width / n_sub, whole=True)
+        weights, c = prepare(params, width / n_sub, structure, 1.0)
         super().__init__(
-            constants=constants(params, width / n_sub, np, np.float32),
-            matrix=weight_matrix(params, np, np.float32),
+            constants=c,
+            weights=weights,
+            structure=structure,
             n_sub=n_sub,
             n_channels=t.n_channels,
             out=out,
@@ -58,6 +68,5 @@ class DynapSE2(AbstractProcess):
         self.s_out = OutPort(shape=(out.stop - out.start,))
         self.dendrites = Var(shape=(4, n), init=0.0)
         self.ahp = Var(shape=(n,), init=0.0)
-        self.u = Var(shape=(n,), init=0.0)
-        self.timer = Var(shape=(n,), init=0.0)
+        self.membrane = Var(shape=(n,), init=np.asarray(c.floor))
         self.spikes = Var(shape=(n,), init=0.0)

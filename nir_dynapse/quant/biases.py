@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import pdist
 
 from nir_dynapse.biasgen import current, nearest_codes, reach
-from nir_dynapse.device import COLUMN, CURRENTS, PARAMETERS, Device
+from nir_dynapse.device import COLUMN, CURRENTS, DELAYS, PARAMETERS, Device
 from nir_dynapse.errors import CapacityError, Finding
 from nir_dynapse.params import Params
 
@@ -28,7 +29,8 @@ def merge_groups(params: Params, device: Device) -> tuple[Params, list[Finding]]
     """As few merged bias groups as the cores ask for; unchanged where every group has a core of its own.
 
     Similar groups (complete linkage of the log currents) share the geometric mean of their currents and the largest of
-    their gains; weight currents are adapted to the shared gain by the caller. CapacityError above `TOLERANCE`.
+    their gains; weight currents are adapted to the shared gain by the caller. A delay that no synapse of a group asks
+    for does not count. CapacityError above `TOLERANCE`.
     """
     t = params.topology
     fewest = -(-t.n_neurons // device.neurons_per_core)
@@ -36,8 +38,14 @@ def merge_groups(params: Params, device: Device) -> tuple[Params, list[Finding]]
         return params, []
     shared = [name for name in CURRENTS if PARAMETERS[name].kind != "gain" or name == "i_gain_mem"]
     floor = 1e-15
-    points = np.stack([np.log(np.maximum(np.asarray(params.bias[name]), floor)) for name in shared], 1)
-    tree = linkage(points, "complete")
+    logs = {name: np.log(np.maximum(np.asarray(params.bias[name], float), floor)) for name in shared}
+    counts = {name: _asks_for(params, name) for name in DELAYS}
+    distance = pdist(np.stack([value for name, value in logs.items() if name not in DELAYS], 1))
+    first, second = np.triu_indices(t.n_groups, 1)
+    for name, asked in counts.items():
+        apart = logs[name][first] - logs[name][second]
+        distance = np.hypot(distance, np.where(asked[first] & asked[second], apart, 0.0))
+    tree = linkage(distance, "complete")
     label = np.zeros(t.n_groups, int)
     for clusters in range(device.n_cores, 0, -1):
         label = fcluster(tree, clusters, "maxclust") - 1
@@ -45,15 +53,18 @@ def merge_groups(params: Params, device: Device) -> tuple[Params, list[Finding]]
             break
     sizes = np.bincount(t.group, minlength=t.n_groups).astype(float)
     total = np.bincount(label, sizes)
+    everyone = np.ones(t.n_groups, bool)
     bias: dict[str, np.ndarray] = {}
     worst = (0.0, "", 0)
     for name in CURRENTS:
         value = np.asarray(params.bias[name], float)
         if name in shared:
-            mean = np.bincount(label, sizes * np.log(np.maximum(value, floor))) / total
+            asked = counts.get(name, everyone)
+            share = np.where(asked | ~np.isin(label, label[asked]), sizes, 0.0)  # of all where none asks for it
+            mean = np.bincount(label, share * logs[name]) / np.bincount(label, share)
             bias[name] = np.where(np.exp(mean) <= 1.01 * floor, 0.0, np.exp(mean))
             change = np.abs(bias[name][label] - value) / np.maximum(value, floor)
-            change[(value <= floor) & (bias[name][label] <= floor)] = 0
+            change[~asked | ((value <= floor) & (bias[name][label] <= floor))] = 0
             worst = max(worst, (float(change.max()), name, int(np.argmax(change))))
         else:
             merged = np.zeros(len(total))
@@ -77,6 +88,12 @@ def merge_groups(params: Params, device: Device) -> tuple[Params, list[Finding]]
     if error > TOLERANCE:
         raise CapacityError(finding)
     return replace(params, bias=bias, topology=replace(t, group=label[t.group])), [finding]
+
+
+def _asks_for(params: Params, delay: str) -> np.ndarray:
+    """Boolean (groups,): which bias groups have a synapse with the flag of `delay`."""
+    t = params.topology
+    return np.bincount(t.group[t.post[t.has_delay(delay)]], minlength=t.n_groups) > 0
 
 
 def encode_biases(params: Params) -> tuple[np.ndarray, dict[str, np.ndarray], list[Finding]]:

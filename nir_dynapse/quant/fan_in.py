@@ -80,6 +80,7 @@ def _keep(params: Params, keep: np.ndarray) -> Params:
         dendrite=t.dendrite[keep],
         row=row_numbers(post),
         mask=None if t.mask is None else t.mask[keep],
+        delay=None if t.delay is None else t.delay[keep],
     )
-    weight = None if params.weight is None else np.asarray(params.weight)[keep]
-    return replace(params, weight=weight, topology=topology)
+    weight, factor = (None if v is None else np.asarray(v)[keep] for v in (params.weight, params.delay_factor))
+    return replace(params, weight=weight, topology=topology, delay_factor=factor)

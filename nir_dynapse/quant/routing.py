@@ -38,6 +38,8 @@ def route(t: Topology, masks: np.ndarray, monitored: np.ndarray, device: Device)
     cam["tag"][t.post, t.row] = tags[t.pre]
     cam["dendrite"][t.post, t.row] = t.dendrite
     cam["mask"][t.post, t.row] = masks
+    if t.delay is not None:
+        cam["flags"][t.post, t.row] = t.delay << 1
 
     chips = reached.reshape(t.n_sources, device.n_chips, device.cores_per_chip)
     core_masks = (chips * (1 << np.arange(device.cores_per_chip))).sum(2)

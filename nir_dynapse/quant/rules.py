@@ -89,10 +89,12 @@ def check_layout(layout: Layout, device: Device) -> tuple[Finding, ...]:
 
 
 def check_wiring(layout: Layout, asked: Topology) -> tuple[Finding, ...]:
-    """The synapses that the bits make (tags matched core by core) are exactly those asked for, each on its row."""
+    """The synapses that the bits make (tags matched core by core) are exactly those asked for: row, dendrite, delay."""
     source, neuron, row = matches(layout)
-    got = np.stack([source, neuron, row, layout.cam["dendrite"][neuron, row]], 1)
-    want = np.stack([asked.pre, asked.post, asked.row, asked.dendrite], 1)
+    cam = layout.cam[neuron, row]
+    delay = np.zeros(asked.n_synapses, int) if asked.delay is None else asked.delay
+    got = np.stack([source, neuron, row, cam["dendrite"], cam["flags"] >> 1], 1)
+    want = np.stack([asked.pre, asked.post, asked.row, asked.dendrite, delay], 1)
     got, want = got[np.lexsort(got.T)], want[np.lexsort(want.T)]
     if got.shape == want.shape and (got == want).all():
         return ()

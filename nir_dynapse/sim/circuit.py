@@ -1,21 +1,49 @@
-"""From `Params` to what one step of the dynamics needs, and one bin of steps; no JAX here (Lava runs this in NumPy)."""
+"""From `Params` to what the steps of the dynamics need: constants and weights; no JAX here (Lava runs this in NumPy)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from nir_dynapse.device import DENDRITES
+from nir_dynapse.device import DENDRITES, Mismatch
+from nir_dynapse.errors import ParameterRangeError
 from nir_dynapse.params import Params
-from nir_dynapse.sim.dynamics import Constants, State, step
+from nir_dynapse.sim.dynamics import Constants, Group, State, Structure, step
+from nir_dynapse.sim.wiring import ROWS_FROM, Weights, drive, groups_of, summable, tau_of, weights_of
 
-__all__ = ["constants", "internal_step", "run_bin", "tonic_events", "weight_matrix"]
+__all__ = [
+    "Disturbance",
+    "constants",
+    "end_currents",
+    "internal_step",
+    "prepare",
+    "run_bin",
+    "structure_of",
+    "tonic_events",
+]
 
 MAX_STEP = 1e-3
 """Longest internal step in s: the scheme's spike counts stay within 2 % of the converged ones up to here."""
 MAX_SUBSTEPS = 64
+MOST_EVENTS = 16.0
+"""Events of an input in a bin up to which sums of weights are exact; more where the data has more."""
+
+Array = Any
+
+
+class Disturbance(NamedTuple):
+    """What differs from run to run: see `device.Mismatch`; `seed` fixes the draws."""
+
+    noise: float = 0.0
+    loss: float = 0.0
+    seed: int = 0
+
+    @classmethod
+    def of(cls, mismatch: Mismatch | None, seed: int) -> Disturbance:
+        """The noise and the lost events of virtual chip `seed`."""
+        return cls() if mismatch is None else cls(mismatch.noise, mismatch.spike_loss, seed)
 
 
 def internal_step(params: Params, dt: float) -> int:
@@ -30,10 +58,53 @@ def internal_step(params: Params, dt: float) -> int:
     return int(min(np.ceil(dt / longest * (1 - 1e-6)), MAX_SUBSTEPS))
 
 
-def constants(params: Params, h: float, xp: Any, dtype: Any) -> Constants:
-    """Constants of one step of length `h` s for all neurons (N,) and dendrites (4, N)."""
+def structure_of(
+    params: Params,
+    h: float,
+    disturbance: Disturbance | None = None,
+    *,
+    longest_delay: float | None = None,
+    whole: bool = False,
+) -> Structure:
+    """What the equations of `params` contain, at internal steps of `h` s; never looks at weights or bias currents.
+
+    Except for delays: their longest one decides how far back the past is kept; give `longest_delay` in s where `params`
+    is traced by JAX. `whole=True` keeps all four dendrites together.
+    """
+    t = params.topology
+    used = tuple(range(len(DENDRITES))) if whole else tuple(int(d) for d in np.unique(t.dendrite)) or (0,)
+    depth, rows = 0, False
+    if t.delay is not None:
+        if longest_delay is None:
+            try:
+                longest_delay = float(np.max(np.asarray(params.row_delays(np)), initial=0.0))
+            except Exception as error:  # a tracer has no value; JAX is not imported here, so its error has no name
+                raise ParameterRangeError(
+                    "the delays of traced Params are not known. Give longest_delay, in s."
+                ) from error
+        # Rounded up to a power of two, so that chips whose delays differ run in one program.
+        depth, rows = 1 << (int(np.floor(longest_delay / h)) + 1).bit_length(), True
+    dense = t.n_sources * len(used) * t.n_neurons
+    rows = rows or (dense > ROWS_FROM and dense > 100 * t.n_synapses)
+    disturbance = disturbance or Disturbance()
+    return Structure(
+        groups=(Group(used),) if rows or whole else groups_of(params, used),
+        gate=bool(t.has_latch("nmda_gate").any()) and 1 in used,
+        feedback=bool(t.has_latch("exponential").any()),
+        adaptation=bool(t.has_latch("adaptation").any()),
+        noise=disturbance.noise > 0,
+        loss=disturbance.loss > 0,
+        rows=rows,
+        depth=depth,
+        inputs=t.n_channels + 1,
+    )
+
+
+def constants(
+    params: Params, h: float, structure: Structure, xp: Any, dtype: Any, disturbance: Disturbance | None = None
+) -> Constants:
+    """Constants of one step of length `h` s for all neurons."""
     circuit, topology = params.circuit, params.topology
-    i_o = circuit.i_o
 
     def neuron(name: str) -> Any:
         return params.per_neuron(name, xp)
@@ -41,44 +112,48 @@ def constants(params: Params, h: float, xp: Any, dtype: Any) -> Constants:
     def latch(name: str) -> Any:
         return xp.asarray(topology.has_latch(name), dtype)
 
-    tau = xp.stack([circuit.tau(f"i_tau_{name}", neuron(f"i_tau_{name}")) for name in DENDRITES])
-    gain = xp.stack([neuron(f"i_gain_{name}") / neuron(f"i_tau_{name}") for name in DENDRITES])
+    leak, gain = neuron("i_tau_mem"), neuron("i_gain_mem")
+    tau = circuit.tau("i_tau_mem", leak)
     tau_ahp = circuit.tau("i_tau_ahp", neuron("i_tau_ahp"))
-    pulse_ahp = circuit.width("i_pulse_ahp", neuron("i_pulse_ahp"))
-    ahp_kick = neuron("i_gain_ahp") / neuron("i_tau_ahp") * neuron("i_w_ahp") / i_o
+    ahp = neuron("i_gain_ahp") / neuron("i_tau_ahp") * neuron("i_w_ahp") / leak
+    ahp = ahp * -xp.expm1(-circuit.width("i_pulse_ahp", neuron("i_pulse_ahp")) / tau_ahp)
+    power = circuit.kappa / (circuit.kappa + 1)
+    threshold = neuron("i_spkthr") / gain
+    disturbance = disturbance or Disturbance()
     values = Constants(
-        decay=xp.exp(-h / tau),
-        mean=-xp.expm1(-h / tau) * tau / h,
-        kick=gain * -xp.expm1(-circuit.width("i_pulse", neuron("i_pulse")) / tau),
+        decay=tuple(
+            xp.asarray(xp.stack([xp.exp(-h / tau_of(params, d, xp)) for d in group.dendrites]), dtype)
+            for group in structure.groups
+        ),
         ahp_decay=xp.exp(-h / tau_ahp),
-        ahp_mean=-xp.expm1(-h / tau_ahp) * tau_ahp / h,
-        ahp_kick=ahp_kick * -xp.expm1(-pulse_ahp / tau_ahp) * latch("adaptation"),
-        tau=circuit.tau("i_tau_mem", neuron("i_tau_mem")),
-        leak=neuron("i_tau_mem") / i_o,
-        gain=neuron("i_gain_mem") / i_o,
-        threshold=neuron("i_spkthr") / i_o,
+        ahp_kick=ahp * -xp.expm1(-h / tau_ahp) * tau_ahp / h * latch("adaptation"),
+        rate=1 / tau,
+        floor=circuit.i_o / gain,
+        threshold=threshold,
         refractory=circuit.width("i_ref", neuron("i_ref")),
-        dc=neuron("i_dc") / i_o * latch("dc"),
-        gate=neuron("i_f_nmda") / i_o * latch("nmda_gate"),
-        feedback=latch("exponential"),
-        feedback_power=circuit.kappa / (circuit.kappa + 1),
+        dc=neuron("i_dc") / leak * latch("dc"),
+        gate=neuron("i_f_nmda") / gain * latch("nmda_gate"),
+        feedback=latch("exponential") * (gain / circuit.i_o) ** power * circuit.i_o / leak,
+        power=power,
+        # Held for a step, a current of this deviation makes y fluctuate by `noise` of the threshold (linear regime).
+        noise=disturbance.noise * threshold / xp.sqrt(xp.tanh(h / (2 * tau))),
+        loss=disturbance.loss,
         h=h,
     )
-    arrays = {name: xp.asarray(value, dtype) for name, value in values._asdict().items()}
-    return values._replace(**arrays)
+    return Constants(values.decay, *(xp.asarray(value, dtype) for value in values[1:]))
 
 
-def weight_matrix(params: Params, xp: Any, dtype: Any) -> Any:
-    """Weight currents in units of I_o as a matrix (sources, 4·N), the dendrite index outermost; parallel rows add."""
-    t = params.topology
-    values = xp.asarray(params.row_currents(xp) / params.circuit.i_o, dtype)
-    column = t.dendrite * t.n_neurons + t.post
-    shape = (t.n_sources, len(DENDRITES) * t.n_neurons)
-    if xp is np:
-        matrix = np.zeros(shape, dtype)
-        np.add.at(matrix, (t.pre, column), values)
-        return matrix
-    return xp.zeros(shape, dtype).at[t.pre, column].add(values)
+def end_currents(params: Params, h: float) -> dict[str, np.ndarray]:
+    """Amperes per unit of the state after a step of `h` s, (N,) each: what is recorded are currents at its end."""
+    leak = np.asarray(params.per_neuron("i_tau_mem"))
+
+    def mean(tau: np.ndarray) -> np.ndarray:
+        return -np.expm1(-h / tau) * tau / h
+
+    taus = [tau_of(params, d, np) for d in range(len(DENDRITES))]
+    found = {f"i_{name}": leak * np.exp(-h / tau) / mean(tau) for name, tau in zip(DENDRITES, taus, strict=True)}
+    tau_ahp = params.circuit.tau("i_tau_ahp", params.per_neuron("i_tau_ahp"))
+    return {**found, "i_ahp": leak / mean(tau_ahp), "i_mem": np.asarray(params.per_neuron("i_gain_mem"))}
 
 
 def tonic_events(period: float | None, steps: int, dt: float, first: int = 0) -> np.ndarray:
@@ -89,6 +164,19 @@ def tonic_events(period: float | None, steps: int, dt: float, first: int = 0) ->
     return np.diff(edges).astype(np.float32)
 
 
+def prepare(
+    params: Params, h: float, structure: Structure, most: float, disturbance: Disturbance | None = None
+) -> tuple[Weights, Constants]:
+    """Weights and constants in float32 (NumPy), the same on every device; `most` events of an input per step at most."""
+    weights = weights_of(params, h, structure, np, np.float64)
+    return summable(weights, max(most, MOST_EVENTS)), constants(params, h, structure, np, np.float32, disturbance)
+
+
+def step_boolean(x: Array) -> Array:
+    """1 where x > 0, else 0: spikes without a gradient."""
+    return (x > 0).astype(x.dtype)
+
+
 def _python_loop(start: int, stop: int, body: Callable[[int, Any], Any], carry: Any) -> Any:
     """What `jax.lax.fori_loop` does, in Python (unrolled under jit)."""
     for k in range(start, stop):
@@ -97,23 +185,33 @@ def _python_loop(start: int, stop: int, body: Callable[[int, Any], Any], carry: 
 
 
 def run_bin(
-    state: State, x_t: Any, c: Constants, matrix: Any, n_sub: int, xp: Any, loop: Callable[..., Any] = _python_loop
-) -> tuple[State, Any]:
+    state: State,
+    x: Array,
+    c: Constants,
+    weights: Weights,
+    structure: Structure,
+    n_sub: int,
+    xp: Any,
+    fire: Callable[[Array], Array] = step_boolean,
+    disturb: Callable[[Any], tuple[Array | float, Array | float]] | None = None,
+    loop: Callable[..., Any] = _python_loop,
+) -> tuple[State, Array]:
     """One bin of `n_sub` internal steps: the new state and the spike counts (batch, N).
 
-    `x_t` (batch, channels + 1) are the events of the bin, the tonic ones last; they arrive at its beginning. A spike
-    reaches its targets in the next internal step. `loop` runs the internal steps after the first.
+    `x` (batch, channels + 1) are the events of the bin, the tonic ones last; they arrive at its beginning. A spike
+    reaches its targets in the next internal step. `disturb` gives the noise and the mask of kept events of internal step
+    k of the bin. `loop` runs the internal steps after the first.
     """
-    channels = x_t.shape[-1]
-    batch, n = state.u.shape
 
-    def advance(state: State, drive: Any) -> State:
-        return step(state, drive.reshape(batch, 4, n), c, xp)
+    def advance(k: Any, state: State, events: Array | None) -> State:
+        received, state = drive(state, events, weights, structure, xp)
+        noise, kept = (0.0, 1.0) if disturb is None else disturb(k)
+        return step(state, received, c, structure, xp, fire, noise, kept)
 
-    def later(_: Any, carry: tuple[State, Any]) -> tuple[State, Any]:
+    def later(k: Any, carry: tuple[State, Array]) -> tuple[State, Array]:
         before, count = carry
-        after = advance(before, before.spikes @ matrix[channels:])
+        after = advance(k, before, None)
         return after, count + after.spikes
 
-    state = advance(state, state.spikes @ matrix[channels:] + x_t @ matrix[:channels])
+    state = advance(0, state, x)
     return loop(1, n_sub, later, (state, state.spikes))

@@ -1,125 +1,232 @@
 """One time step of the chip's circuits, written once for NumPy and JAX (`xp` is the array module).
 
-Currents are dimensionless, in units of the dark current I_o. Per neuron the state is the four dendritic currents, the
-adaptation current, u = ln(I_mem/I_o), the time left of the refractory period and the spikes of the last step.
+Currents are dimensionless: those that flow into the membrane in units of its leak current I_τ, the membrane current in
+units of its gain current, y = I_mem/I_gain. The membrane of a DPI neuron (Chicca et al. 2014; the leak subtracted once)
+then reads
 
-The membrane of a DPI neuron (Chicca et al. 2014; the leak subtracted once) with y = I_mem/I_gain reads
+    τ·(1 + 1/y)·dy/dt = A − L·(1 + y) + F,   A = I_in/I_τ,  L = I_leak/I_τ,  F = f(I_mem)/I_gain,
 
-    τ·(1 + 1/y)·dy/dt = A − L·(1 + y) + F,   A = I_in/I_τ,  L = I_leak/I_τ,  F = f(I_mem)/I_gain
+so that w = y + ln y obeys τ·dw/dt = A − L·(1 + y) + F. A step is an exponential one in w with the chord slope Δy/Δw:
+exact for y ≪ 1 (growth from reset) and for y ≫ 1 (the linear regime of a LIF neuron), and always positive. The time at
+which the threshold is crossed is interpolated, and what is left of the refractory period begins there, so spike counts
+depend little on the step.
 
-so that w = y + ln y obeys τ·dw/dt = A − L·(1 + y) + F. A step is an exponential one in w with the chord slope
-s = Δy/Δw of a predictor: exact for y ≪ 1 (growth from reset) and for y ≫ 1 (the linear regime of a LIF neuron), and
-always positive. The crossing of the threshold is found on that exponential, so spike counts depend little on dt.
+One number per neuron holds the membrane, `v`: y where it is positive; during the refractory period, when y rests at its
+floor, minus the time that is left in s.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["Constants", "State", "initial_state", "step"]
+__all__ = [
+    "Constants",
+    "Group",
+    "Inflow",
+    "State",
+    "Structure",
+    "inflow",
+    "initial_state",
+    "rise",
+    "settle",
+    "step",
+]
 
 Array = Any
+SHUNT, NMDA, GABA = 3, 1, 2
+LARGEST = 1e10
+"""Largest current in units of I_τ that is computed with: far above what a transistor carries, far below overflow."""
 
 
 class Constants(NamedTuple):
-    """What a step needs, per neuron (N,) or per dendrite and neuron (4, N); dimensionless, times in s.
+    """What a step needs, per neuron (N,); dimensionless where no unit is given."""
 
-    Dendrites are in the order of `device.DENDRITES` (AMPA, NMDA, GABA, SHUNT).
+    decay: tuple[Array, ...]  # (dendrites, N) per group: e^(−h/τ_s)
+    ahp_decay: Array
+    ahp_kick: Array  # adaptation current per spike; 0 where the latch is off
+    rate: Array  # 1/τ of the membrane in 1/s
+    floor: Array  # I_o/I_gain: the membrane at reset
+    threshold: Array  # I_spkthr/I_gain
+    refractory: Array  # s
+    dc: Array  # I_dc/I_τ; 0 where the latch is off
+    gate: Array  # I_f/I_gain of the NMDA gate; 0 where the latch is off (gate open)
+    feedback: Array  # F·L/(y^p·(1 + y)); 0 where the soma is thresholded
+    power: Array  # p = κ/(κ + 1), scalar
+    noise: Array  # standard deviation of the noise current of a step
+    loss: Array  # probability that an event of a neuron is lost, scalar
+    h: Array  # s, scalar
+
+
+class Group(NamedTuple):
+    """Dendrites that one weight matrix drives, and the sources that it connects (None: all).
+
+    Dendrites are numbered as in `device.DENDRITES`: AMPA, NMDA, GABA, SHUNT.
     """
 
-    decay: Array  # (4, N) e^(−h/τ_s)
-    mean: Array  # (4, N) mean of e^(−t/τ_s) over the step
-    kick: Array  # (4, N) g_s·(1 − e^(−t_pulse/τ_s)): synaptic current per unit of weight current
-    ahp_decay: Array
-    ahp_mean: Array
-    ahp_kick: Array  # adaptation current per spike; 0 where the latch is off
-    tau: Array  # membrane time constant in s
-    leak: Array  # I_τ of the membrane
-    gain: Array  # I_gain of the membrane
-    threshold: Array  # I_spkthr
-    refractory: Array  # s
-    dc: Array  # 0 where the latch is off
-    gate: Array  # I_f of the NMDA gate; 0 where the latch is off (gate open)
-    feedback: Array  # 1 where the soma is exponential, else 0
-    feedback_power: float  # κ/(κ + 1)
-    h: float  # s
+    dendrites: tuple[int, ...]
+    inputs: tuple[int, ...] | None = None
+    neurons: tuple[int, ...] | None = None
+
+
+class Structure(NamedTuple):
+    """What the equations of a network contain; hashable, static under jit.
+
+    `rows`: weights are tables of CAM rows, not matrices; `depth`: steps of past events that delays look back on;
+    `inputs`: input channels and the tonic one.
+    """
+
+    groups: tuple[Group, ...]
+    gate: bool = False
+    feedback: bool = False
+    adaptation: bool = False
+    noise: bool = False
+    loss: bool = False
+    rows: bool = False
+    depth: int = 0
+    inputs: int = 0
 
 
 class State(NamedTuple):
-    """State of a batch of networks: `dendrites` (B, 4, N), the others (B, N)."""
+    """State of a batch of networks.
 
-    dendrites: Array
-    ahp: Array
-    u: Array
-    timer: Array
-    spikes: Array
-
-
-def initial_state(batch: int, n: int, xp: Any, dtype: Any) -> State:
-    """Silence: no synaptic current, I_mem = I_o, not refractory."""
-    zeros = xp.zeros((batch, n), dtype)
-    return State(xp.zeros((batch, 4, n), dtype), zeros, zeros, zeros, zeros)
-
-
-def _omega(w: Array, xp: Any) -> Array:
-    """The solution y of y + ln y = w (Wright's omega function), two iterations of Fritsch, Shafer and Crowley (1973)."""
-    near = 1 + (w - 1) / 2 + (w - 1) ** 2 / 16
-    large = xp.maximum(w, 3.0)
-    guess = xp.where(w < -1.0, xp.exp(xp.minimum(w, 0.0)), xp.where(w < 3.0, near, large - xp.log(large)))
-    y = xp.maximum(guess, 1e-30)
-    for _ in range(2):
-        z = w - y - xp.log(y)
-        q = 2 * (1 + y) * (1 + y + 2 * z / 3)
-        y = xp.maximum(y * (1 + z / (1 + y) * (q - z) / (q - 2 * z)), 1e-30)
-    return y
-
-
-def _advance(rate: Array, slope: Array, h: Array, xp: Any) -> Array:
-    """Δw after time h of dw/dt = rate − slope·(w − w0): rate·h·φ(−slope·h) with φ(x) = (e^x − 1)/x."""
-    x = slope * h
-    safe = xp.maximum(x, 1e-6)
-    return rate * h * xp.where(x > 1e-4, -xp.expm1(-safe) / safe, 1 - x / 2)
-
-
-def step(state: State, drive: Array, c: Constants, xp: Any) -> State:
-    """One step of length `c.h`; `drive` (B, 4, N) is the sum of weight currents of the events at its beginning.
-
-    At most one spike per neuron and step, so h must not exceed the refractory period (the simulation sees to that).
+    `dendrites` has (B, dendrites, N) per group: the mean synaptic currents of the last step; `ahp` (B, N) or None;
+    `v` (B, N), see above; `spikes` (B, N) of the last step; `past` (B, depth, sources) or None: events still on the way.
     """
-    dendrites = state.dendrites + drive * c.kick
-    mean = dendrites * c.mean
-    ahp_mean = state.ahp * c.ahp_mean
 
-    i_mem = xp.exp(state.u)
-    y0 = i_mem / c.gain
-    w0 = y0 + state.u - xp.log(c.gain)
-    gate = i_mem / (i_mem + c.gate)
-    current = xp.maximum(mean[:, 0] + mean[:, 1] * gate - mean[:, 2] + c.dc, 0.0)
-    leak = (c.leak + ahp_mean + mean[:, 3]) / c.leak
-    feedback = c.feedback * i_mem**c.feedback_power * (1 + y0) / (leak * c.leak)
-    rate = (current / c.leak - leak * (1 + y0) + feedback) / c.tau
-    active = xp.maximum(c.h - state.timer, 0.0)
+    dendrites: tuple[Array, ...]
+    ahp: Array | None
+    v: Array
+    spikes: Array
+    past: Array | None = None
 
-    # Predictor with the slope at the start, corrector with the chord.
-    ahead = _advance(rate, leak * y0 / (1 + y0) / c.tau, active, xp)
-    y_ahead = _omega(w0 + ahead, xp)
-    chord = xp.where(xp.abs(ahead) > 1e-3, (y_ahead - y0) / xp.where(ahead == 0, 1.0, ahead), y0 / (1 + y0))
-    slope = leak * xp.clip(chord, 0.0, 1.0) / c.tau
-    moved = _advance(rate, slope, active, xp)
 
-    y_threshold = c.threshold / c.gain
-    distance = xp.maximum(y_threshold + xp.log(y_threshold) - w0, 0.0)
-    fired = (moved > distance) & (active > 0)
-    ratio = xp.where(fired, distance / xp.where(moved > 0, rate, 1.0), 0.0)
-    bend = xp.minimum(slope * ratio, 1 - 1e-6)
-    crossing = xp.minimum(xp.where(bend > 1e-4, -xp.log1p(-bend) / xp.maximum(slope, 1e-9), ratio), active)
+class Inflow(NamedTuple):
+    """What flows into and out of the membranes in a step (B, N): excitation minus GABA, gated NMDA, leak.
 
-    u = xp.maximum(xp.log(_omega(w0 + moved, xp) * c.gain), 0.0)
-    held = active > 0
+    `nmda` is None without a gate (it is then part of `current`), `leak` is None where nothing adds to I_τ.
+    """
+
+    current: Array
+    nmda: Array | None
+    leak: Array | None
+
+
+def initial_state(batch: int, c: Constants, structure: Structure, xp: Any) -> State:
+    """Silence: no synaptic current, I_mem = I_o, not refractory, no events on the way."""
+    n, dtype = c.rate.shape[-1], c.rate.dtype
+    zeros = xp.zeros((batch, n), dtype)
     return State(
-        dendrites * c.decay,
-        state.ahp * c.ahp_decay + xp.where(fired, c.ahp_kick, 0.0),
-        xp.where(fired, 0.0, xp.where(held, u, state.u)),
-        xp.where(fired, xp.maximum(c.refractory - (active - crossing), 0.0), xp.maximum(state.timer - c.h, 0.0)),
-        fired.astype(state.spikes.dtype),
+        tuple(xp.zeros((batch, len(g.dendrites), n), dtype) for g in structure.groups),
+        zeros if structure.adaptation else None,
+        zeros + c.floor,
+        zeros,
+        xp.zeros((batch, structure.depth, structure.inputs + n), dtype) if structure.depth else None,
     )
+
+
+def advance(state: State, drive: Sequence[Array], c: Constants) -> tuple[tuple, Array | None]:
+    """Dendritic and adaptation currents of the next step; `drive` has (B, dendrites, N) per group."""
+    dendrites = tuple(
+        currents * decay + events for currents, decay, events in zip(state.dendrites, c.decay, drive, strict=True)
+    )
+    ahp = None if state.ahp is None else state.ahp * c.ahp_decay + state.spikes * c.ahp_kick
+    return dendrites, ahp
+
+
+def inflow(dendrites: Sequence[Array], ahp: Array | None, c: Constants, structure: Structure) -> Inflow:
+    """Sum of the dendritic currents by what they do to the membrane."""
+    current, nmda, leak = c.dc, None, None if ahp is None else 1 + ahp
+    for group, currents in zip(structure.groups, dendrites, strict=True):
+        for k, dendrite in enumerate(group.dendrites):
+            part = currents[:, k]
+            if dendrite == SHUNT:
+                leak = 1 + part if leak is None else leak + part
+            elif dendrite == NMDA and structure.gate:
+                nmda = part
+            else:
+                current = current - part if dendrite == GABA else current + part
+    return Inflow(current, nmda, leak)
+
+
+def reach(y: Array, current: Array, leak: Array | float, span: Array, floor: Array, xp: Any) -> Array:
+    """y after a step in which A and L are constant; `span` is the time in units of τ.
+
+    With Δw = G·φ(s·L·span), G = (A − L·(1 + y))·span, φ(x) = (1 − e^(−x))/x, s = ȳ/(1 + ȳ) the chord slope at the mean
+    of y; then y + ln y = w by one Newton step (downwards in ln y, so that y stays positive). φ is taken as
+    1/(1 + x/2 + x²/12), exact to 0.1 % up to x = 1 and too small beyond: under a strong shunt the membrane falls more
+    slowly, never too far. (Division comes last: then XLA computes all of it in one kernel.)
+    """
+    gain = (current - leak * (1 + y)) * span
+    upper = xp.maximum(gain, 0) + y
+    whole = 1 + upper
+    mean = xp.maximum(y * whole + 0.5 * gain * upper, 0.5 * y * whole)
+    slope = mean / (mean + whole)
+    x = slope * (leak * span)
+    change = gain / (1 + x * (0.5 + x * (1 / 12)))
+    guess = xp.maximum(y + slope * change, 0.1 * floor)
+    over = (y + change - guess - xp.log(guess / y)) / (1 + guess)
+    down = xp.minimum(over, 0)
+    return xp.maximum(guess * (1 + xp.maximum(over, 0)) / (1 - down * (1 - 0.5 * down)), floor)
+
+
+def rise(v: Array, flow: Inflow, c: Constants, structure: Structure, xp: Any, noise: Array | float = 0.0) -> Array:
+    """y at the end of a step, before the reset: a neuron fires where it is above the threshold."""
+    y = xp.where(v < 0, c.floor, v)
+    span = xp.maximum(c.h + xp.minimum(v, 0), 0) * c.rate
+    total = flow.current
+    if flow.nmda is not None:
+        total = total + flow.nmda * (y / (y + c.gate))
+    current = xp.minimum(xp.maximum(total, 0), LARGEST)
+    if structure.noise:
+        current = current + noise
+    leak = 1.0 if flow.leak is None else xp.minimum(flow.leak, LARGEST)
+    if structure.feedback:
+        leak = leak - _feedback(y, current, leak, span, c, xp)
+    return reach(y, current, leak, span, c.floor, xp)
+
+
+def settle(v: Array, end: Array, c: Constants, xp: Any) -> Array:
+    """`v` after a step that began at `v` and came to `end`: reset and refractory period from where the threshold is met.
+
+    At most one spike per neuron and step: h must not exceed the refractory period (the simulation sees to that).
+    """
+    y = xp.where(v < 0, c.floor, v)
+    active = xp.maximum(c.h + xp.minimum(v, 0), 0)
+    above = xp.maximum(c.threshold - y, 0)
+    gone = xp.maximum(end - y, above + 1e-6)
+    # Fraction of `active` at which the threshold is met, on an exponential of the membrane's own time constant.
+    crossing = above / (gone + 0.5 * c.h * c.rate * (gone - above))
+    left = xp.maximum(c.refractory - (1 - crossing) * active, 1e-9)
+    return xp.where(end > c.threshold, -left, xp.where(v + c.h < 0, v + c.h, end))
+
+
+def _feedback(y: Array, current: Array, leak: Array, span: Array, c: Constants, xp: Any) -> Array:
+    """F/(1 + y) = feedback·y^p/L of the exponential soma, at the mean of y over the step: it lowers the leak.
+
+    The mean is that of a step with the feedback at its beginning.
+    """
+    at_start = c.feedback * xp.exp(c.power * xp.log(y)) / leak
+    end = reach(y, current, leak - at_start, span, c.floor, xp)
+    mean = xp.minimum(0.5 * (y + end), xp.maximum(c.threshold, y))
+    return c.feedback * xp.exp(c.power * xp.log(mean)) / leak
+
+
+def step(
+    state: State,
+    drive: Sequence[Array],
+    c: Constants,
+    structure: Structure,
+    xp: Any,
+    fire: Callable[[Array], Array],
+    noise: Array | float = 0.0,
+    kept: Array | float = 1.0,
+) -> State:
+    """One step of length `c.h`; `drive` (B, dendrites, N) per group is what the events at its beginning add.
+
+    `fire` turns (I_mem − I_spkthr)/I_spkthr into spikes; `noise` is added to the input current, `kept` is 0 where an
+    event is lost.
+    """
+    dendrites, ahp = advance(state, drive, c)
+    end = rise(state.v, inflow(dendrites, ahp, c, structure), c, structure, xp, noise)
+    return State(dendrites, ahp, settle(state.v, end, c, xp), fire(end / c.threshold - 1) * kept, state.past)

@@ -2,7 +2,8 @@
 
 The factor of an element is a function of (seed, chip, core, slot, element): a counter-based generator hashes these five
 numbers, so a network that is placed elsewhere on the same virtual chip meets other factors, and the same place gives the
-same factor whatever else is on the chip. factor = exp(σ·z − σ²/2) with σ² = ln(1 + CV²): mean 1, always positive.
+same factor whatever else is on the chip. factor = exp(σ·z − σ²/2) with σ² = ln(1 + CV²): mean 1, always positive. The
+exponent is clipped to ±`LARGEST`, which no draw reaches up to a CV of 5: currents stay positive and finite at any CV.
 """
 
 from __future__ import annotations
@@ -11,12 +12,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from nir_dynapse.device import BASE_WEIGHTS, CURRENTS, Mismatch
+from nir_dynapse.device import BASE_WEIGHTS, CURRENTS, DELAYS, Mismatch
 from nir_dynapse.params import Params
 
 __all__ = ["fabricate", "factors"]
 
 ROW_ELEMENTS = 1 << 10  # element numbers from here on are CAM rows: ROW_ELEMENTS + row·(bits + 1) + bit
+DELAY_ELEMENTS = 1 << 32  # DELAY_ELEMENTS + row·(delays) + delay; far from the rows of a network not yet placed
+DEAD_ROW_ELEMENTS = 1 << 33
+DEAD_NEURON_ELEMENT = 1 << 34
+LARGEST = 20.0
+"""Largest |ln factor|: a factor of 5e8."""
+DEAD_THRESHOLD = 1.0
+"""Threshold of a dead neuron in A, which no membrane reaches."""
 
 
 def _hash(*words: np.ndarray | int) -> np.ndarray:
@@ -42,24 +50,41 @@ def factors(seed: int, place: np.ndarray, element: np.ndarray | int, cv: float) 
     """Log-normal factors of mean 1 for elements at `place` (n, 3) = chip, core, slot of virtual chip `seed`."""
     if cv == 0:
         return np.ones(len(place))
-    sigma = np.sqrt(np.log1p(cv * cv))
-    z = _normal(int(seed) & (2**63 - 1), place[:, 0], place[:, 1], place[:, 2], element)
-    return np.exp(sigma * z - sigma * sigma / 2)
+    capped = min(float(cv), 1e150)  # its square is finite
+    sigma = np.sqrt(np.log1p(capped * capped))
+    z = _normal(*_words(seed, place, element))
+    return np.exp(np.clip(sigma * z - sigma * sigma / 2, -LARGEST, LARGEST))
+
+
+def dead(seed: int, place: np.ndarray, element: np.ndarray | int, fraction: float) -> np.ndarray:
+    """Boolean (n,): which elements do not work; those dead at a smaller `fraction` are so at a larger one."""
+    uniform = (_hash(*_words(seed, place, element), 3) >> np.uint64(11)).astype(float) / 2.0**53
+    return uniform < fraction
+
+
+def _words(seed: int, place: np.ndarray, element: np.ndarray | int) -> tuple[np.ndarray | int, ...]:
+    return int(seed) & (2**63 - 1), place[:, 0], place[:, 1], place[:, 2], element
 
 
 def fabricate(params: Params, mismatch: Mismatch, seed: int) -> Params:
     """The same circuit on virtual chip `seed`: every bias current of every neuron and every CAM row times its factor.
 
     One bias group per neuron in the result; weights become row currents. Where weights are quantised each of the four
-    transistors of a row has its own factor, otherwise the row as a whole has one.
+    transistors of a row has its own factor, otherwise the row as a whole has one. The CVs of the delays act per row, in
+    `delay_factor`, not on their currents. Dead neurons get a threshold that no membrane reaches, dead rows a weight of 0.
     """
     t = params.topology
     bias = {}
     for name, cv in mismatch.cv:
+        if name in DELAYS:
+            continue
         bias[name] = params.per_neuron(name) * factors(seed, t.place, CURRENTS.index(name), cv)
     for name in CURRENTS:
         bias.setdefault(name, params.per_neuron(name))
     places = t.place[t.post]
+    if mismatch.dead_neurons:
+        silent = dead(seed, t.place, DEAD_NEURON_ELEMENT, mismatch.dead_neurons)
+        bias["i_spkthr"] = np.where(silent, DEAD_THRESHOLD, bias["i_spkthr"])
     first = ROW_ELEMENTS + t.row * (len(BASE_WEIGHTS) + 1)
     if t.mask is None:
         weight = params.row_currents() * factors(seed, places, first, mismatch.synapse)
@@ -69,5 +94,24 @@ def fabricate(params: Params, mismatch: Mismatch, seed: int) -> Params:
         for bit in range(len(BASE_WEIGHTS)):
             on = (t.mask >> bit) & 1
             weight += on * base[:, bit] * factors(seed, places, first + 1 + bit, mismatch.synapse)
+    rows = t.row.astype(np.int64)
+    if mismatch.dead_rows:
+        weight = np.where(dead(seed, places, DEAD_ROW_ELEMENTS + rows, mismatch.dead_rows), 0.0, weight)
     topology = replace(t, group=np.arange(t.n_neurons), mask=None)
-    return replace(params, bias=bias, weight=weight, base=None, topology=topology)
+    delay_factor = _delay_factor(params, mismatch, seed)
+    return replace(params, bias=bias, weight=weight, base=None, topology=topology, delay_factor=delay_factor)
+
+
+def _delay_factor(params: Params, mismatch: Mismatch, seed: int) -> np.ndarray | None:
+    """Factor on the delay of each CAM row (S,): that of its one or two delay elements, by their nominal share of it."""
+    t, cvs = params.topology, dict(mismatch.cv)
+    if t.delay is None:
+        return params.delay_factor
+    nominal, real = np.zeros(t.n_synapses), np.zeros(t.n_synapses)
+    for k, name in enumerate(DELAYS):
+        width = np.where(t.has_delay(name), params.circuit.width(name, params.per_neuron(name)[t.post]), 0.0)
+        element = DELAY_ELEMENTS + t.row.astype(np.int64) * len(DELAYS) + k
+        nominal += width
+        real += width * factors(seed, t.place[t.post], element, cvs.get(name, 0.0))
+    factor = np.where(t.delay > 0, real / np.where(t.delay > 0, nominal, 1.0), 1.0)
+    return factor if params.delay_factor is None else factor * np.asarray(params.delay_factor)

@@ -18,12 +18,23 @@ from nir_dynapse.layout import Layout
 from nir_dynapse.network import Network
 from nir_dynapse.params import Params
 from nir_dynapse.readout import run_readout
-from nir_dynapse.sim.circuit import constants, internal_step, run_bin, tonic_events, weight_matrix
-from nir_dynapse.sim.dynamics import Constants, State, initial_state
+from nir_dynapse.sim.circuit import (
+    Disturbance,
+    end_currents,
+    internal_step,
+    prepare,
+    run_bin,
+    structure_of,
+    tonic_events,
+)
+from nir_dynapse.sim.disturbance import disturbances
+from nir_dynapse.sim.dynamics import Constants, State, Structure, initial_state
+from nir_dynapse.sim.engine import Program, loop_for, run
 from nir_dynapse.sim.mismatch import fabricate
 from nir_dynapse.sim.nir_data import input_counts, is_nir_data
 from nir_dynapse.sim.recording import Recording
 from nir_dynapse.sim.reference import run_reference
+from nir_dynapse.sim.wiring import Weights
 
 __all__ = ["RECORDABLE", "Recording", "simulate"]
 
@@ -79,7 +90,7 @@ def simulate(
         )
     x = input_counts(x, params.topology.inputs, bin_width) if is_nir_data(x) else x
     counts = check_input(x, [(port.name, port.size) for port in params.topology.inputs])
-    return run_circuit(params, counts, bin_width, record, backend)
+    return run_circuit(params, counts, bin_width, record, backend, Disturbance.of(mismatch, key))
 
 
 def as_params(thing: Network | Params | Layout, device: Device = DYNAPSE2) -> Params:
@@ -111,7 +122,12 @@ def check_input(x: Any, ports: Sequence[tuple[str, int]]) -> np.ndarray:
 
 
 def run_circuit(
-    params: Params, counts: np.ndarray, dt: float, record: Sequence[str], backend: str = "jax"
+    params: Params,
+    counts: np.ndarray,
+    dt: float,
+    record: Sequence[str],
+    backend: str = "jax",
+    disturbance: Disturbance | None = None,
 ) -> Recording:
     """Simulate `params` on checked counts (batch, time, channel) with bins of `dt` s."""
     for name in record:
@@ -125,12 +141,15 @@ def run_circuit(
     x = np.concatenate([counts, tonic], axis=2)
     n_sub = internal_step(params, dt)
     wanted = tuple(name for name in RECORDABLE if name in record and name != "spikes")
-    xp: Any = jnp if backend == "jax" else np
-    c = constants(params, dt / n_sub, xp, np.float32)
-    matrix = weight_matrix(params, xp, np.float32)
-    run = _scan if backend == "jax" else _loop
-    size = max(1, CHUNK_ELEMENTS // max(1, steps * topology.n_neurons * (1 + len(wanted))))
-    parts = [run(c, matrix, x[i : i + size], n_sub, wanted) for i in range(0, batch, size)]
+    disturbance = disturbance or Disturbance()
+    structure = structure_of(params, dt / n_sub, disturbance)
+    weights, c = prepare(params, dt / n_sub, structure, float(x.max(initial=0)), disturbance)
+    arm = _in_jax if backend == "jax" else _in_numpy
+    size = max(1, CHUNK_ELEMENTS // max(1, n_sub * steps * topology.n_neurons * (1 + len(wanted))))
+    parts = [
+        arm(weights, c, x[i : i + size], Program(structure, n_sub), disturbance, np.arange(batch)[i : i + size], wanted)
+        for i in range(0, batch, size)
+    ]
     spikes = (
         np.concatenate([np.asarray(p[0], np.uint8) for p in parts])
         if parts
@@ -138,8 +157,9 @@ def run_circuit(
     )
     slices = topology.slices()
     states = {}
+    amperes = end_currents(params, dt / n_sub)
     for k, name in enumerate(wanted):
-        values = np.concatenate([np.asarray(p[1][k]) for p in parts]) * params.circuit.i_o
+        values = np.concatenate([np.asarray(p[1][k]) for p in parts]) * amperes[name].astype(np.float32)
         states[name] = {node: values[..., part] for node, part in slices.items()}
     outputs = {port.name: str(port.source) for port in topology.outputs}
     by_node = {node: spikes[..., part] for node, part in slices.items()}
@@ -147,36 +167,83 @@ def run_circuit(
     return Recording(by_node, dt, outputs, states, values)
 
 
-def _observe(name: str, state: State, xp: Any) -> Any:
-    """A recordable current in units of I_o."""
+def _observe(name: str, state: State, c: Constants, structure: Structure, xp: Any) -> Any:
+    """A recordable current, in the units of `dynamics`."""
     if name == "i_mem":
-        return xp.exp(state.u)
+        return xp.where(state.v < 0, c.floor, state.v)
     if name == "i_ahp":
-        return state.ahp
-    return state.dendrites[:, RECORDABLE.index(name) - 2]
+        if state.ahp is None:
+            return xp.zeros_like(state.v)
+        return state.ahp * c.ahp_decay + state.spikes * c.ahp_kick  # with the kick of a spike of this step
+    dendrite = RECORDABLE.index(name) - 2
+    for group, currents in zip(structure.groups, state.dendrites, strict=True):
+        if dendrite in group.dendrites:
+            return currents[:, group.dendrites.index(dendrite)]
+    return xp.zeros_like(state.v)
 
 
-@partial(jax.jit, static_argnums=(3, 4))
-def _scan(c: Constants, matrix: Any, x: Any, n_sub: int, wanted: tuple[str, ...]):
-    state = initial_state(x.shape[0], c.tau.shape[0], jnp, jnp.float32)
+def _in_jax(
+    weights: Weights,
+    c: Constants,
+    x: np.ndarray,
+    program: Program,
+    disturbance: Disturbance,
+    sample: np.ndarray,
+    wanted: tuple[str, ...],
+) -> tuple[Any, tuple[Any, ...]]:
+    with jax.default_matmul_precision("highest"):  # GPUs would round the weights to 11 bits
+        seed = np.uint32(disturbance.seed & 0xFFFFFFFF)
+        if not wanted:
+            return _spikes(weights, c, x, seed, sample, program), ()
+        return _traces(weights, c, x, seed, sample, program, wanted)
 
-    unrolled = n_sub <= 4  # few internal steps run faster unrolled, many compile faster as a loop
-    loop = {} if unrolled else {"loop": jax.lax.fori_loop}
 
-    def body(carry: State, x_t: Any):
-        carry, count = run_bin(carry, x_t, c, matrix, n_sub, jnp, **loop)
-        return carry, (count, tuple(_observe(name, carry, jnp) for name in wanted))
+@partial(jax.jit, static_argnums=(5,))
+def _spikes(weights: Weights, c: Constants, x: Any, seed: Any, sample: Any, program: Program) -> Any:
+    return run(weights, c, jnp.asarray(x), program, seed, sample).astype(jnp.uint8)
 
-    _, (counts, extra) = jax.lax.scan(body, state, jnp.swapaxes(jnp.asarray(x), 0, 1))
+
+@partial(jax.jit, static_argnums=(5, 6))
+def _traces(
+    weights: Weights, c: Constants, x: Any, seed: Any, sample: Any, program: Program, wanted: tuple[str, ...]
+) -> tuple[Any, tuple[Any, ...]]:
+    structure, n_sub = program.structure, program.substeps
+    c = jax.tree_util.tree_map(jnp.asarray, c)
+
+    def body(carry: tuple[State, Any], x_t: Any) -> Any:
+        state, t = carry
+
+        def disturb(k: Any) -> Any:
+            return disturbances(t * n_sub + k, seed, sample, c, structure, jnp)
+
+        state, count = run_bin(state, x_t, c, weights, structure, n_sub, jnp, disturb=disturb, **loop_for(n_sub))
+        return (state, t + 1), (count, tuple(_observe(name, state, c, structure, jnp) for name in wanted))
+
+    begin = (initial_state(x.shape[0], c, structure, jnp), jnp.zeros((), jnp.int32))
+    _, (counts, extra) = jax.lax.scan(body, begin, jnp.swapaxes(jnp.asarray(x), 0, 1))
     return jnp.swapaxes(counts, 0, 1), tuple(jnp.swapaxes(e, 0, 1) for e in extra)
 
 
-def _loop(c: Constants, matrix: Any, x: np.ndarray, n_sub: int, wanted: tuple[str, ...]):
-    state = initial_state(x.shape[0], c.tau.shape[0], np, np.float32)
+def _in_numpy(
+    weights: Weights,
+    c: Constants,
+    x: np.ndarray,
+    program: Program,
+    disturbance: Disturbance,
+    sample: np.ndarray,
+    wanted: tuple[str, ...],
+) -> tuple[Any, tuple[Any, ...]]:
+    structure, n_sub = program.structure, program.substeps
+    seed = np.uint32(disturbance.seed & 0xFFFFFFFF)
+    state = initial_state(x.shape[0], c, structure, np)
     counts, extras = [], []
     for t in range(x.shape[1]):
-        state, count = run_bin(state, x[:, t], c, matrix, n_sub, np)
+
+        def disturb(k: int, t: int = t) -> Any:
+            return disturbances(np.uint32(t * n_sub + k), seed, sample, c, structure, np)
+
+        state, count = run_bin(state, x[:, t], c, weights, structure, n_sub, np, disturb=disturb)
         counts.append(count)
-        extras.append([_observe(name, state, np) for name in wanted])
+        extras.append([_observe(name, state, c, structure, np) for name in wanted])
     stacked = tuple(np.stack([e[k] for e in extras], 1) for k in range(len(wanted)))
     return np.stack(counts, 1), stacked

@@ -3,24 +3,69 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-__all__ = ["SLOPE", "spike"]
+__all__ = ["FAST_SIGMOID", "SLOPE", "Surrogate", "spike"]
 
 SLOPE = 10.0
 """Default steepness of the surrogate in units of the threshold (Zenke and Ganguli 2018, SuperSpike)."""
 
+Shape = Literal["fast_sigmoid", "triangle", "gaussian"]
+
+
+class Surrogate(NamedTuple):
+    """What stands for the derivative of a spike with respect to x = (I_mem − I_spkthr)/I_spkthr, with k = `slope`.
+
+    `shape`: "fast_sigmoid" 1/(1 + k|x|)² (Zenke and Ganguli 2018), "triangle" max(1 − k|x|, 0) (Bellec et al. 2018),
+    "gaussian" e^(−(kx)²/2). With `smooth=True` spikes are the antiderivative itself, so that the gradient is exact: a
+    model for checking gradients, not the chip.
+    """
+
+    shape: Shape = "fast_sigmoid"
+    slope: float = SLOPE
+    smooth: bool = False
+
+    def derivative(self, x: Any) -> Any:
+        """Derivative of a spike with respect to x."""
+        scaled = self.slope * jnp.abs(x)
+        if self.shape == "fast_sigmoid":
+            inverse = 1 / (1 + scaled)
+            return inverse * inverse
+        return jnp.maximum(1 - scaled, 0) if self.shape == "triangle" else jnp.exp(-0.5 * scaled * scaled)
+
+    def antiderivative(self, x: Any) -> Any:
+        """Its integral, 0 far below the threshold."""
+        k, scaled = self.slope, self.slope * jnp.abs(x)
+        if self.shape == "fast_sigmoid":
+            return x / (1 + scaled) + 1 / k
+        if self.shape == "triangle":
+            inside = jnp.minimum(scaled, 1)
+            return (0.5 + jnp.sign(x) * inside * (1 - 0.5 * inside)) / k
+        return jnp.sqrt(jnp.pi / 2) / k * (1 + jax.scipy.special.erf(k * x / jnp.sqrt(2.0)))
+
+    def __call__(self, x: Any) -> Any:
+        """Spikes: 1 where x > 0, else 0 (their antiderivative in the smooth model)."""
+        return self.antiderivative(x) if self.smooth else _fire(x, self)
+
+
+FAST_SIGMOID = Surrogate()
+"""The default surrogate."""
+
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
-def spike(x: Any, slope: float = SLOPE) -> Any:
-    """1 where x > 0 (strictly), else 0, shape and type of x; its derivative is taken as 1/(1 + slope·|x|)²."""
+def _fire(x: Any, surrogate: Surrogate) -> Any:
     return (x > 0).astype(jnp.result_type(x))
 
 
-@spike.defjvp
-def _spike_jvp(slope: float, primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
+@_fire.defjvp
+def _fire_jvp(surrogate: Surrogate, primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
     (x,), (dx,) = primals, tangents
-    return spike(x, slope), dx / (1 + slope * jnp.abs(x)) ** 2
+    return _fire(x, surrogate), dx * surrogate.derivative(x)
+
+
+def spike(x: Any, slope: float = SLOPE) -> Any:
+    """1 where x > 0 (strictly), else 0, shape and type of x; its derivative is taken as 1/(1 + slope·|x|)²."""
+    return Surrogate(slope=slope)(x)

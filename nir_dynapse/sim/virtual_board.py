@@ -13,6 +13,7 @@ from nir_dynapse.device import DYNAPSE2, Device, Mismatch
 from nir_dynapse.errors import ConfigurationError, HardwareError
 from nir_dynapse.layout import Layout, cam_from_words, cam_words, sram_from_words, sram_words
 from nir_dynapse.params import Params
+from nir_dynapse.sim.circuit import Disturbance
 from nir_dynapse.sim.mismatch import fabricate
 from nir_dynapse.sim.recording import Recording
 from nir_dynapse.sim.simulation import check_input, run_circuit
@@ -78,7 +79,8 @@ class VirtualBoard:
         """
         layout, params = self._applied()
         counts = check_input(x, [(port.name, port.size) for port in layout.inputs])
-        recording = run_circuit(params, counts, dt, ("spikes",))
+        disturbance = Disturbance.of(self.mismatch, self.seed)
+        recording = run_circuit(params, counts, dt, ("spikes",), disturbance=disturbance)
         heard = {node: np.zeros(value.shape[2], bool) for node, value in recording.spikes.items()}
         for node, index in layout.output_map.values():
             heard[node][index] = True

@@ -1,0 +1,191 @@
+"""Runs of the circuit in JAX: the spikes of `Params`, differentiable, under jit and vmap.
+
+Two ways through the same equations (`sim.dynamics`): `sim.adjoint`, fast, for whatever a nominal or mismatched chip does,
+and a plain scan for what the fast one leaves out: delays, tables of CAM rows, noise and lost events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.ad_checkpoint import checkpoint
+
+from nir_dynapse.params import Params
+from nir_dynapse.sim.adjoint import Static, padded, segment
+from nir_dynapse.sim.circuit import (
+    Disturbance,
+    constants,
+    internal_step,
+    run_bin,
+    structure_of,
+    tonic_events,
+)
+from nir_dynapse.sim.disturbance import disturbances
+from nir_dynapse.sim.dynamics import Constants, State, Structure, initial_state
+from nir_dynapse.sim.surrogate import FAST_SIGMOID, Surrogate
+from nir_dynapse.sim.wiring import Rows, Weights, pick, weights_of
+
+__all__ = ["Program", "lower", "run", "spike_counts"]
+
+Array = Any
+
+
+class Program(NamedTuple):
+    """What a run is compiled for; hashable."""
+
+    structure: Structure
+    substeps: int
+    surrogate: Surrogate = FAST_SIGMOID
+    checkpoint: bool = False
+
+
+def spike_counts(
+    params: Params,
+    x: Array,
+    dt: float | None = None,
+    *,
+    substeps: int | None = None,
+    surrogate: Surrogate = FAST_SIGMOID,
+    checkpoint: bool = False,
+    disturbance: Disturbance | None = None,
+    longest_delay: float | None = None,
+    dtype: Any = None,
+) -> Array:
+    """Spikes of every neuron (batch, time, N) for event counts `x` (batch, time, channel) in bins of `dt` s.
+
+    A pure function of the leaves of `params`, to be used under jit, grad and vmap: gradients reach weights, base currents
+    and every bias current, through `surrogate` where a neuron fires. `dt` is the network's own step unless given;
+    `substeps` is the number of internal steps per bin (`circuit.internal_step`; to be given where `params` is traced).
+    `checkpoint=True` stores the state at √T points in time only and runs every stretch twice: memory grows like √T.
+    `longest_delay` in s must be given where `params` is traced and has delays. Raises ParameterRangeError where it is not.
+    """
+    width = params.topology.dt if dt is None else float(dt)
+    count = internal_step(params, width) if substeps is None else substeps
+    kind = jnp.result_type(float) if dtype is None else dtype
+    structure = structure_of(params, width / count, disturbance, longest_delay=longest_delay)
+    weights, c = lower(params, width / count, structure, disturbance, jnp, kind)
+    program = Program(structure, count, surrogate, checkpoint)
+    seed = 0 if disturbance is None else disturbance.seed
+    return run(weights, c, with_tonic(jnp.asarray(x, kind), params, width), program, seed)
+
+
+def lower(
+    params: Params, h: float, structure: Structure, disturbance: Disturbance | None, xp: Any, dtype: Any
+) -> tuple[Weights, Constants]:
+    """Weights and constants of internal steps of `h` s."""
+    return (
+        weights_of(params, h, structure, xp, dtype),
+        constants(params, h, structure, xp, dtype, disturbance),
+    )
+
+
+def with_tonic(x: Array, params: Params, dt: float) -> Array:
+    """`x` (batch, time, channel) with the events of the tonic channel as the last column."""
+    events = jnp.asarray(tonic_events(params.topology.tonic_period, x.shape[1], dt), x.dtype)
+    return jnp.concatenate([x, jnp.broadcast_to(events[None, :, None], (*x.shape[:2], 1))], axis=2)
+
+
+def run(
+    weights: Weights,
+    c: Constants,
+    x: Array,
+    program: Program,
+    seed: Array | int = 0,
+    sample: Array | None = None,
+) -> Array:
+    """Spike counts (batch, time, N) of `x` (batch, time, channels + 1), from silence.
+
+    `seed` and the numbers of the samples `sample` (batch,) fix noise and lost events.
+    """
+    structure = program.structure
+    batch, steps, _ = x.shape
+    if not steps:
+        return jnp.zeros((batch, 0, c.rate.shape[-1]), c.rate.dtype)
+    start = initial_state(batch, c, structure, jnp)
+    events = jnp.swapaxes(x, 0, 1)
+    if isinstance(weights, Rows) or structure.noise or structure.loss or structure.feedback:
+        spikes = _scan(weights, c, start, events, program, seed, sample)
+    else:
+        spikes = _fast(weights, c, start, events, program)
+    return jnp.swapaxes(spikes, 0, 1)
+
+
+def _fast(weights: Any, c: Constants, start: State, events: Array, program: Program) -> Array:
+    """Counts (time, batch, N) by `adjoint.segment`; internal steps after the first of a bin get no input events."""
+    _, batch, sources = events.shape
+    n_sub, n = program.substeps, c.rate.shape[-1]
+    static = Static(program.structure, program.surrogate)
+
+    def stretch(state: State, part: Array) -> tuple[State, Array]:
+        if n_sub > 1:
+            empty = jnp.zeros((part.shape[0], n_sub - 1, batch, sources), part.dtype)
+            part = jnp.concatenate([part[:, None], empty], axis=1).reshape(-1, batch, sources)
+        steps = part.shape[0]
+        if not program.checkpoint:  # the state at the end is not needed
+            more = padded(steps, batch, n) - steps
+            part = jnp.concatenate([part, jnp.zeros((more, batch, sources), part.dtype)]) if more else part
+        parts = tuple(pick(part, group.inputs) for group in program.structure.groups)
+        state, spikes = segment(weights, c, state, parts, static)
+        spikes = spikes[:steps]
+        return state, spikes if n_sub == 1 else spikes.reshape(-1, n_sub, batch, n).sum(1)
+
+    if not program.checkpoint:
+        return stretch(start, events)[1]
+    return _checkpointed(stretch, start, events)
+
+
+def _checkpointed(stretch: Callable[[Any, Any], tuple[Any, Array]], start: Any, events: Array) -> Array:
+    """A scan over √T stretches of √T bins each that keeps only the states between them."""
+    steps = events.shape[0]
+    length = int(np.ceil(np.sqrt(steps)))
+    length = length if length < 8 else -(-length // 8) * 8  # long enough divisors for the blocks of the adjoint
+    count = -(-steps // length)
+    filled = jnp.concatenate([events, jnp.zeros((count * length - steps, *events.shape[1:]), events.dtype)])
+    _, out = jax.lax.scan(checkpoint(stretch), start, filled.reshape(count, length, *events.shape[1:]))
+    return out.reshape(count * length, *out.shape[2:])[:steps]
+
+
+def _scan(
+    weights: Weights,
+    c: Constants,
+    start: State,
+    events: Array,
+    program: Program,
+    seed: Array | int,
+    sample: Array | None,
+) -> Array:
+    """Counts (time, batch, N) by a plain scan, differentiated by JAX."""
+    structure, n_sub = program.structure, program.substeps
+    number = jnp.arange(events.shape[1]) if sample is None else jnp.asarray(sample)
+
+    def body(carry: tuple[State, Array], x_t: Array):
+        state, t = carry
+        disturb = partial(_disturb, t * n_sub, number, c, structure, seed)
+        state, count = run_bin(
+            state, x_t, c, weights, structure, n_sub, jnp, program.surrogate, disturb, **loop_for(n_sub)
+        )
+        return (state, t + 1), count
+
+    begin = (start, jnp.zeros((), jnp.int32))
+    if not program.checkpoint:
+        return jax.lax.scan(body, begin, events)[1]
+    return _checkpointed(lambda carry, part: jax.lax.scan(body, carry, part), begin, events)
+
+
+def loop_for(n_sub: int) -> dict[str, Any]:
+    """How `run_bin` runs `n_sub` internal steps: few run faster unrolled, many compile faster as a loop."""
+    return {} if n_sub <= 4 else {"loop": _counted}
+
+
+def _counted(start: int, stop: int, body: Callable[[Any, Any], Any], carry: Any) -> Any:
+    """`fori_loop` as a scan, which has a gradient."""
+    return jax.lax.scan(lambda inner, k: (body(k, inner), None), carry, jnp.arange(start, stop))[0]
+
+
+def _disturb(first: Array, sample: Array, c: Constants, structure: Structure, seed: Array | int, k: Any):
+    return disturbances(first + k, seed, sample, c, structure, jnp)
