@@ -112,6 +112,11 @@ class Topology:
     def n_groups(self) -> int:
         return int(self.group.max()) + 1 if len(self.group) else 0
 
+    @cached_property
+    def one_group_each(self) -> bool:
+        """Whether every neuron is a bias group of its own, in order, as on a chip with mismatch."""
+        return np.array_equal(self.group, np.arange(self.n_neurons))
+
     def slices(self) -> dict[str, slice]:
         """Population name → slice of the flat neuron order."""
         ends = np.cumsum([0, *(size for _, size in self.populations)])
@@ -180,7 +185,8 @@ class Params:
 
     def per_neuron(self, name: str, xp: Any = np) -> Any:
         """Bias current `name` of each neuron, shape (N,), in A."""
-        return xp.asarray(self.bias[name])[self.topology.group]
+        value = xp.asarray(self.bias[name])
+        return value if self.topology.one_group_each else value[self.topology.group]
 
     def numpy(self) -> Params:
         """The same with NumPy float64 arrays (for Lava, files and the compiler)."""

@@ -2,9 +2,9 @@
 
 Backward through a step, the derivatives of the membrane depend on what was stored only, not on what comes from later
 steps. So they are computed for a whole block of steps at once, and what is left for the loop are a few multiplications,
-additions and one matrix product. Weight gradients are one matrix product per block. The reset itself is not
-differentiated (Zenke and Vogels 2021): gradients pass through the membrane between spikes, through the time at which a
-spike ends its refractory period, and through the surrogate of the spikes that leave the neuron.
+additions and one matrix product. Weight gradients are one matrix product per block. Gradients end at a reset (Zenke and
+Vogels 2021): they pass through the membrane between spikes, through the length of the refractory period and through the
+surrogate of the spikes that leave the neuron.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nir_dynapse.sim.dynamics import SHUNT, Constants, Inflow, State, Structure, advance, inflow, rise, settle
+from nir_dynapse.sim.dynamics import GABA, SHUNT, Constants, Inflow, State, Structure, advance, inflow, rise, settle
 from nir_dynapse.sim.slopes import Slopes, slopes_of
 from nir_dynapse.sim.surrogate import Surrogate
 from nir_dynapse.sim.wiring import Matrices, pick
@@ -28,7 +28,7 @@ SMALL = 512
 """Multiplications of a matrix product up to which a sum over a broadcast product is faster than a call to a kernel."""
 SERIAL, TINY = 2**13, 2**7
 """Elements (batch·N) between which a step is better computed by one thread; far below, all of it is one kernel anyway."""
-BLOCK = 2**15
+BLOCK = 2**14
 """Elements of a block of steps (block·batch·N): their derivatives fit into a core's cache."""
 
 
@@ -90,7 +90,7 @@ def _forward(
         dendrites, ahp = advance(state, received, c)
         flow = inflow(dendrites, ahp, c, structure)
         end, held = shelf.pass_by(rise(state.v, flow, c_loop, structure, jnp), held)
-        v = settle(state.v, end, c_loop, jnp)
+        v = settle(state.v, end, flow, c_loop, jnp)
         spikes = fire(end / c_loop.threshold - 1)
         kept = None
         if keep:
@@ -201,7 +201,7 @@ def _segment_backward(static: Static, saved: _Saved, cotangents: Any):
     steps, batch, n = spikes.shape
     length = block_length(steps, batch, n)
     transposed = [w.neurons.T for w in weights]
-    signs = [_signs(g.dendrites, structure, c.rate.dtype) for g in structure.groups]
+    signs = [_signs(g.dendrites, c.rate.dtype) for g in structure.groups]
     all_wanted = residual.dendrites is not None
 
     def body(carry: _Carry, inputs: tuple[Slopes, Array]):
@@ -209,10 +209,9 @@ def _segment_backward(static: Static, saved: _Saved, cotangents: Any):
         g_spike = carry.spikes + out_t
         g_end = slopes.along * carry.v + slopes.spike * g_spike
         g_current = slopes.current * g_end
-        g_nmda = None if slopes.nmda is None else slopes.nmda * g_end
         g_leak = None if slopes.leak is None else slopes.leak * g_end
         dendrites = tuple(
-            later + _spread(sign, g_current, g_nmda, g_leak) for later, sign in zip(carry.dendrites, signs, strict=True)
+            later + _spread(sign, g_current, g_leak) for later, sign in zip(carry.dendrites, signs, strict=True)
         )
         ahp = None if carry.ahp is None else carry.ahp + g_leak
         before = _to_neurons(dendrites, transposed, structure, n)
@@ -230,7 +229,7 @@ def _segment_backward(static: Static, saved: _Saved, cotangents: Any):
     def block(carry: Any, inputs: Any):
         adjoint, following, g_weights, g_c = carry
         x_b, spikes_b, residual_b, out_b = inputs
-        slopes = slopes_of(residual_b.v, residual_b.flow, c, structure, surrogate)
+        slopes = slopes_of(residual_b.v, residual_b.flow, c, surrogate)
         adjoint, (g_dendrites, extra) = jax.lax.scan(body, adjoint, (slopes, out_b), reverse=True)
         flat = [g.reshape(length, batch, -1) for g in g_dendrites]
         shifted = [jnp.concatenate([g[1:], f[None]]) for g, f in zip(flat, following, strict=True)]
@@ -274,20 +273,20 @@ def _instantiate(leaf: Any) -> Any:
 
 def _outer(a: Array, b: Array) -> Array:
     """Σ over steps and samples of a ⊗ b."""
-    return jnp.einsum("tbi,tbj->ij", a, b)
+    left, right = (v.reshape(-1, v.shape[-1]) for v in (a, b))
+    return jax.lax.dot_general(left, right, (((0,), (0,)), ((), ())))
 
 
-def _signs(dendrites: tuple[int, ...], structure: Structure, dtype: Any) -> tuple[Array, Array, Array]:
-    """How the adjoints of input current, gated NMDA and leak act on each dendrite, (dendrites, 1) each."""
-    current = [0.0 if d == SHUNT or (d == 1 and structure.gate) else -1.0 if d == 2 else 1.0 for d in dendrites]
-    nmda = [1.0 if d == 1 and structure.gate else 0.0 for d in dendrites]
+def _signs(dendrites: tuple[int, ...], dtype: Any) -> tuple[Array | None, Array | None]:
+    """How the adjoints of input current and leak act on each dendrite, (dendrites, 1) each; None where on none."""
+    current = [0.0 if d == SHUNT else -1.0 if d == GABA else 1.0 for d in dendrites]
     leak = [1.0 if d == SHUNT else 0.0 for d in dendrites]
-    made = [jnp.asarray(np.array(v)[:, None], dtype) if any(v) else None for v in (current, nmda, leak)]
-    return made[0], made[1], made[2]
+    made = [jnp.asarray(np.array(v)[:, None], dtype) if any(v) else None for v in (current, leak)]
+    return made[0], made[1]
 
 
-def _spread(signs: tuple[Any, Any, Any], *adjoints: Array | None) -> Array:
-    """Adjoints of the dendrites (B, dendrites, N) of those of input current, gated NMDA and leak (B, N)."""
+def _spread(signs: tuple[Any, Any], *adjoints: Array | None) -> Array:
+    """Adjoints of the dendrites (B, dendrites, N) of those of input current and leak (B, N)."""
     return sum(g[:, None] * sign for g, sign in zip(adjoints, signs, strict=True) if g is not None and sign is not None)  # type: ignore[return-value]
 
 
@@ -314,12 +313,11 @@ def _constant_gradients(
     structure, surrogate = static
     g_ahp, g_v, g_spike, g_current = extra
     names = ["rate", "floor", "threshold", "refractory"]
-    names += ["gate"] if structure.gate else []
 
     def cell(*values: Array) -> tuple[Array, Array]:
         changed = c._replace(**dict(zip(names, values, strict=True)))
         end = rise(residual.v, residual.flow, changed, structure, jnp)
-        v = settle(residual.v, end, changed, jnp)
+        v = settle(residual.v, end, residual.flow, changed, jnp, jax.lax.stop_gradient)
         return v, surrogate._replace(smooth=False)(end / changed.threshold - 1)
 
     found = jax.vjp(cell, *(getattr(c, name) for name in names))[1]((g_v, g_spike))

@@ -10,7 +10,7 @@ import numpy as np
 from nir_dynapse.device import DENDRITES, Mismatch
 from nir_dynapse.errors import ParameterRangeError
 from nir_dynapse.params import Params
-from nir_dynapse.sim.dynamics import Constants, Group, State, Structure, step
+from nir_dynapse.sim.dynamics import Constants, Group, State, Structure, keep, step
 from nir_dynapse.sim.wiring import ROWS_FROM, Weights, drive, groups_of, summable, tau_of, weights_of
 
 __all__ = [
@@ -48,13 +48,14 @@ class Disturbance(NamedTuple):
 
 def internal_step(params: Params, dt: float) -> int:
     """Number of internal steps per bin of `dt` s: none longer than `MAX_STEP`, the shortest refractory period, or half
-    the shortest membrane time constant.
+    the shortest membrane time constant (a quarter of it where a soma is exponential).
 
     At most `MAX_SUBSTEPS`; a neuron then fires at most that often per bin.
     """
     refractory = params.circuit.width("i_ref", np.asarray(params.bias["i_ref"]))
     membrane = params.circuit.tau("i_tau_mem", np.asarray(params.bias["i_tau_mem"]))
-    longest = min(MAX_STEP, float(np.min(refractory)), float(np.min(membrane)) / 2)
+    parts = 4 if params.topology.has_latch("exponential").any() else 2
+    longest = min(MAX_STEP, float(np.min(refractory)), float(np.min(membrane)) / parts)
     return int(min(np.ceil(dt / longest * (1 - 1e-6)), MAX_SUBSTEPS))
 
 
@@ -126,7 +127,8 @@ def constants(
             for group in structure.groups
         ),
         ahp_decay=xp.exp(-h / tau_ahp),
-        ahp_kick=ahp * -xp.expm1(-h / tau_ahp) * tau_ahp / h * latch("adaptation"),
+        # A spike lies in the middle of its step on average, so its kick has decayed for half of it.
+        ahp_kick=ahp * -xp.expm1(-h / tau_ahp) * tau_ahp / h * xp.exp(-h / tau_ahp / 2) * latch("adaptation"),
         rate=1 / tau,
         floor=circuit.i_o / gain,
         threshold=threshold,
@@ -195,6 +197,7 @@ def run_bin(
     fire: Callable[[Array], Array] = step_boolean,
     disturb: Callable[[Any], tuple[Array | float, Array | float]] | None = None,
     loop: Callable[..., Any] = _python_loop,
+    hold: Callable[[Array], Array] = keep,
 ) -> tuple[State, Array]:
     """One bin of `n_sub` internal steps: the new state and the spike counts (batch, N).
 
@@ -206,7 +209,7 @@ def run_bin(
     def advance(k: Any, state: State, events: Array | None) -> State:
         received, state = drive(state, events, weights, structure, xp)
         noise, kept = (0.0, 1.0) if disturb is None else disturb(k)
-        return step(state, received, c, structure, xp, fire, noise, kept)
+        return step(state, received, c, structure, xp, fire, noise, kept, hold)
 
     def later(k: Any, carry: tuple[State, Array]) -> tuple[State, Array]:
         before, count = carry

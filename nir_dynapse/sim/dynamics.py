@@ -174,30 +174,41 @@ def rise(v: Array, flow: Inflow, c: Constants, structure: Structure, xp: Any, no
     """y at the end of a step, before the reset: a neuron fires where it is above the threshold."""
     y = xp.where(v < 0, c.floor, v)
     span = xp.maximum(c.h + xp.minimum(v, 0), 0) * c.rate
-    total = flow.current
-    if flow.nmda is not None:
-        total = total + flow.nmda * (y / (y + c.gate))
-    current = xp.minimum(xp.maximum(total, 0), LARGEST)
-    if structure.noise:
-        current = current + noise
     leak = 1.0 if flow.leak is None else xp.minimum(flow.leak, LARGEST)
-    if structure.feedback:
-        leak = leak - _feedback(y, current, leak, span, c, xp)
-    return reach(y, current, leak, span, c.floor, xp)
+
+    def go(gate: Array | float) -> Array:
+        total = flow.current if flow.nmda is None else flow.current + flow.nmda * gate
+        current = xp.minimum(xp.maximum(total, 0), LARGEST) + noise
+        less = leak - _feedback(y, current, leak, span, c, xp) if structure.feedback else leak
+        return reach(y, current, less, span, c.floor, xp)
+
+    if flow.nmda is None:
+        return go(1.0)
+    # The gate opens while the membrane rises: its mean by Simpson's rule, between here and where it would lead as it is.
+    ahead = xp.minimum(go(y / (y + c.gate)), xp.maximum(c.threshold, y))
+    middle = 0.5 * (y + ahead)
+    return go((y / (y + c.gate) + 4 * middle / (middle + c.gate) + ahead / (ahead + c.gate)) / 6)
 
 
-def settle(v: Array, end: Array, c: Constants, xp: Any) -> Array:
+def keep(value: Array) -> Array:
+    """`value`: what `hold` does where gradients pass."""
+    return value
+
+
+def settle(v: Array, end: Array, flow: Inflow, c: Constants, xp: Any, hold: Callable[[Array], Array] = keep) -> Array:
     """`v` after a step that began at `v` and came to `end`: reset and refractory period from where the threshold is met.
 
-    At most one spike per neuron and step: h must not exceed the refractory period (the simulation sees to that).
+    `hold` is applied to the time of the spike (JAX's stop_gradient cuts there). At most one spike per neuron and step: h
+    must not exceed the refractory period (the simulation sees to that).
     """
     y = xp.where(v < 0, c.floor, v)
     active = xp.maximum(c.h + xp.minimum(v, 0), 0)
     above = xp.maximum(c.threshold - y, 0)
     gone = xp.maximum(end - y, above + 1e-6)
-    # Fraction of `active` at which the threshold is met, on an exponential of the membrane's own time constant.
-    crossing = above / (gone + 0.5 * c.h * c.rate * (gone - above))
-    left = xp.maximum(c.refractory - (1 - crossing) * active, 1e-9)
+    # Fraction of `active` at which the threshold is met, on an exponential that relaxes with the leak.
+    x = active * c.rate if flow.leak is None else xp.minimum(flow.leak, LARGEST) * (active * c.rate)
+    crossing = above / (above + (gone - above) * (1 + x * (0.5 + x * (1 / 12))))
+    left = xp.maximum(c.refractory - hold((1 - crossing) * active), 1e-9)
     return xp.where(end > c.threshold, -left, xp.where(v + c.h < 0, v + c.h, end))
 
 
@@ -221,12 +232,16 @@ def step(
     fire: Callable[[Array], Array],
     noise: Array | float = 0.0,
     kept: Array | float = 1.0,
+    hold: Callable[[Array], Array] = keep,
 ) -> State:
     """One step of length `c.h`; `drive` (B, dendrites, N) per group is what the events at its beginning add.
 
     `fire` turns (I_mem − I_spkthr)/I_spkthr into spikes; `noise` is added to the input current, `kept` is 0 where an
-    event is lost.
+    event is lost; for `hold` see `settle`.
     """
     dendrites, ahp = advance(state, drive, c)
-    end = rise(state.v, inflow(dendrites, ahp, c, structure), c, structure, xp, noise)
-    return State(dendrites, ahp, settle(state.v, end, c, xp), fire(end / c.threshold - 1) * kept, state.past)
+    flow = inflow(dendrites, ahp, c, structure)
+    end = rise(state.v, flow, c, structure, xp, noise)
+    return State(
+        dendrites, ahp, settle(state.v, end, flow, c, xp, hold), fire(end / c.threshold - 1) * kept, state.past
+    )

@@ -1,7 +1,8 @@
 """Runs of the circuit in JAX: the spikes of `Params`, differentiable, under jit and vmap.
 
 Two ways through the same equations (`sim.dynamics`): `sim.adjoint`, fast, for whatever a nominal or mismatched chip does,
-and a plain scan for what the fast one leaves out: delays, tables of CAM rows, noise and lost events.
+and a plain scan for what the fast one leaves out: the NMDA gate, the exponential soma, delays, tables of CAM rows, noise
+lost events, and gradients with respect to the time of spikes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.ad_checkpoint import checkpoint
 
 from nir_dynapse.params import Params
 from nir_dynapse.sim.adjoint import Static, padded, segment
@@ -108,11 +108,17 @@ def run(
         return jnp.zeros((batch, 0, c.rate.shape[-1]), c.rate.dtype)
     start = initial_state(batch, c, structure, jnp)
     events = jnp.swapaxes(x, 0, 1)
-    if isinstance(weights, Rows) or structure.noise or structure.loss or structure.feedback:
+    if isinstance(weights, Rows) or _needs_scan(program):
         spikes = _scan(weights, c, start, events, program, seed, sample)
     else:
         spikes = _fast(weights, c, start, events, program)
     return jnp.swapaxes(spikes, 0, 1)
+
+
+def _needs_scan(program: Program) -> bool:
+    structure = program.structure
+    beyond = structure.noise or structure.loss or structure.feedback or structure.gate
+    return beyond or program.surrogate.timing
 
 
 def _fast(weights: Any, c: Constants, start: State, events: Array, program: Program) -> Array:
@@ -146,7 +152,8 @@ def _checkpointed(stretch: Callable[[Any, Any], tuple[Any, Array]], start: Any, 
     length = length if length < 8 else -(-length // 8) * 8  # long enough divisors for the blocks of the adjoint
     count = -(-steps // length)
     filled = jnp.concatenate([events, jnp.zeros((count * length - steps, *events.shape[1:]), events.dtype)])
-    _, out = jax.lax.scan(checkpoint(stretch), start, filled.reshape(count, length, *events.shape[1:]))
+    remat = jax.checkpoint  # pyright: ignore[reportPrivateImportUsage]
+    _, out = jax.lax.scan(remat(stretch), start, filled.reshape(count, length, *events.shape[1:]))
     return out.reshape(count * length, *out.shape[2:])[:steps]
 
 
@@ -167,7 +174,17 @@ def _scan(
         state, t = carry
         disturb = partial(_disturb, t * n_sub, number, c, structure, seed)
         state, count = run_bin(
-            state, x_t, c, weights, structure, n_sub, jnp, program.surrogate, disturb, **loop_for(n_sub)
+            state,
+            x_t,
+            c,
+            weights,
+            structure,
+            n_sub,
+            jnp,
+            program.surrogate,
+            disturb,
+            hold=program.surrogate.hold,
+            **loop_for(n_sub),
         )
         return (state, t + 1), count
 

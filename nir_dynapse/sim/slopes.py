@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from nir_dynapse.sim.dynamics import LARGEST, Constants, Inflow, Structure
+from nir_dynapse.sim.dynamics import LARGEST, Constants, Inflow
 from nir_dynapse.sim.surrogate import Surrogate
 
 __all__ = ["Slopes", "slopes_of"]
@@ -16,26 +16,23 @@ Array = Any
 
 class Slopes(NamedTuple):
     """Derivatives of a step of the membrane, elementwise. With g1 = along·ḡ_v + spike·ḡ_s (adjoint of y before reset):
-    adjoint of the input current = current·g1, of gated NMDA nmda·g1, of the leak leak·g1, of v before v·g1 + rest·ḡ_v."""
+    adjoint of the input current = current·g1, of the leak = leak·g1, of v before = v·g1 + rest·ḡ_v."""
 
     along: Array
     spike: Array
     current: Array
-    nmda: Array | None
     leak: Array | None
     v: Array
     rest: Array
 
 
-def slopes_of(v: Array, flow: Inflow, c: Constants, structure: Structure, surrogate: Surrogate) -> Slopes:
-    """The derivatives of `dynamics.rise`, `reach` and `settle`, whose names are used."""
+def slopes_of(v: Array, flow: Inflow, c: Constants, surrogate: Surrogate) -> Slopes:
+    """The derivatives of `dynamics.rise`, `reach` and `settle`, whose names are used; the time of a spike is held."""
     y = jnp.where(v < 0, c.floor, v)
     active = jnp.maximum(c.h + jnp.minimum(v, 0), 0)
     span = active * c.rate
-    gate = None if flow.nmda is None else y / (y + c.gate)
-    total = flow.current if flow.nmda is None else flow.current + flow.nmda * gate
-    counts = (total > 0) & (total < LARGEST)
-    current = jnp.clip(total, 0, LARGEST)
+    counts = (flow.current > 0) & (flow.current < LARGEST)
+    current = jnp.clip(flow.current, 0, LARGEST)
     leak = 1.0 if flow.leak is None else jnp.minimum(flow.leak, LARGEST)
     net = current - leak * (1 + y)
     gain, lam = net * span, leak * span
@@ -73,28 +70,12 @@ def slopes_of(v: Array, flow: Inflow, c: Constants, structure: Structure, surrog
     by_current = span * by_gain
     by_leak = span * by_lam - (1 + y) * by_current
     by_y = share * (1 + 1 / y) + left + by_mean * mean_by_y - lam * by_gain
-    waiting = v < 0
-    open_current = by_current * counts
-    if flow.nmda is not None:
-        by_y = by_y + open_current * flow.nmda * c.gate / ((y + c.gate) * (y + c.gate))
-    by_v = jnp.where(waiting, c.rate * (by_lam * leak + net * by_gain), by_y)
-
-    fired = end > c.threshold
-    above = jnp.maximum(c.threshold - y, 0)
-    longer = 1 + 0.5 * c.h * c.rate
-    climb: Any = jnp.where(fired, longer * (end - y) + (1 - longer) * above, 1.0)
-    rising = 1 / climb
-    crossing = above * rising
+    by_v = jnp.where(v < 0, c.rate * (by_lam * leak + net * by_gain), by_y)
     return Slopes(
-        along=jnp.where(fired, active * rising * crossing * longer, 1.0),
+        along=(end <= c.threshold).astype(v.dtype),
         spike=surrogate.derivative(end / c.threshold - 1) / c.threshold,
-        current=open_current,
-        nmda=None if gate is None else open_current * gate,
+        current=by_current * counts,
         leak=None if flow.leak is None else by_leak * (flow.leak < LARGEST),
         v=by_v,
-        rest=jnp.where(
-            fired,
-            jnp.where(waiting, 1 - crossing, active * rising * (1 - crossing)),
-            jnp.where(v + c.h < 0, 1.0, 0.0),
-        ),
+        rest=(v + c.h < 0).astype(v.dtype),
     )

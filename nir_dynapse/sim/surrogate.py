@@ -20,13 +20,22 @@ class Surrogate(NamedTuple):
     """What stands for the derivative of a spike with respect to x = (I_mem − I_spkthr)/I_spkthr, with k = `slope`.
 
     `shape`: "fast_sigmoid" 1/(1 + k|x|)² (Zenke and Ganguli 2018), "triangle" max(1 − k|x|, 0) (Bellec et al. 2018),
-    "gaussian" e^(−(kx)²/2). With `smooth=True` spikes are the antiderivative itself, so that the gradient is exact: a
-    model for checking gradients, not the chip.
+    "gaussian" e^(−(kx)²/2).
+
+    `timing=True` also differentiates the time within a step at which the threshold is met, and with it when a neuron wakes
+    from its refractory period: exact, but lateness is then carried from spike to spike and gradients grow with every one;
+    without it they end at a reset (Zenke and Vogels 2021). With `smooth=True` spikes are the antiderivative itself: a
+    model for checking gradients, which are exact with `timing=True`, not the chip.
     """
 
     shape: Shape = "fast_sigmoid"
     slope: float = SLOPE
     smooth: bool = False
+    timing: bool = False
+
+    def hold(self, value: Any) -> Any:
+        """The time of a spike, with a gradient if `timing`."""
+        return value if self.timing else jax.lax.stop_gradient(value)
 
     def derivative(self, x: Any) -> Any:
         """Derivative of a spike with respect to x."""

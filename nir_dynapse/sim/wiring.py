@@ -55,7 +55,9 @@ def groups_of(params: Params, used: tuple[int, ...]) -> tuple[Group, ...]:
     worth = t.n_sources * t.n_neurons >= SPLIT_FROM and cost <= 0.6 * t.n_sources * len(used)
     side_by_side = all(not g.neurons or g.neurons[-1] - g.neurons[0] + 1 == len(g.neurons) for g in parts)
     disjoint = len(set(neurons)) == len(neurons)
-    return tuple(parts) if len(used) > 1 and worth and disjoint and side_by_side else (Group(used),)
+    if len(used) > 1 and worth and disjoint and side_by_side:
+        return tuple(parts)
+    return (Group(used, None if t.tonic_period else tuple(range(t.n_channels))),)  # spares the silent tonic channel
 
 
 def _indices(values: np.ndarray) -> tuple[int, ...]:
