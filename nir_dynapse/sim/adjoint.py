@@ -28,8 +28,8 @@ SMALL = 512
 """Multiplications of a matrix product up to which a sum over a broadcast product is faster than a call to a kernel."""
 SERIAL, TINY = 2**13, 2**7
 """Elements (batch·N) between which a step is better computed by one thread; far below, all of it is one kernel anyway."""
-BLOCK = 2**14
-"""Elements of a block of steps (block·batch·N): their derivatives fit into a core's cache."""
+BLOCK = 2**16
+"""Elements of a block of steps (block·batch·N): long enough to be shared by threads, short enough for a cache."""
 
 
 class Static(NamedTuple):
@@ -58,16 +58,17 @@ def times(a: Array, b: Array) -> Array:
 
 
 def block_length(steps: int, batch: int, n: int) -> int:
-    """Steps per block: as many blocks of equal length as keep below `BLOCK` elements; a divisor of `steps` if there is
-    none that long (`padded` makes one)."""
+    """Steps per block: the longest divisor of `steps` that keeps a block below `BLOCK` elements (`padded` makes one)."""
     most = max(1, BLOCK // max(1, batch * n))
-    length = -(-steps // -(-steps // most))
-    return length if steps % length == 0 else max(k for k in range(1, min(most, steps) + 1) if steps % k == 0)
+    return max(k for k in range(1, min(most, steps) + 1) if steps % k == 0)
 
 
 def padded(steps: int, batch: int, n: int) -> int:
-    """The number of steps, a few more than `steps` perhaps, that blocks of good length fill."""
-    blocks = -(-steps // max(1, BLOCK // max(1, batch * n)))
+    """`steps`, or a few more where blocks of a good length do not divide them."""
+    most = max(1, BLOCK // max(1, batch * n))
+    if 2 * block_length(steps, batch, n) >= min(most, steps):
+        return steps
+    blocks = -(-steps // most)
     return blocks * -(-steps // blocks)
 
 
