@@ -153,7 +153,7 @@ def reach(y: Array, current: Array, leak: Array | float, span: Array, floor: Arr
     """y after a step in which A and L are constant; `span` is the time in units of τ.
 
     With Δw = G·φ(s·L·span), G = (A − L·(1 + y))·span, φ(x) = (1 − e^(−x))/x, s = ȳ/(1 + ȳ) the chord slope at the mean
-    of y; then y + ln y = w by one Newton step in √y, which keeps y positive. φ is taken as
+    of y; then y + ln y = w by one Newton step (downwards in ln y, so that y stays positive). φ is taken as
     1/(1 + x/2 + x²/12), exact to 0.1 % up to x = 1 and too small beyond: under a strong shunt the membrane falls more
     slowly, never too far. (Division comes last: then XLA computes all of it in one kernel.)
     """
@@ -165,9 +165,9 @@ def reach(y: Array, current: Array, leak: Array | float, span: Array, floor: Arr
     x = slope * (leak * span)
     change = gain / (1 + x * (0.5 + x * (1 / 12)))
     guess = xp.maximum(y + slope * change, 0.1 * floor)
-    whole = 1 + guess
-    root = xp.maximum(2 * whole + (y + change - guess - xp.log(guess / y)), 0.2 * whole)
-    return xp.maximum(guess * root * root / (4 * whole * whole), floor)
+    over = (y + change - guess - xp.log(guess / y)) / (1 + guess)
+    down = xp.minimum(over, 0)
+    return xp.maximum(guess * (1 + xp.maximum(over, 0)) / (1 - down * (1 - 0.5 * down)), floor)
 
 
 def rise(v: Array, flow: Inflow, c: Constants, structure: Structure, xp: Any, noise: Array | float = 0.0) -> Array:

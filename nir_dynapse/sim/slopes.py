@@ -48,8 +48,9 @@ def slopes_of(v: Array, flow: Inflow, c: Constants, surrogate: Surrogate) -> Slo
     guess = jnp.maximum(first, 0.1 * c.floor)
     inverse: Any = 1 / (1 + guess)
     over = (y + change - guess - jnp.log(guess / y)) * inverse
-    root = jnp.maximum(1 + 0.5 * over, 0.1)
-    newton, by_over = root * root, jnp.where(over > -1.8, root, 0)
+    up, down = jnp.maximum(over, 0), jnp.minimum(over, 0)
+    divisor = 1 / (1 - down * (1 - 0.5 * down))
+    newton, by_over = (1 + up) * divisor, (1 - down) * divisor * divisor
     end = guess * newton
     moves = end > c.floor
     end = jnp.maximum(end, c.floor)
