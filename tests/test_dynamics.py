@@ -12,6 +12,7 @@ from nir_dynapse.closed_form import to_params
 from nir_dynapse.device import Mismatch
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
 from nir_dynapse.params import Params, latch_bits
+from nir_dynapse.sim.dynamics import reach
 from nir_dynapse.sim.mismatch import fabricate
 from nir_dynapse.sim.simulation import run_circuit, simulate
 
@@ -35,6 +36,15 @@ def one_spike(steps: int, channel: int, channels: int = 2) -> np.ndarray:
     x = np.zeros((steps, channels))
     x[0, channel] = 1
     return x
+
+
+def test_a_driven_membrane_never_gets_stuck() -> None:
+    """It rises wherever the input exceeds the leak, from whatever floor, in steps however fine, and never overshoots."""
+    y, drive, span = np.meshgrid(np.logspace(-5, 3, 60), np.logspace(-2, 4, 60), np.logspace(-4, -0.3, 20))
+    current = 1 + y + drive
+    end = reach(y, current, 1.0, span, 1e-6, np)
+    assert (end > y).all()
+    assert (end <= np.maximum(current - 1, y) * 1.02).all()
 
 
 @pytest.mark.parametrize("tau_syn", [2e-3, 10e-3, 50e-3])
