@@ -9,7 +9,7 @@ import argparse
 import difflib
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 __all__ = ["main", "parser"]
@@ -108,37 +108,23 @@ def _model() -> _Parser:
     return model
 
 
-def _whole(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0")
-    return value
+def _number(kind: type[int] | type[float], allowed: str, is_allowed: Callable[[Any], bool]) -> Callable[[str], Any]:
+    """A converter for argparse: a number of `kind` for which `is_allowed` holds; `allowed` says which those are."""
+
+    def convert(text: str) -> Any:
+        value = kind(text)
+        if not is_allowed(value):
+            raise argparse.ArgumentTypeError(f"{text} is not {allowed}")
+        return value
+
+    convert.__name__ = "whole number" if kind is int else "number"  # what argparse calls a value that does not convert
+    return convert
 
 
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a finite number above 0")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1")
-    return value
-
-
-def _spread(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a finite number from 0")
-    return value
-
-
-# What argparse calls a value that it cannot convert.
-_whole.__name__ = _count.__name__ = "whole number"
-_positive.__name__ = _spread.__name__ = "number"
+_whole = _number(int, "a whole number from 0", lambda value: value >= 0)
+_count = _number(int, "a whole number from 1", lambda value: value >= 1)
+_positive = _number(float, "a finite number above 0", lambda value: 0 < value < float("inf"))
+_spread = _number(float, "a finite number from 0", lambda value: 0 <= value < float("inf"))
 
 
 class _Version(argparse.Action):

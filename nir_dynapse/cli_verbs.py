@@ -91,18 +91,26 @@ def compile_(args: argparse.Namespace, out: Output) -> int:
     return DONE
 
 
+def _network_or_layout(args: argparse.Namespace) -> Any:
+    """What MODEL.nir|LAYOUT.json holds."""
+    from nir_dynapse.import_.nir_graph import from_nir
+    from nir_dynapse.layout import Layout
+
+    if str(args.model).endswith(".json"):
+        return Layout.load(args.model)
+    return from_nir(args.model, **reading(args))
+
+
 def simulate(args: argparse.Namespace, out: Output) -> int:
     from nir_dynapse import deployment
     from nir_dynapse.board import Data
-    from nir_dynapse.import_.nir_graph import from_nir
-    from nir_dynapse.layout import Layout, write_atomically
+    from nir_dynapse.layout import write_atomically
     from nir_dynapse.sim.simulation import simulate
 
     if args.out is not None:
         check_file(Path(args.out))
     data = Data.load(args.data)
-    is_layout = str(args.model).endswith(".json")
-    thing = Layout.load(args.model) if is_layout else from_nir(args.model, **reading(args))
+    thing = _network_or_layout(args)
     deployment.check_data(data, thing, labels=False)
     silicon = {"mismatch": DYNAPSE2.mismatch, "key": args.chip} if args.chip is not None else {}
     out.note(f"simulating {len(data)} samples of {data.duration:g} s")
@@ -145,14 +153,11 @@ def evaluate(args: argparse.Namespace, out: Output) -> int:
     from nir_dynapse.board import Data
     from nir_dynapse.device import Mismatch
     from nir_dynapse.evaluation import evaluate
-    from nir_dynapse.import_.nir_graph import from_nir
-    from nir_dynapse.layout import Layout
 
     if args.checkpoint is not None:
         check_file(Path(args.checkpoint))
     data = Data.load(args.data)
-    is_layout = str(args.model).endswith(".json")
-    thing = Layout.load(args.model) if is_layout else from_nir(args.model, **reading(args))
+    thing = _network_or_layout(args)
     mismatch = None if args.uniform is None else Mismatch.uniform(args.uniform)
     options = {"devices": args.devices, "key": args.seed, "mismatch": mismatch, "device": device_of(args)}
     try:

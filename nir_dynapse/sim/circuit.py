@@ -22,6 +22,7 @@ __all__ = [
     "run_bin",
     "structure_of",
     "tonic_events",
+    "with_tonic",
 ]
 
 MAX_STEP = 1e-3
@@ -44,6 +45,11 @@ class Disturbance(NamedTuple):
     def of(cls, mismatch: Mismatch | None, seed: int) -> Disturbance:
         """The noise and the lost events of virtual chip `seed`."""
         return cls() if mismatch is None else cls(mismatch.noise, mismatch.spike_loss, seed)
+
+    @property
+    def word(self) -> np.uint32:
+        """The seed as the 32 bits that draws are keyed by."""
+        return np.uint32(self.seed & 0xFFFFFFFF)
 
 
 def internal_step(params: Params, dt: float) -> int:
@@ -79,7 +85,7 @@ def structure_of(
         if longest_delay is None:
             try:
                 longest_delay = float(np.max(np.asarray(params.row_delays(np)), initial=0.0))
-            except Exception as error:  # a tracer has no value; JAX is not imported here, so its error has no name
+            except TypeError as error:  # what JAX raises where a tracer has no value
                 raise ParameterRangeError(
                     "the delays of traced Params are not known. Give longest_delay, in s."
                 ) from error
@@ -156,6 +162,12 @@ def end_currents(params: Params, h: float) -> dict[str, np.ndarray]:
     found = {f"i_{name}": leak * np.exp(-h / tau) / mean(tau) for name, tau in zip(DENDRITES, taus, strict=True)}
     tau_ahp = params.circuit.tau("i_tau_ahp", params.per_neuron("i_tau_ahp"))
     return {**found, "i_ahp": leak / mean(tau_ahp), "i_mem": np.asarray(params.per_neuron("i_gain_mem"))}
+
+
+def with_tonic(x: Array, params: Params, dt: float, xp: Any) -> Array:
+    """`x` (batch, time, channel) with the events of the tonic channel as the last column."""
+    events = xp.asarray(tonic_events(params.topology.tonic_period, x.shape[1], dt), x.dtype)
+    return xp.concatenate([x, xp.broadcast_to(events[None, :, None], (*x.shape[:2], 1))], axis=2)
 
 
 def tonic_events(period: float | None, steps: int, dt: float, first: int = 0) -> np.ndarray:

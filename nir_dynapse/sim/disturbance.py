@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from nir_dynapse.sim.dynamics import Constants, Structure
 
-__all__ = ["disturbances"]
+__all__ = ["disturbances", "of_bin"]
 
 Array = Any
 
@@ -48,3 +49,14 @@ def disturbances(
         if structure.loss:
             kept = (_uniform(key, 3, dtype) >= c.loss).astype(dtype)
     return noise, kept
+
+
+def of_bin(
+    number: Array, n_sub: int, seed: Array, sample: Array, c: Constants, structure: Structure, xp: Any
+) -> Callable[[Any], tuple[Array | float, Array | float]]:
+    """`disturbances` of internal step k of bin `number`, as a function of k: what `circuit.run_bin` asks for."""
+
+    def disturb(k: Any) -> tuple[Array | float, Array | float]:
+        return disturbances(number * n_sub + k, seed, sample, c, structure, xp)
+
+    return disturb

@@ -8,7 +8,6 @@ lost events, and gradients with respect to the time of spikes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -23,9 +22,9 @@ from nir_dynapse.sim.circuit import (
     internal_step,
     run_bin,
     structure_of,
-    tonic_events,
+    with_tonic,
 )
-from nir_dynapse.sim.disturbance import disturbances
+from nir_dynapse.sim.disturbance import of_bin
 from nir_dynapse.sim.dynamics import Constants, State, Structure, initial_state
 from nir_dynapse.sim.surrogate import FAST_SIGMOID, Surrogate
 from nir_dynapse.sim.wiring import Rows, Weights, pick, weights_of
@@ -70,8 +69,8 @@ def spike_counts(
     structure = structure_of(params, width / count, disturbance, longest_delay=longest_delay)
     weights, c = lower(params, width / count, structure, disturbance, jnp, kind)
     program = Program(structure, count, surrogate, checkpoint)
-    seed = 0 if disturbance is None else disturbance.seed
-    return run(weights, c, with_tonic(jnp.asarray(x, kind), params, width), program, seed)
+    seed = (disturbance or Disturbance()).word
+    return run(weights, c, with_tonic(jnp.asarray(x, kind), params, width, jnp), program, seed)
 
 
 def lower(
@@ -82,12 +81,6 @@ def lower(
         weights_of(params, h, structure, xp, dtype),
         constants(params, h, structure, xp, dtype, disturbance),
     )
-
-
-def with_tonic(x: Array, params: Params, dt: float) -> Array:
-    """`x` (batch, time, channel) with the events of the tonic channel as the last column."""
-    events = jnp.asarray(tonic_events(params.topology.tonic_period, x.shape[1], dt), x.dtype)
-    return jnp.concatenate([x, jnp.broadcast_to(events[None, :, None], (*x.shape[:2], 1))], axis=2)
 
 
 def run(
@@ -172,7 +165,7 @@ def _scan(
 
     def body(carry: tuple[State, Array], x_t: Array):
         state, t = carry
-        disturb = partial(_disturb, t * n_sub, number, c, structure, seed)
+        disturb = of_bin(t, n_sub, seed, number, c, structure, jnp)
         state, count = run_bin(
             state,
             x_t,
@@ -202,7 +195,3 @@ def loop_for(n_sub: int) -> dict[str, Any]:
 def _counted(start: int, stop: int, body: Callable[[Any, Any], Any], carry: Any) -> Any:
     """`fori_loop` as a scan, which has a gradient."""
     return jax.lax.scan(lambda inner, k: (body(k, inner), None), carry, jnp.arange(start, stop))[0]
-
-
-def _disturb(first: Array, sample: Array, c: Constants, structure: Structure, seed: Array | int, k: Any):
-    return disturbances(first + k, seed, sample, c, structure, jnp)

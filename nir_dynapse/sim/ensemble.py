@@ -22,7 +22,7 @@ from nir_dynapse.device import Mismatch
 from nir_dynapse.params import Params, Topology
 from nir_dynapse.readout import run_readout
 from nir_dynapse.sim.circuit import Disturbance, internal_step, prepare, run_bin, structure_of, tonic_events
-from nir_dynapse.sim.disturbance import disturbances
+from nir_dynapse.sim.disturbance import of_bin
 from nir_dynapse.sim.dynamics import Structure, initial_state
 from nir_dynapse.sim.engine import loop_for
 from nir_dynapse.sim.mismatch import fabricate
@@ -40,13 +40,19 @@ NOMINAL = -1
 """The number of the chip without mismatch."""
 
 
-class Program(NamedTuple):
-    """What is static in a program: internal steps per bin, the structure of the circuit, the `taken` slices of neurons,
-    and whether their spikes are wanted per bin (for a readout on the host) or summed over time.
-    """
+class Kind(NamedTuple):
+    """What chips that one program runs have in common: internal steps per bin and the structure of the circuit."""
 
     n_sub: int
     structure: Structure
+
+
+class Program(NamedTuple):
+    """What is static in a program: the kind of its chips, the `taken` slices of neurons, and whether their spikes are
+    wanted per bin (for a readout on the host) or summed over time.
+    """
+
+    kind: Kind
     taken: tuple[tuple[int, int], ...]
     per_bin: bool
 
@@ -60,16 +66,14 @@ def _chip_counts(arrays: Any, x: Any, sample: Any, program: Program) -> Any:
     (sample, neuron) int32 summed over time, or (time, sample, neuron) uint8.
     """
     (weights, c), seed = arrays
-    structure, n_sub = program.structure, program.n_sub
+    n_sub, structure = program.kind
     state = initial_state(x.shape[1], c, structure, jnp)
     total = jnp.zeros((x.shape[1], sum(stop - start for start, stop in program.taken)), jnp.int32)
 
     def body(carry: Any, x_t: Any) -> Any:
         state, total, t = carry
 
-        def disturb(k: Any) -> Any:
-            return disturbances(t * n_sub + k, seed, sample, c, structure, jnp)
-
+        disturb = of_bin(t, n_sub, seed, sample, c, structure, jnp)
         x_t = x_t.astype(jnp.float32)
         state, count = run_bin(state, x_t, c, weights, structure, n_sub, jnp, disturb=disturb, **loop_for(n_sub))
         seen = jnp.concatenate([count[:, start:stop] for start, stop in program.taken], axis=1)
@@ -80,13 +84,6 @@ def _chip_counts(arrays: Any, x: Any, sample: Any, program: Program) -> Any:
     with jax.default_matmul_precision("highest"):  # GPUs would round the weights to 11 bits
         (_, total, _), seen = jax.lax.scan(body, (state, total, jnp.zeros((), jnp.int32)), x)
     return seen if program.per_bin else total
-
-
-class Kind(NamedTuple):
-    """What chips that one program runs have in common."""
-
-    n_sub: int
-    structure: Structure
 
 
 class _Chips:
@@ -112,7 +109,7 @@ class _Chips:
         n_sub, structure = kind
         disturbance = Disturbance() if number == NOMINAL else Disturbance.of(self.mismatch, number)
         chip = self._made(self.params, number)
-        return prepare(chip, self.dt / n_sub, structure, self.most, disturbance), np.uint32(number & 0xFFFFFFFF)
+        return prepare(chip, self.dt / n_sub, structure, self.most, disturbance), disturbance.word
 
     def _made(self, params: Params, number: int) -> Params:
         return fabricate(params, Mismatch.none(), 0) if number == NOMINAL else fabricate(params, self.mismatch, number)
@@ -170,7 +167,7 @@ def output_counts(
     parts = _Parts(x, tonic, plan, memory)
     waiting: tuple[tuple[int, ...], list[Any]] | None = None
     for kind, round_ in plan.rounds:
-        program = Program(kind.n_sub, kind.structure, taken, per_bin)
+        program = Program(kind, taken, per_bin)
         stack = _stacked(chips, kind, round_, plan)
         # Computing goes on in the background while the next round is fabricated.
         started = (round_, [_run(stack, part, program, plan.mesh) for part in parts])

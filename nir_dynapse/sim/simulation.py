@@ -25,9 +25,9 @@ from nir_dynapse.sim.circuit import (
     prepare,
     run_bin,
     structure_of,
-    tonic_events,
+    with_tonic,
 )
-from nir_dynapse.sim.disturbance import disturbances
+from nir_dynapse.sim.disturbance import of_bin
 from nir_dynapse.sim.dynamics import Constants, State, Structure, initial_state
 from nir_dynapse.sim.engine import Program, loop_for, run
 from nir_dynapse.sim.mismatch import fabricate
@@ -137,8 +137,7 @@ def run_circuit(
         raise ParameterRangeError(f"simulate: unknown backend {backend!r}. Choose 'jax' or 'numpy'.")
     topology = params.topology
     batch, steps, _ = counts.shape
-    tonic = np.broadcast_to(tonic_events(topology.tonic_period, steps, dt)[None, :, None], (batch, steps, 1))
-    x = np.concatenate([counts, tonic], axis=2)
+    x = with_tonic(counts, params, dt, np)
     n_sub = internal_step(params, dt)
     wanted = tuple(name for name in RECORDABLE if name in record and name != "spikes")
     disturbance = disturbance or Disturbance()
@@ -146,9 +145,9 @@ def run_circuit(
     weights, c = prepare(params, dt / n_sub, structure, float(x.max(initial=0)), disturbance)
     arm = _in_jax if backend == "jax" else _in_numpy
     size = max(1, CHUNK_ELEMENTS // max(1, n_sub * steps * topology.n_neurons * (1 + len(wanted))))
+    program, seed, sample = Program(structure, n_sub), disturbance.word, np.arange(batch)
     parts = [
-        arm(weights, c, x[i : i + size], Program(structure, n_sub), disturbance, np.arange(batch)[i : i + size], wanted)
-        for i in range(0, batch, size)
+        arm(weights, c, x[i : i + size], seed, sample[i : i + size], program, wanted) for i in range(0, batch, size)
     ]
     spikes = (
         np.concatenate([np.asarray(p[0], np.uint8) for p in parts])
@@ -157,7 +156,7 @@ def run_circuit(
     )
     slices = topology.slices()
     states = {}
-    amperes = end_currents(params, dt / n_sub)
+    amperes = end_currents(params, dt / n_sub) if wanted else {}
     for k, name in enumerate(wanted):
         values = np.concatenate([np.asarray(p[1][k]) for p in parts]) * amperes[name].astype(np.float32)
         states[name] = {node: values[..., part] for node, part in slices.items()}
@@ -186,13 +185,12 @@ def _in_jax(
     weights: Weights,
     c: Constants,
     x: np.ndarray,
-    program: Program,
-    disturbance: Disturbance,
+    seed: np.uint32,
     sample: np.ndarray,
+    program: Program,
     wanted: tuple[str, ...],
 ) -> tuple[Any, tuple[Any, ...]]:
     with jax.default_matmul_precision("highest"):  # GPUs would round the weights to 11 bits
-        seed = np.uint32(disturbance.seed & 0xFFFFFFFF)
         if not wanted:
             return _spikes(weights, c, x, seed, sample, program), ()
         return _traces(weights, c, x, seed, sample, program, wanted)
@@ -213,9 +211,7 @@ def _traces(
     def body(carry: tuple[State, Any], x_t: Any) -> Any:
         state, t = carry
 
-        def disturb(k: Any) -> Any:
-            return disturbances(t * n_sub + k, seed, sample, c, structure, jnp)
-
+        disturb = of_bin(t, n_sub, seed, sample, c, structure, jnp)
         state, count = run_bin(state, x_t, c, weights, structure, n_sub, jnp, disturb=disturb, **loop_for(n_sub))
         return (state, t + 1), (count, tuple(_observe(name, state, c, structure, jnp) for name in wanted))
 
@@ -228,20 +224,16 @@ def _in_numpy(
     weights: Weights,
     c: Constants,
     x: np.ndarray,
-    program: Program,
-    disturbance: Disturbance,
+    seed: np.uint32,
     sample: np.ndarray,
+    program: Program,
     wanted: tuple[str, ...],
 ) -> tuple[Any, tuple[Any, ...]]:
     structure, n_sub = program.structure, program.substeps
-    seed = np.uint32(disturbance.seed & 0xFFFFFFFF)
     state = initial_state(x.shape[0], c, structure, np)
     counts, extras = [], []
     for t in range(x.shape[1]):
-
-        def disturb(k: int, t: int = t) -> Any:
-            return disturbances(np.uint32(t * n_sub + k), seed, sample, c, structure, np)
-
+        disturb = of_bin(t, n_sub, seed, sample, c, structure, np)
         state, count = run_bin(state, x[:, t], c, weights, structure, n_sub, np, disturb=disturb)
         counts.append(count)
         extras.append([_observe(name, state, c, structure, np) for name in wanted])

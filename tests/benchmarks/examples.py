@@ -22,10 +22,8 @@ def main() -> None:
         data = nd.Data.load(EXAMPLES / "data" / f"{name}_test.npz")
         layout = nd.compile(net)
         runs = [nd.simulate(net, data.x, ideal=True), nd.simulate(net, data.x), nd.simulate(layout, data.x)]
-        runs += [nd.simulate(layout, data.x, mismatch=nd.Mismatch(), key=key) for key in range(20)]
-        right = [100 * float((run.counts().argmax(1) == data.y).mean()) for run in runs]
-        chips = right[3:]
-        cells = [f"{value:.1f} %" for value in right[:3]]
+        cells = [f"{100 * float((run.counts().argmax(1) == data.y).mean()):.1f} %" for run in runs]
+        chips = 100 * nd.evaluate(layout, data, devices=20).accuracy
         print(f"| {name} | {' | '.join(cells)} | {np.median(chips):.0f} % ({min(chips):.0f} to {max(chips):.0f} %) |")
 
 
