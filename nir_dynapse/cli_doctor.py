@@ -54,13 +54,15 @@ def find_samna() -> tuple[State, str]:
 
 
 def examine() -> list[Item]:
-    """Everything `doctor` reports: Python, required packages, JAX devices, Lava, samna."""
+    """Everything `doctor` reports: Python, required packages, JAX devices, Numba, Lava, samna."""
     items = [
         Item("python", "ok", "required", f"{platform.python_version()} ({platform.system()} {platform.machine()})")
     ]
     items.append(_package("nir-dynapse", "required", "Install nir_dynapse with pip or uv."))
     items += [_package(name, "required", f"Install {name}, or nir_dynapse again.") for name in REQUIRED]
     items.append(_jax_devices())
+    numba = "Without it simulation for training runs several times slower on CPUs: install numba."
+    items.append(_package("numba", "optional", numba))
     lava = "Lava 0.10 needs Python 3.10; install nir-dynapse[lava] to run networks as Lava processes."
     items.append(_package("lava-nc", "optional", lava))
     state, place = find_samna()

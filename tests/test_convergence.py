@@ -293,7 +293,7 @@ def test_a_fine_raster_is_the_same_as_internal_steps() -> None:
 @pytest.mark.parametrize(
     ("function", "name", "exponential", "kinds", "tau_mem"),
     [
-        ("settle", "crossing", False, ("ampa", "gaba", "shunt", "dc"), None),
+        ("late", "crossing", False, ("ampa", "gaba", "shunt", "dc"), None),
         ("reach", "slope", True, ("ampa",), 100e-3),
     ],
     ids=["crossing", "slope"],

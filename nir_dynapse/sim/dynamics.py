@@ -26,8 +26,12 @@ __all__ = [
     "Inflow",
     "State",
     "Structure",
+    "begin",
     "inflow",
     "initial_state",
+    "land",
+    "late",
+    "reach",
     "rise",
     "settle",
     "step",
@@ -149,6 +153,11 @@ def inflow(dendrites: Sequence[Array], ahp: Array | None, c: Constants, structur
     return Inflow(current, nmda, leak)
 
 
+def begin(v: Array, floor: Array, h: Array, xp: Any) -> tuple[Array, Array]:
+    """y before a step, and the part of the step in s that is not refractory."""
+    return xp.where(v < 0, floor, v), xp.maximum(h + xp.minimum(v, 0), 0)
+
+
 def reach(y: Array, current: Array, leak: Array | float, span: Array, floor: Array, xp: Any) -> Array:
     """y after a step in which A and L are constant; `span` is the time in units of τ.
 
@@ -172,8 +181,8 @@ def reach(y: Array, current: Array, leak: Array | float, span: Array, floor: Arr
 
 def rise(v: Array, flow: Inflow, c: Constants, structure: Structure, xp: Any, noise: Array | float = 0.0) -> Array:
     """y at the end of a step, before the reset: a neuron fires where it is above the threshold."""
-    y = xp.where(v < 0, c.floor, v)
-    span = xp.maximum(c.h + xp.minimum(v, 0), 0) * c.rate
+    y, active = begin(v, c.floor, c.h, xp)
+    span = active * c.rate
     leak = 1.0 if flow.leak is None else xp.minimum(flow.leak, LARGEST)
 
     def go(gate: Array | float) -> Array:
@@ -195,21 +204,31 @@ def keep(value: Array) -> Array:
     return value
 
 
+def late(y: Array, end: Array, active: Array, leak: Array | float, rate: Array, threshold: Array, xp: Any) -> Array:
+    """Time in s from where the threshold is met to the end of a step, on an exponential that relaxes with the leak."""
+    above = xp.maximum(threshold - y, 0)
+    gone = xp.maximum(end - y, above + 1e-6)
+    x = leak * (active * rate)
+    crossing = above / (above + (gone - above) * (1 + x * (0.5 + x * (1 / 12))))
+    return (1 - crossing) * active
+
+
+def land(v: Array, end: Array, since: Array, refractory: Array, threshold: Array, h: Array, xp: Any) -> Array:
+    """`v` after a step that came to `end`, `since` s after the spike if there was one."""
+    left = xp.maximum(refractory - since, 1e-9)
+    return xp.where(end > threshold, -left, xp.where(v + h < 0, v + h, end))
+
+
 def settle(v: Array, end: Array, flow: Inflow, c: Constants, xp: Any, hold: Callable[[Array], Array] = keep) -> Array:
     """`v` after a step that began at `v` and came to `end`: reset and refractory period from where the threshold is met.
 
     `hold` is applied to the time of the spike (JAX's stop_gradient cuts there). At most one spike per neuron and step: h
     must not exceed the refractory period (the simulation sees to that).
     """
-    y = xp.where(v < 0, c.floor, v)
-    active = xp.maximum(c.h + xp.minimum(v, 0), 0)
-    above = xp.maximum(c.threshold - y, 0)
-    gone = xp.maximum(end - y, above + 1e-6)
-    # Fraction of `active` at which the threshold is met, on an exponential that relaxes with the leak.
-    x = active * c.rate if flow.leak is None else xp.minimum(flow.leak, LARGEST) * (active * c.rate)
-    crossing = above / (above + (gone - above) * (1 + x * (0.5 + x * (1 / 12))))
-    left = xp.maximum(c.refractory - hold((1 - crossing) * active), 1e-9)
-    return xp.where(end > c.threshold, -left, xp.where(v + c.h < 0, v + c.h, end))
+    y, active = begin(v, c.floor, c.h, xp)
+    leak = 1.0 if flow.leak is None else xp.minimum(flow.leak, LARGEST)
+    since = hold(late(y, end, active, leak, c.rate, c.threshold, xp))
+    return land(v, end, since, c.refractory, c.threshold, c.h, xp)
 
 
 def _feedback(y: Array, current: Array, leak: Array, span: Array, c: Constants, xp: Any) -> Array:

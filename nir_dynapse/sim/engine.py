@@ -1,8 +1,8 @@
 """Runs of the circuit in JAX: the spikes of `Params`, differentiable, under jit and vmap.
 
-Two ways through the same equations (`sim.dynamics`): `sim.adjoint`, fast, for whatever a nominal or mismatched chip does,
-and a plain scan for what the fast one leaves out: the NMDA gate, the exponential soma, delays, tables of CAM rows, noise
-lost events, and gradients with respect to the time of spikes.
+Three ways through the same equations (`sim.dynamics`): `sim.native`, compiled for CPUs and driven by events;
+`sim.adjoint`, the same for any device by XLA; and a plain scan for what both leave out: the NMDA gate, the exponential
+soma, delays, tables of CAM rows, noise, lost events, and gradients with respect to the time of spikes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nir_dynapse.errors import ParameterRangeError
 from nir_dynapse.params import Params
+from nir_dynapse.sim import native as _native
 from nir_dynapse.sim.adjoint import Static, padded, segment
 from nir_dynapse.sim.circuit import (
     Disturbance,
@@ -25,9 +27,9 @@ from nir_dynapse.sim.circuit import (
     with_tonic,
 )
 from nir_dynapse.sim.disturbance import of_bin
-from nir_dynapse.sim.dynamics import Constants, State, Structure, initial_state
+from nir_dynapse.sim.dynamics import Constants, Group, State, Structure, initial_state
 from nir_dynapse.sim.surrogate import FAST_SIGMOID, Surrogate
-from nir_dynapse.sim.wiring import Rows, Weights, pick, weights_of
+from nir_dynapse.sim.wiring import Rows, Weights, pick, synaptic_kick, weights_of
 
 __all__ = ["Program", "lower", "run", "spike_counts"]
 
@@ -54,6 +56,7 @@ def spike_counts(
     disturbance: Disturbance | None = None,
     longest_delay: float | None = None,
     dtype: Any = None,
+    native: bool | None = None,
 ) -> Array:
     """Spikes of every neuron (batch, time, N) for event counts `x` (batch, time, channel) in bins of `dt` s.
 
@@ -61,16 +64,57 @@ def spike_counts(
     and every bias current, through `surrogate` where a neuron fires. `dt` is the network's own step unless given;
     `substeps` is the number of internal steps per bin (`circuit.internal_step`; to be given where `params` is traced).
     `checkpoint=True` stores the state at √T points in time only and runs every stretch twice: memory grows like √T.
-    `longest_delay` in s must be given where `params` is traced and has delays. Raises ParameterRangeError where it is not.
+    `longest_delay` in s must be given where `params` is traced and has delays. `native` says whether compiled kernels for
+    CPUs run it (`sim.native`; None: where they can). Raises ParameterRangeError where a delay is not known or `native`
+    cannot be.
     """
     width = params.topology.dt if dt is None else float(dt)
     count = internal_step(params, width) if substeps is None else substeps
     kind = jnp.result_type(float) if dtype is None else dtype
     structure = structure_of(params, width / count, disturbance, longest_delay=longest_delay)
-    weights, c = lower(params, width / count, structure, disturbance, jnp, kind)
     program = Program(structure, count, surrogate, checkpoint)
+    if _takes_native(program, native):
+        return _on_cpu(params, jnp.asarray(x, kind), width, program)
+    weights, c = lower(params, width / count, structure, disturbance, jnp, kind)
     seed = (disturbance or Disturbance()).word
     return run(weights, c, with_tonic(jnp.asarray(x, kind), params, width, jnp), program, seed)
+
+
+def _takes_native(program: Program, wanted: bool | None) -> bool:
+    """Whether `sim.native` does it: if `wanted` is None where it can."""
+    beyond = program.structure.rows or program.surrogate.smooth or _needs_scan(program)
+    if wanted and beyond:
+        raise ParameterRangeError(
+            "native=True: the compiled kernels leave out the NMDA gate, the exponential soma, delays, noise, lost events, "
+            "tables of CAM rows and the smoothed model. Leave native at None."
+        )
+    if wanted and not _native.available():
+        raise ParameterRangeError(
+            "native=True: the compiled kernels need JAX's CPU backend, Linux or macOS, and Numba. Install numba, or leave "
+            "native at None."
+        )
+    return not beyond and _native.available() and wanted is not False
+
+
+def _on_cpu(params: Params, x: Array, width: float, program: Program) -> Array:
+    """Counts (batch, time, N) by `sim.native`."""
+    t, h = params.topology, width / program.substeps
+    x = with_tonic(x, params, width, jnp) if t.tonic_period else x
+    lines = _native.lines_of(t)
+    structure = program.structure._replace(groups=tuple(Group((d,)) for d in lines.dendrites))
+    plan = _native.Plan.of(structure, lines, program.substeps, program.surrogate)
+    c = _native.constants_of(constants(params, h, structure, jnp, x.dtype), program.surrogate)
+    value = params.row_currents(jnp) * synaptic_kick(params, h, jnp)[t.dendrite, t.post]
+    w = _native.weights_of(value, lines, t.n_neurons, x.dtype)
+    start = _native.silence(x.shape[0], c, len(lines.dendrites))
+    if not program.checkpoint:
+        return _native.run(w, c, start, x, lines, plan)[0]
+
+    def stretch(state: Array, part: Array) -> tuple[Array, Array]:
+        counts, state = _native.run(w, c, state, jnp.swapaxes(part, 0, 1), lines, plan)
+        return state, jnp.swapaxes(counts, 0, 1)
+
+    return jnp.swapaxes(_checkpointed(stretch, start, jnp.swapaxes(x, 0, 1)), 0, 1)
 
 
 def lower(

@@ -1,4 +1,4 @@
-"""Derivatives of a step of the membrane by hand, for many steps at once."""
+"""Derivatives of a step of the membrane by hand, for arrays and for compiled loops alike."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from nir_dynapse.sim.dynamics import LARGEST, Constants, Inflow
+from nir_dynapse.sim.dynamics import LARGEST, Constants, Inflow, begin
 from nir_dynapse.sim.surrogate import Surrogate
 
-__all__ = ["Slopes", "slopes_of"]
+__all__ = ["Slopes", "membrane_slopes", "slopes_of"]
 
 Array = Any
 
@@ -26,43 +26,50 @@ class Slopes(NamedTuple):
     rest: Array
 
 
-def slopes_of(v: Array, flow: Inflow, c: Constants, surrogate: Surrogate) -> Slopes:
-    """The derivatives of `dynamics.rise`, `reach` and `settle`, whose names are used; the time of a spike is held."""
-    y = jnp.where(v < 0, c.floor, v)
-    active = jnp.maximum(c.h + jnp.minimum(v, 0), 0)
-    span = active * c.rate
-    counts = (flow.current > 0) & (flow.current < LARGEST)
-    current = jnp.clip(flow.current, 0, LARGEST)
-    leak = 1.0 if flow.leak is None else jnp.minimum(flow.leak, LARGEST)
+def membrane_slopes(
+    v: Array, y: Array, active: Array, inward: Array, outward: Array, rate: Array, floor: Array, xp: Any
+) -> tuple[Array, Array, Array, Array, Array, Array]:
+    """y at the end of a step and its derivatives by input current, leak, `v`, span and floor.
+
+    Those of `dynamics.begin` and `reach`, whose names are used; `inward` and `outward` are input current and leak before
+    they are clipped.
+    """
+    span = active * rate
+    current = xp.minimum(xp.maximum(inward, 0), LARGEST)
+    leak = xp.minimum(outward, LARGEST)
     net = current - leak * (1 + y)
-    gain, lam = net * span, leak * span
-    upper = jnp.maximum(gain, 0) + y
+    gain = net * span
+    lam = leak * span
+    upper = xp.maximum(gain, 0) + y
     whole = 1 + upper
     bent = y * whole + 0.5 * gain * upper
-    mean = jnp.maximum(bent, 0.5 * y * whole)
+    mean = xp.maximum(bent, 0.5 * y * whole)
     slope = mean / (mean + whole)
     x = slope * lam
     phi = 1 / (1 + x * (0.5 + x * (1 / 12)))
     change = gain * phi
     first = y + slope * change
-    guess = jnp.maximum(first, 0.1 * c.floor)
-    inverse: Any = 1 / (1 + guess)
-    over = (y + change - guess - jnp.log(guess / y)) * inverse
-    up, down = jnp.maximum(over, 0), jnp.minimum(over, 0)
+    guess = xp.maximum(first, 0.1 * floor)
+    inverse = 1 / (1 + guess)
+    over = (y + change - guess - xp.log(guess / y)) * inverse
+    up = xp.maximum(over, 0)
+    down = xp.minimum(over, 0)
     divisor = 1 / (1 - down * (1 - 0.5 * down))
-    newton, by_over = (1 + up) * divisor, (1 - down) * divisor * divisor
-    end = guess * newton
-    moves = end > c.floor
-    end = jnp.maximum(end, c.floor)
+    newton = (1 + up) * divisor
+    by_over = (1 - down) * divisor * divisor
+    raw = guess * newton
     by_x = -change * phi * (0.5 + x * (1 / 6))  # ∂Δw/∂x = −G·φ²·d(1/φ)/dx
     # The chord slope is ȳ/(1 + ȳ) with ȳ = y + G·upper/(1 + upper)/2, or half of y where that is larger.
-    curved, part = bent > 0.5 * y * whole, 1 / whole
-    mean_by_gain = jnp.where(curved, 0.5 * upper * part + jnp.where(gain > 0, 0.5 * gain * part * part, 0.0), 0.0)
-    mean_by_y = jnp.where(curved, 1 + 0.5 * gain * part * part, 0.5)
+    part = 1 / whole
+    rising = xp.where(gain > 0, 0.5 * gain * part * part, 0.0)
+    curved = bent > 0.5 * y * whole
+    mean_by_gain = xp.where(curved, 0.5 * upper * part + rising, 0.0)
+    mean_by_y = xp.where(curved, 1 + 0.5 * gain * part * part, 0.5)
     flat = (1 - slope) * (1 - slope)
     # One Newton step leaves a little of the guess in its result.
-    left = jnp.where(moves & (first > 0.1 * c.floor), newton - by_over * (1 + over * guess * inverse), 0.0)
-    share = jnp.where(moves, by_over * guess * inverse, 0.0)
+    by_guess = xp.where(raw > floor, newton - by_over * (1 + over * guess * inverse), 0.0)
+    left = xp.where(first > 0.1 * floor, by_guess, 0.0)
+    share = xp.where(raw > floor, by_over * guess * inverse, 0.0)
     by_change = share + left * slope
     by_mean = (by_change * by_x * lam + left * change) * flat
     by_gain = by_change * phi + by_mean * mean_by_gain
@@ -70,12 +77,28 @@ def slopes_of(v: Array, flow: Inflow, c: Constants, surrogate: Surrogate) -> Slo
     by_current = span * by_gain
     by_leak = span * by_lam - (1 + y) * by_current
     by_y = share * (1 + 1 / y) + left + by_mean * mean_by_y - lam * by_gain
-    by_v = jnp.where(v < 0, c.rate * (by_lam * leak + net * by_gain), by_y)
+    by_span = by_lam * leak + net * by_gain
+    by_floor = xp.where(raw > floor, 0.1 * (by_guess - left), 1.0) + xp.where(v < 0, by_y, 0.0)
+    return (
+        xp.maximum(raw, floor),
+        xp.where((inward > 0) & (inward < LARGEST), by_current, 0.0),
+        xp.where(outward < LARGEST, by_leak, 0.0),
+        xp.where(v < 0, rate * by_span, by_y),
+        by_span,
+        by_floor,
+    )
+
+
+def slopes_of(v: Array, flow: Inflow, c: Constants, surrogate: Surrogate) -> Slopes:
+    """The derivatives of `dynamics.rise` and `settle`; the time of a spike is held."""
+    y, active = begin(v, c.floor, c.h, jnp)
+    leak = jnp.ones_like(v) if flow.leak is None else flow.leak
+    end, by_current, by_leak, by_v, _, _ = membrane_slopes(v, y, active, flow.current, leak, c.rate, c.floor, jnp)
     return Slopes(
         along=(end <= c.threshold).astype(v.dtype),
         spike=surrogate.derivative(end / c.threshold - 1) / c.threshold,
-        current=by_current * counts,
-        leak=None if flow.leak is None else by_leak * (flow.leak < LARGEST),
+        current=by_current,
+        leak=None if flow.leak is None else by_leak,
         v=by_v,
         rest=(v + c.h < 0).astype(v.dtype),
     )

@@ -8,12 +8,32 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-__all__ = ["FAST_SIGMOID", "SLOPE", "Surrogate", "spike"]
+__all__ = ["FAST_SIGMOID", "SHAPES", "SLOPE", "Surrogate", "spike"]
 
 SLOPE = 10.0
 """Default steepness of the surrogate in units of the threshold (Zenke and Ganguli 2018, SuperSpike)."""
 
 Shape = Literal["fast_sigmoid", "triangle", "gaussian"]
+
+
+def fast_sigmoid(scaled: Any, xp: Any) -> Any:
+    """1/(1 + k|x|)² of k|x|."""
+    inverse = 1 / (1 + scaled)
+    return inverse * inverse
+
+
+def triangle(scaled: Any, xp: Any) -> Any:
+    """max(1 − k|x|, 0) of k|x|."""
+    return xp.maximum(1 - scaled, 0)
+
+
+def gaussian(scaled: Any, xp: Any) -> Any:
+    """e^(−(kx)²/2) of k|x|."""
+    return xp.exp(-0.5 * scaled * scaled)
+
+
+SHAPES = {"fast_sigmoid": fast_sigmoid, "triangle": triangle, "gaussian": gaussian}
+"""The derivatives of a spike."""
 
 
 class Surrogate(NamedTuple):
@@ -39,11 +59,7 @@ class Surrogate(NamedTuple):
 
     def derivative(self, x: Any) -> Any:
         """Derivative of a spike with respect to x."""
-        scaled = self.slope * jnp.abs(x)
-        if self.shape == "fast_sigmoid":
-            inverse = 1 / (1 + scaled)
-            return inverse * inverse
-        return jnp.maximum(1 - scaled, 0) if self.shape == "triangle" else jnp.exp(-0.5 * scaled * scaled)
+        return SHAPES[self.shape](self.slope * jnp.abs(x), jnp)
 
     def antiderivative(self, x: Any) -> Any:
         """Its integral, 0 far below the threshold."""

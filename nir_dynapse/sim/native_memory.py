@@ -1,0 +1,61 @@
+"""What the compiled kernels need beneath Numba's arrays: words at addresses, threads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+from llvmlite import binding, ir
+from numba import types
+from numba.extending import intrinsic
+
+__all__ = ["carray", "join", "pointer", "publish", "thread", "word", "write"]
+
+_BYTE, _HALF, _WORD = (ir.IntType(bits).as_pointer() for bits in (8, 32, 64))
+carray: Any = numba.carray  # pyright: ignore[reportPrivateImportUsage]
+
+
+def _word(_: Any, address: Any) -> Any:
+    """The 64 bits at an address."""
+    return types.int64(address), lambda _, builder, __, args: builder.load(builder.inttoptr(args[0], _WORD))
+
+
+def _write(_: Any, address: Any, value: Any) -> Any:
+    """Write 32 bits to an address."""
+
+    def generate(context: Any, builder: Any, _: Any, args: Any) -> Any:
+        builder.store(args[1], builder.inttoptr(args[0], _HALF))
+        return context.get_dummy_value()
+
+    return types.void(address, value), generate
+
+
+def _pointer(_: Any, address: Any) -> Any:
+    """An address as a pointer, for `carray`."""
+    return types.voidptr(address), lambda _, builder, __, args: builder.inttoptr(args[0], _BYTE)
+
+
+word: Any = intrinsic(_word)
+write: Any = intrinsic(_write)
+pointer: Any = intrinsic(_pointer)
+
+# POSIX threads, with addresses for pointers: (thread, attributes, function, argument) and (thread, result).
+thread = types.ExternalFunction("pthread_create", types.int32(types.int64, types.int64, types.int64, types.int64))
+join = types.ExternalFunction("pthread_join", types.int32(types.int64, types.int64))
+
+
+def publish(name: str, address: int | None) -> tuple[Any, Any]:
+    """For compiled code: the function (of one word) at an address, and one that gives the address.
+
+    Both are found by name when code is loaded, so code with them can be kept on disk.
+    """
+    getter = numba.cfunc(types.int64())(lambda: address)
+    binding.add_symbol(name, address)
+    binding.add_symbol(f"{name}_address", getter.address)
+    _PUBLISHED.append(getter)
+    found = types.ExternalFunction(name, types.int64(types.int64))
+    return found, types.ExternalFunction(f"{name}_address", types.int64())
+
+
+_PUBLISHED: list[Any] = []
+"""So that they are not freed."""

@@ -1,0 +1,62 @@
+"""Names that the compiled kernels and their callers share."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+
+CONSTANTS = ("rate", "floor", "threshold", "refractory", "dc", "h", "ahp_decay", "ahp_kick", "slope")
+"""Rows of the constants before the decays of the dendrites, per neuron (`h` and the slope of the surrogate: all alike)."""
+RATE, FLOOR, THRESHOLD, REFRACTORY, DC, STEP, AHP_DECAY, AHP_KICK, SLOPE = range(len(CONSTANTS))
+N_CONSTANTS = len(CONSTANTS)
+
+HEAD = ("tile", "substeps", "adaptation", "leak", "sparse", "inputs", "shape", "threads", "worthwhile")
+"""First numbers of the plan; after them the dendrite of each group. `worthwhile`: steps of a neuron worth a thread."""
+TILE, SUBSTEPS, ADAPTATION, LEAK, SPARSE, INPUTS, SHAPE, THREADS, WORTHWHILE = range(len(HEAD))
+N_HEAD = len(HEAD)
+
+VECTOR = 16
+"""Cells of a tile are filled up to a multiple of this."""
+
+
+class Wires(NamedTuple):
+    """Who sends to whom: lines of source s are lines[first[s] : first[s + 1]], `group` is the dendrite's of each line;
+    targets of line l are post[ends[l] : ends[l + 1]] if `sparse`, else all."""
+
+    first: Any
+    lines: Any
+    group: Any
+    ends: Any
+    post: Any
+    sparse: bool
+    n: Any
+    inputs: Any
+
+
+U = np.uint64
+"""Sums of these need no check for an index from the end, so loops over them are compiled to vectors."""
+
+ARGUMENTS = {
+    "run": ("w", "plan", "first", "lines", "group", "ends", "post", "c", "start", "x"),
+    "back": (
+        *("w", "plan", "first", "lines", "group", "ends", "post", "c", "start", "x"),
+        *("fired", "v", "currents", "leaks", "parts", "g_counts", "g_state"),
+    ),
+}
+RESULTS = {
+    "run": ("counts", "state", "fired", "v", "currents", "leaks", "parts"),
+    "back": ("g_w", "g_start", "g_c", "g_x"),
+}
+"""Buffers of the two calls in order."""
+RANKS = {"w": 2, "c": 2, "g_w": 2, "g_c": 2, "parts": 4} | dict.fromkeys(
+    ("plan", "first", "lines", "group", "ends", "post"), 1
+)
+"""Axes of a buffer without those of virtual chips; 3 where not given."""
+BYTES = {"fired": 1} | dict.fromkeys(("plan", "first", "lines", "group", "ends", "post"), 4)
+"""Bytes of an element; those of the kernels' float where not given."""
+
+# Functions are cached on disk. Products may be fused with sums and divisions by the same number merged.
+loop = numba.njit(cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"}, boundscheck=False)
+summed = numba.njit(cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp", "reassoc"}, boundscheck=False)

@@ -1,0 +1,122 @@
+"""Array functions as functions of single numbers, so that equations are written once and Numba compiles them in loops.
+
+A function of arrays with the array module as its argument `xp` becomes, with every number in it of one precision, a
+function of numbers: `xp.maximum(a, 0.5 * b)` turns into `maximum(a, kind(0.5) * b)`.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import math
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+__all__ = ["absolute", "exp", "log_float32", "log_float64", "maximum", "minimum", "source_of", "where"]
+
+Number = Any
+
+
+class _Numbers(ast.NodeTransformer):
+    """Literals in one precision, functions of `xp` by their names."""
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        if isinstance(node.value, bool) or not isinstance(node.value, (int, float)):
+            return node
+        return ast.Call(ast.Name("kind", ast.Load()), [node], [])
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        if isinstance(node.value, ast.Name) and node.value.id == "xp":
+            return ast.Name(node.attr, ast.Load())
+        return self.generic_visit(node)
+
+
+def source_of(function: Callable[..., Any]) -> str:
+    """Source of the function for numbers of `kind`; the argument `xp` stays and is to be None."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    (definition,) = tree.body
+    if not isinstance(definition, ast.FunctionDef):
+        raise TypeError(f"{function} is not a plain function")
+    definition.returns, definition.decorator_list = None, []
+    for argument in definition.args.args:
+        argument.annotation = None
+    definition.body = [_Numbers().visit(part) for part in definition.body if not isinstance(part, ast.Expr)]
+    return ast.unparse(ast.fix_missing_locations(tree))
+
+
+# What NumPy's functions do, for ordered numbers: loops over these are compiled to vectors.
+
+
+@numba.njit(inline="always")
+def maximum(a: Number, b: Number) -> Number:
+    """The larger one."""
+    return a if a > b else b
+
+
+@numba.njit(inline="always")
+def minimum(a: Number, b: Number) -> Number:
+    """The smaller one."""
+    return a if a < b else b
+
+
+@numba.njit(inline="always")
+def where(condition: Any, a: Number, b: Number) -> Number:
+    """a where the condition holds, else b."""
+    return a if condition else b
+
+
+@numba.njit(inline="always")
+def absolute(a: Number) -> Number:
+    """|a|."""
+    return a if a >= a * 0 else -a
+
+
+@numba.njit(inline="always")
+def exp(a: Number) -> Number:
+    """e^a."""
+    return math.exp(a)
+
+
+@numba.njit(inline="always")
+def log_float64(a: Number) -> Number:
+    """ln a."""
+    return math.log(a)
+
+
+def _cast(source: Any, target: Any, kind: Any) -> Any:
+    """The same 32 bits as another type."""
+    return intrinsic(lambda _, x: (target(source), lambda _, builder, __, args: builder.bitcast(args[0], kind)))
+
+
+_bits = _cast(types.float32, types.int32, ir.IntType(32))
+_from_bits = _cast(types.int32, types.float32, ir.FloatType())
+_F = np.float32
+
+
+@numba.njit(inline="always")
+def log_float32(x: Number) -> Number:
+    """ln x of a positive normal float32 to its rounding, without a branch or a call.
+
+    x = m·2^e with m between √½ and √2, ln m as the polynomial of Moshier's Cephes library (logf).
+    """
+    e = np.int32((_bits(x) - np.int32(0x3F3504F3)) >> np.int32(23))
+    m = _from_bits(np.int32(_bits(x) - np.int32(e << np.int32(23)))) - _F(1)
+    z = m * m
+    p = _F(7.0376836292e-2) * m - _F(1.1514610310e-1)
+    p = p * m + _F(1.1676998740e-1)
+    p = p * m - _F(1.2420140846e-1)
+    p = p * m + _F(1.4249322787e-1)
+    p = p * m - _F(1.6668057665e-1)
+    p = p * m + _F(2.0000714765e-1)
+    p = p * m - _F(2.4999993993e-1)
+    p = p * m + _F(3.3333331174e-1)
+    f = _F(e)
+    y = p * m * z - _F(2.12194440e-4) * f - _F(0.5) * z
+    return m + y + _F(0.693359375) * f
