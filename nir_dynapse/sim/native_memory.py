@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numba
@@ -9,7 +10,7 @@ from llvmlite import binding, ir
 from numba import types
 from numba.extending import intrinsic
 
-__all__ = ["carray", "join", "pointer", "publish", "thread", "word", "write"]
+__all__ = ["HUGE", "advise", "carray", "join", "pointer", "publish", "thread", "word", "write"]
 
 _BYTE, _HALF, _WORD = (ir.IntType(bits).as_pointer() for bits in (8, 32, 64))
 carray: Any = numba.carray  # pyright: ignore[reportPrivateImportUsage]
@@ -41,6 +42,9 @@ pointer: Any = intrinsic(_pointer)
 
 # POSIX threads, with addresses for pointers: (thread, attributes, function, argument) and (thread, result).
 thread = types.ExternalFunction("pthread_create", types.int32(types.int64, types.int64, types.int64, types.int64))
+# Advice on memory: (address, length, advice), with Linux's MADV_HUGEPAGE.
+advise = types.ExternalFunction("madvise", types.int32(types.int64, types.int64, types.int32))
+HUGE = 14 if sys.platform == "linux" else -1
 join = types.ExternalFunction("pthread_join", types.int32(types.int64, types.int64))
 
 

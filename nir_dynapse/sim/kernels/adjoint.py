@@ -42,20 +42,41 @@ soonest = kind(1e-9)
 
 
 @loop
-def differentiate(
-    v: Any, current: Any, leak: Any, rate: Any, floor: Any, h: Any, end: Any, by: Any, all_wanted: Any
+def pull(
+    v: Any,
+    current: Any,
+    leak: Any,
+    rate: Any,
+    floor: Any,
+    threshold: Any,
+    h: Any,
+    slope: Any,
+    g_v: Any,
+    g_spike: Any,
+    g_in: Any,
+    g_leak: Any,
 ) -> None:
-    """y at the end and its derivatives by current, leak and `v`, where wanted also by span and floor, `by` (5, cells)."""
-    if all_wanted:
-        for k in range(v.shape[0]):
-            y, active = begin(v[k], floor[k], h, None)
-            found = membrane_slopes(v[k], y, active, current[k], leak[k], rate[k], floor[k], None)
-            end[k], by[0, k], by[1, k], by[2, k], by[3, k], by[4, k] = found
-    else:
-        for k in range(v.shape[0]):
-            y, active = begin(v[k], floor[k], h, None)
-            found = membrane_slopes(v[k], y, active, current[k], leak[k], rate[k], floor[k], None)
-            end[k], by[0, k], by[1, k], by[2, k], _, _ = found
+    """`differentiate`, `bump` and `through` in one, for the fast sigmoid and without adjoints of constants."""
+    for k in range(v.shape[0]):
+        y, active = begin(v[k], floor[k], h, None)
+        end, by_current, by_leak, by_v, _, _ = membrane_slopes(
+            v[k], y, active, current[k], leak[k], rate[k], floor[k], None
+        )
+        spike = fast_sigmoid(slope * absolute(end / threshold[k] - one), None) / threshold[k]
+        resting = v[k] + h < zero
+        g_end = (g_v[k] if end <= threshold[k] and not resting else zero) + spike * g_spike[k]
+        g_in[k] = by_current * g_end
+        g_leak[k] = by_leak * g_end
+        g_v[k] = by_v * g_end + (g_v[k] if resting else zero)
+
+
+@loop
+def differentiate(v: Any, current: Any, leak: Any, rate: Any, floor: Any, h: Any, end: Any, by: Any) -> None:
+    """y at the end and its derivatives by current, leak, `v`, span and floor, `by` (5, cells)."""
+    for k in range(v.shape[0]):
+        y, active = begin(v[k], floor[k], h, None)
+        found = membrane_slopes(v[k], y, active, current[k], leak[k], rate[k], floor[k], None)
+        end[k], by[0, k], by[1, k], by[2, k], by[3, k], by[4, k] = found
 
 
 @loop
@@ -253,11 +274,15 @@ def back(
                 for m in range(n):
                     g_spike[U(base) + U(m)] += g_counts[b, place, m]
             v, leak = v_kept[tile, t], leaks[tile, t] if leak_varies else constant
-            differentiate(v, currents[tile, t], leak, rate, floor, h, end, by, c_wanted)
-            bump(end, threshold, slope, plan[SHAPE], spike)
-            if c_wanted:
-                fixed(v, end, leak, rate, floor, threshold, refractory, h, spike, by, g_v, g_spike, found)
-            through(v, end, threshold, h, spike, by, g_v, g_spike, g_in, g_leak)
+            current = currents[tile, t]
+            if plan[SHAPE] == 0 and not c_wanted:
+                pull(v, current, leak, rate, floor, threshold, h, slope, g_v, g_spike, g_in, g_leak)
+            else:
+                differentiate(v, current, leak, rate, floor, h, end, by)
+                bump(end, threshold, slope, plan[SHAPE], spike)
+                if c_wanted:
+                    fixed(v, end, leak, rate, floor, threshold, refractory, h, spike, by, g_v, g_spike, found)
+                through(v, end, threshold, h, spike, by, g_v, g_spike, g_in, g_leak)
             to_dendrites(adjoint, kinds, g_in, g_leak)
             if adaptation:
                 for k in range(cells):

@@ -19,7 +19,7 @@ from numba import types
 
 from nir_dynapse.sim.kernels.adjoint import back
 from nir_dynapse.sim.kernels.run import kind, run
-from nir_dynapse.sim.native_memory import carray, join, pointer, publish, thread, word, write
+from nir_dynapse.sim.native_memory import HUGE, advise, carray, join, pointer, publish, thread, word, write
 from nir_dynapse.sim.native_names import (
     ARGUMENTS,
     BYTES,
@@ -137,6 +137,16 @@ def wires_of(table: Any, n: Any) -> Any:
 
 
 @loop
+def expect(table: Any, sizes: Any, chips: Any, low: Any, high: Any) -> None:
+    """Ask for large pages where buffers from `low` to `high` will be filled: small ones cost more than what is written."""
+    for k in range(low, high):
+        size = chips * sizes[k] * table[k, 1] * table[k, 2] * table[k, 3] * table[k, 4]
+        if HUGE > 0 and size > 2**22:
+            address = table[k, 0] // 4096 * 4096
+            advise(address, size, HUGE)
+
+
+@loop
 def threads_of(table: Any, chips: Any) -> Any:
     """Threads worth starting: no more than chips or tiles, and each with enough to do."""
     plan = integers(table[1])
@@ -173,7 +183,9 @@ def run_frame(frame: Any) -> Any:
     if described(frame):
         return 0
     table = table_of(frame, RUN_RANKS, RUN_BYTES, RUN_RESULT, np.int64(0))
-    count = threads_of(table, chips_of(frame, RUN_RANKS[RUN_RESULT]))
+    chips = chips_of(frame, RUN_RANKS[RUN_RESULT])
+    count = threads_of(table, chips)
+    expect(table, RUN_BYTES, chips, RUN_RESULT, len(RUN_RANKS))
     work, threads = np.zeros((count, 4), np.int64), np.zeros(count, np.int64)
     for k in range(count):
         work[k, 0], work[k, 1], work[k, 2] = frame, k, count
