@@ -73,20 +73,21 @@ def spike_counts(
     kind = jnp.result_type(float) if dtype is None else dtype
     structure = structure_of(params, width / count, disturbance, longest_delay=longest_delay)
     program = Program(structure, count, surrogate, checkpoint)
-    if _takes_native(program, native):
+    if _takes_native(program, kind, native):
         return _on_cpu(params, jnp.asarray(x, kind), width, program)
     weights, c = lower(params, width / count, structure, disturbance, jnp, kind)
     seed = (disturbance or Disturbance()).word
     return run(weights, c, with_tonic(jnp.asarray(x, kind), params, width, jnp), program, seed)
 
 
-def _takes_native(program: Program, wanted: bool | None) -> bool:
+def _takes_native(program: Program, kind: Any, wanted: bool | None) -> bool:
     """Whether `sim.native` does it: if `wanted` is None where it can."""
     beyond = program.structure.rows or program.surrogate.smooth or _needs_scan(program)
+    beyond = beyond or np.dtype(kind).name not in _native.KINDS
     if wanted and beyond:
         raise ParameterRangeError(
             "native=True: the compiled kernels leave out the NMDA gate, the exponential soma, delays, noise, lost events, "
-            "tables of CAM rows and the smoothed model. Leave native at None."
+            "tables of CAM rows, the smoothed model and half precision. Leave native at None."
         )
     if wanted and not _native.available():
         raise ParameterRangeError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import cache, partial
-from importlib.util import find_spec
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nir_dynapse.params import Topology
-from nir_dynapse.sim.dynamics import Constants, Structure
+from nir_dynapse.sim.dynamics import SHUNT, Constants, Structure
 from nir_dynapse.sim.surrogate import SHAPES, Surrogate
 
 __all__ = ["Lines", "available", "constants_of", "lines_of", "run", "silence", "weights_of"]
@@ -22,6 +22,7 @@ CELLS, FEW_CELLS = 1024, 128
 """Most and least cells (sample·neuron) of a tile, about: their vectors stay in the cache, and are worth a loop."""
 WORTHWHILE = 2**15
 """Steps of a neuron that are worth a thread."""
+KINDS = ("float32", "float64")
 SPARSE_FROM, SPARSE_BELOW = 2**14, 0.2
 """Elements of the weights from which on lists are used instead of a matrix, if they are shorter by this factor."""
 _VECTOR = 16  # `native_names.VECTOR`, which is not to be imported where Numba is missing
@@ -29,8 +30,14 @@ _VECTOR = 16  # `native_names.VECTOR`, which is not to be imported where Numba i
 
 @cache
 def available() -> bool:
-    """Whether the kernels can be compiled here: for CPUs, with Numba."""
-    return jax.default_backend() == "cpu" and os.name == "posix" and find_spec("numba") is not None
+    """Whether the kernels can be compiled here: for CPUs, with Numba (one that works: it lags behind new versions)."""
+    if jax.default_backend() != "cpu" or os.name != "posix":
+        return False
+    try:
+        import_module("numba")
+    except ImportError:
+        return False
+    return True
 
 
 @cache
@@ -118,7 +125,7 @@ class Plan(NamedTuple):
 
     @classmethod
     def of(cls, structure: Structure, lines: Lines, substeps: int, surrogate: Surrogate) -> Plan:
-        leak = structure.adaptation or 3 in lines.dendrites
+        leak = structure.adaptation or SHUNT in lines.dendrites
         return cls(lines.dendrites, structure.adaptation, leak, lines.sparse, structure.inputs, substeps, surrogate)
 
     def numbers(self, rows: int) -> np.ndarray:
