@@ -17,7 +17,7 @@ from nir_dynapse.device import Mismatch
 from nir_dynapse.errors import ParameterRangeError
 from nir_dynapse.params import Params, latch_bits
 from nir_dynapse.sim import dynamics, engine, native
-from nir_dynapse.sim.circuit import internal_step
+from nir_dynapse.sim.circuit import internal_step, structure_of
 from nir_dynapse.sim.mismatch import fabricate
 from nir_dynapse.sim.surrogate import Surrogate
 from precision import double_precision
@@ -115,6 +115,21 @@ def test_every_surrogate(shape: Any) -> None:
     rng = np.random.default_rng(1)
     x, target = rng.poisson(1.0, (2, 30, 6)).astype(float), rng.normal(size=(2, 30, 14))
     (_, found), (_, exact) = both(circuit(), x, target, Surrogate(shape, 2.0), dtype=float)
+    assert relative(found, exact) < 1e-9
+
+
+@pytest.mark.usefixtures("double")
+def test_a_layer_without_recurrence() -> None:
+    """Large enough that XLA's way splits it by dendrite: groups without neurons among their sources."""
+    rng = np.random.default_rng(4)
+    params = to_params(small_networks.feed_forward(rng.normal(0.05, 0.1, (63, 8))))
+    t = params.topology
+    params = replace(params, topology=replace(t, dendrite=np.where(t.pre < 4, 0, 2)))
+    assert len(structure_of(params, DT).groups) == 2
+    x, target = rng.poisson(1.0, (2, 30, 8)).astype(float), rng.normal(size=(2, 30, 63))
+    (spikes, found), (exact_spikes, exact) = both(params, x, target, Surrogate(), dtype=float)
+    assert spikes.sum() > 50
+    assert (spikes == exact_spikes).all()
     assert relative(found, exact) < 1e-9
 
 

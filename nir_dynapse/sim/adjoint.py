@@ -274,7 +274,8 @@ def _instantiate(leaf: Any) -> Any:
 
 def _outer(a: Array, b: Array) -> Array:
     """Σ over steps and samples of a ⊗ b."""
-    left, right = (v.reshape(-1, v.shape[-1]) for v in (a, b))
+    rows = a.shape[0] * a.shape[1]  # not -1: a group may have no sources
+    left, right = (v.reshape(rows, v.shape[-1]) for v in (a, b))
     return jax.lax.dot_general(left, right, (((0,), (0,)), ((), ())))
 
 
