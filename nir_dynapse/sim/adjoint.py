@@ -1,4 +1,4 @@
-"""The fast forward run and its hand-written adjoint: few residuals, few small operations per step.
+"""The fast run by XLA, for any device, and its hand-written adjoint: few residuals, few small operations per step.
 
 Backward through a step, the derivatives of the membrane depend on what was stored only, not on what comes from later
 steps. So they are computed for a whole block of steps at once, and what is left for the loop are a few multiplications,
