@@ -21,7 +21,7 @@ from nir_dynapse.sim.slopes import Slopes, slopes_of
 from nir_dynapse.sim.surrogate import Surrogate
 from nir_dynapse.sim.wiring import Matrices, pick
 
-__all__ = ["Static", "padded", "segment"]
+__all__ = ["Static", "instantiate", "padded", "segment"]
 
 Array = Any
 SMALL = 512
@@ -197,7 +197,7 @@ def _segment_backward(static: Static, saved: _Saved, cotangents: Any):
     weights, c, first, x, spikes, residual, x_wanted = saved
     if residual is None:
         raise AssertionError("a run for gradients keeps what its adjoint needs")
-    cotangents = jax.tree_util.tree_map(_instantiate, cotangents, is_leaf=_is_zero)
+    cotangents = jax.tree_util.tree_map(instantiate, cotangents, is_leaf=_is_zero)
     end, out = cotangents
     steps, batch, n = spikes.shape
     length = block_length(steps, batch, n)
@@ -268,7 +268,8 @@ def _is_zero(leaf: Any) -> bool:
     return type(leaf).__name__ == "SymbolicZero"
 
 
-def _instantiate(leaf: Any) -> Any:
+def instantiate(leaf: Any) -> Any:
+    """A cotangent as an array where JAX knows that it is zero."""
     return jnp.zeros(leaf.shape, leaf.dtype) if _is_zero(leaf) else leaf
 
 

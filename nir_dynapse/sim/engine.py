@@ -29,7 +29,7 @@ from nir_dynapse.sim.circuit import (
 from nir_dynapse.sim.disturbance import of_bin
 from nir_dynapse.sim.dynamics import Constants, Group, State, Structure, initial_state
 from nir_dynapse.sim.surrogate import FAST_SIGMOID, Surrogate
-from nir_dynapse.sim.wiring import Rows, Weights, pick, synaptic_kick, weights_of
+from nir_dynapse.sim.wiring import Rows, Weights, pick, synaptic_values, weights_of
 
 __all__ = ["Program", "lower", "run", "spike_counts"]
 
@@ -105,8 +105,7 @@ def _on_cpu(params: Params, x: Array, width: float, program: Program) -> Array:
     structure = program.structure._replace(groups=tuple(Group((d,)) for d in lines.dendrites))
     plan = _native.Plan.of(structure, lines, program.substeps, program.surrogate)
     c = _native.constants_of(constants(params, h, structure, jnp, x.dtype), program.surrogate)
-    value = params.row_currents(jnp) * synaptic_kick(params, h, jnp)[t.dendrite, t.post]
-    w = _native.weights_of(value, lines, t.n_neurons, x.dtype)
+    w = _native.weights_of(synaptic_values(params, h, jnp), lines, t.n_neurons, x.dtype)
     start = _native.silence(x.shape[0], c, len(lines.dendrites))
     if not program.checkpoint:
         return _native.run(w, c, start, x, lines, plan)[0]

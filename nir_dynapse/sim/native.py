@@ -12,7 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from nir_dynapse.params import Topology
+from nir_dynapse.sim.adjoint import instantiate
 from nir_dynapse.sim.dynamics import SHUNT, Constants, Structure
+from nir_dynapse.sim.native_names import VECTOR
 from nir_dynapse.sim.surrogate import SHAPES, Surrogate
 
 __all__ = ["Lines", "available", "constants_of", "lines_of", "run", "silence", "weights_of"]
@@ -25,7 +27,6 @@ WORTHWHILE = 2**15
 KINDS = ("float32", "float64")
 SPARSE_FROM, SPARSE_BELOW = 2**14, 0.2
 """Elements of the weights from which on lists are used instead of a matrix, if they are shorter by this factor."""
-_VECTOR = 16  # `native_names.VECTOR`, which is not to be imported where Numba is missing
 
 
 @cache
@@ -153,7 +154,7 @@ def _forward(w: Array, c: Array, start: Array, x: Array, lines: Any, plan: Plan,
     (batch, bins, _), n, kind = x.shape, c.shape[1], c.dtype
     groups = len(plan.groups)
     rows = _tile(batch, n)
-    tiles, steps, cells = -(-batch // rows), bins * plan.substeps, -(-rows * n // _VECTOR) * _VECTOR
+    tiles, steps, cells = -(-batch // rows), bins * plan.substeps, -(-rows * n // VECTOR) * VECTOR
 
     def shape(steps: int, *more: int) -> Any:
         return jax.ShapeDtypeStruct((tiles, steps, *more, cells), kind)
@@ -188,7 +189,7 @@ def _run_backward(plan: Plan, saved: Any, cotangents: Any):
     from nir_dynapse.sim.native_build import register
 
     (w, c, start, x, lines), kept, (c_wanted, x_wanted) = saved
-    g_counts, g_state = (jnp.zeros(g.shape, g.dtype) if _is_zero(g) else g for g in cotangents)
+    g_counts, g_state = map(instantiate, cotangents)
     kind, none = c.dtype, (0, 0, 0)
     results = (
         jax.ShapeDtypeStruct(w.shape, kind),
@@ -201,10 +202,6 @@ def _run_backward(plan: Plan, saved: Any, cotangents: Any):
     g_w, g_start, g_c, g_x = call(w, numbers, *lines, c, start, x, *kept, g_counts, g_state)
     g_c = jnp.zeros_like(c) if c_wanted is None else g_c
     return g_w, g_c, g_start, jnp.zeros_like(x) if x_wanted is None else g_x, (None,) * len(lines)
-
-
-def _is_zero(leaf: Any) -> bool:
-    return type(leaf).__name__ == "SymbolicZero"
 
 
 _run.defvjp(_run_forward, _run_backward, symbolic_zeros=True)

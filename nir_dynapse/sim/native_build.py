@@ -18,6 +18,7 @@ from types import ModuleType
 
 import jax
 
+from nir_dynapse.layout import write_atomically
 from nir_dynapse.sim import dynamics, native_memory, native_names, scalar, slopes, surrogate
 
 __all__ = ["compiled", "register", "source"]
@@ -70,7 +71,7 @@ def source(what: str, name: str) -> str:
         f"from nir_dynapse.sim.scalar import log_{name} as log",
         f"kind = np.{name}",
         f"GABA, SHUNT, LARGEST = {dynamics.GABA}, {dynamics.SHUNT}, kind({dynamics.LARGEST})",
-        f'RUN_SHARE, BACK_SHARE = "nir_dynapse_run_{name}_share", "nir_dynapse_back_{name}_share"',
+        f'SHARE = "nir_dynapse_{what}_{name}_share"',
         *(f'@numba.njit(inline="always")\n{scalar.source_of(function)}' for function in FORMULAS),
         *(kernels, adjoint, shared, run if what == "run" else back),
     ]
@@ -88,9 +89,7 @@ def compiled(what: str, name: str) -> ModuleType:
     path = _folder() / f"{what}_{name}_{_hash(text)}.py"
     if not path.is_file():
         LOG.warning("compiling the kernels of %s in %s for this machine, once: some 10 s", what, name)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False, encoding="utf-8") as file:
-            file.write(text)
-        Path(file.name).replace(path)
+        write_atomically(path, text.encode())
     spec = importlib.util.spec_from_file_location(f"nir_dynapse_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise ImportError(f"the kernels cannot be read from {path}")

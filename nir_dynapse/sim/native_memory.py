@@ -1,4 +1,4 @@
-"""What the compiled kernels need beneath Numba's arrays: words at addresses, threads."""
+"""What the compiled kernels need of Numba and beneath its arrays: how they are compiled, words at addresses, threads."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from llvmlite import binding, ir
 from numba import types
 from numba.extending import intrinsic
 
-__all__ = ["HUGE", "advise", "carray", "join", "pointer", "publish", "thread", "word", "write"]
+__all__ = ["HUGE", "advise", "carray", "join", "loop", "pointer", "publish", "summed", "thread", "word", "write"]
 
 _BYTE, _HALF, _WORD = (ir.IntType(bits).as_pointer() for bits in (8, 32, 64))
+# Functions are cached on disk. Products may be fused with sums and divisions by the same number merged.
+loop = numba.njit(cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"}, boundscheck=False)
+summed = numba.njit(cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp", "reassoc"}, boundscheck=False)
+
 carray: Any = numba.carray  # pyright: ignore[reportPrivateImportUsage]
 
 

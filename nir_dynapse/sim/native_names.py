@@ -1,10 +1,9 @@
-"""Names that the compiled kernels and their callers share."""
+"""Names that the compiled kernels and their callers share; no Numba here."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
 CONSTANTS = ("rate", "floor", "threshold", "refractory", "dc", "h", "ahp_decay", "ahp_kick", "slope")
@@ -38,25 +37,15 @@ class Wires(NamedTuple):
 U = np.uint64
 """Sums of these need no check for an index from the end, so loops over them are compiled to vectors."""
 
-ARGUMENTS = {
-    "run": ("w", "plan", "first", "lines", "group", "ends", "post", "c", "start", "x"),
-    "back": (
-        *("w", "plan", "first", "lines", "group", "ends", "post", "c", "start", "x"),
-        *("fired", "v", "currents", "leaks", "parts", "g_counts", "g_state"),
-    ),
-}
-RESULTS = {
-    "run": ("counts", "state", "fired", "v", "currents", "leaks", "parts"),
-    "back": ("g_w", "g_start", "g_c", "g_x"),
-}
+_INTEGERS = ("plan", "first", "lines", "group", "ends", "post")
+_GIVEN = ("w", *_INTEGERS, "c", "start", "x")
+_KEPT = ("fired", "v", "currents", "leaks", "parts")
+ARGUMENTS = {"run": _GIVEN, "back": (*_GIVEN, *_KEPT, "g_counts", "g_state")}
+RESULTS = {"run": ("counts", "state", *_KEPT), "back": ("g_w", "g_start", "g_c", "g_x")}
 """Buffers of the two calls in order."""
-RANKS = {"w": 2, "c": 2, "g_w": 2, "g_c": 2, "parts": 4} | dict.fromkeys(
-    ("plan", "first", "lines", "group", "ends", "post"), 1
-)
+W, PLAN, FIRST, LINES, GROUP, ENDS, POST, C, START, X = range(len(_GIVEN))
+"""Places of those that both get."""
+RANKS = {"w": 2, "c": 2, "g_w": 2, "g_c": 2, "parts": 4} | dict.fromkeys(_INTEGERS, 1)
 """Axes of a buffer without those of virtual chips; 3 where not given."""
-BYTES = {"fired": 1} | dict.fromkeys(("plan", "first", "lines", "group", "ends", "post"), 4)
+BYTES = {"fired": 1} | dict.fromkeys(_INTEGERS, 4)
 """Bytes of an element; those of the kernels' float where not given."""
-
-# Functions are cached on disk. Products may be fused with sums and divisions by the same number merged.
-loop = numba.njit(cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"}, boundscheck=False)
-summed = numba.njit(cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp", "reassoc"}, boundscheck=False)

@@ -10,7 +10,18 @@ from nir_dynapse.device import DENDRITES
 from nir_dynapse.params import Params
 from nir_dynapse.sim.dynamics import Group, State, Structure
 
-__all__ = ["Matrices", "Rows", "Weights", "drive", "groups_of", "pick", "summable", "tau_of", "weights_of"]
+__all__ = [
+    "Matrices",
+    "Rows",
+    "Weights",
+    "drive",
+    "groups_of",
+    "pick",
+    "summable",
+    "synaptic_values",
+    "tau_of",
+    "weights_of",
+]
 
 ROWS_FROM = 2**24
 """Elements of the weight matrices from which on tables of CAM rows are used instead (if they are much smaller)."""
@@ -84,10 +95,16 @@ def synaptic_kick(params: Params, h: float, xp: Any) -> Any:
     return xp.stack(kicks) / params.per_neuron("i_tau_mem", xp)
 
 
+def synaptic_values(params: Params, h: float, xp: Any) -> Any:
+    """What an event of every synapse adds to the mean current of its dendrite over a step of `h` s, in I_τ (synapses,)."""
+    t = params.topology
+    return params.row_currents(xp) * synaptic_kick(params, h, xp)[t.dendrite, t.post]
+
+
 def weights_of(params: Params, h: float, structure: Structure, xp: Any, dtype: Any) -> Weights:
     """What every event adds to the dendrites of every neuron, as matrices or as tables of CAM rows; parallel rows add."""
     t = params.topology
-    value = params.row_currents(xp) * synaptic_kick(params, h, xp)[t.dendrite, t.post]
+    value = synaptic_values(params, h, xp)
     if structure.rows:
         return _rows(params, value, h, structure, xp, dtype)
     n_inputs = t.n_channels + 1

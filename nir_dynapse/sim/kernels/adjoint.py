@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numba
 import numpy as np
 
 from nir_dynapse.sim.dynamics import GABA, SHUNT, begin, late
 from nir_dynapse.sim.kernels.run import clear, copy, fill, from_inputs, from_neurons, kind, most, one, tiled, zero
+from nir_dynapse.sim.native_memory import loop, summed
 from nir_dynapse.sim.native_names import (
     ADAPTATION,
     AHP_DECAY,
@@ -29,8 +31,6 @@ from nir_dynapse.sim.native_names import (
     THRESHOLD,
     TILE,
     U,
-    loop,
-    summed,
 )
 from nir_dynapse.sim.scalar import absolute, minimum
 from nir_dynapse.sim.slopes import membrane_slopes
@@ -39,6 +39,12 @@ from nir_dynapse.sim.surrogate import fast_sigmoid, gaussian, triangle
 # ----------------------------------------------------------------------------------------------------------------------
 
 soonest = kind(1e-9)
+
+
+@numba.njit(inline="always")
+def to_end(v: Any, end: Any, threshold: Any, h: Any, spike: Any, g_v: Any, g_spike: Any) -> Any:
+    """Adjoint of y before the reset: along the membrane unless it fired or rests, and through the spike."""
+    return (g_v if end <= threshold and not v + h < zero else zero) + spike * g_spike
 
 
 @loop
@@ -63,11 +69,10 @@ def pull(
             v[k], y, active, current[k], leak[k], rate[k], floor[k], None
         )
         spike = fast_sigmoid(slope * absolute(end / threshold[k] - one), None) / threshold[k]
-        resting = v[k] + h < zero
-        g_end = (g_v[k] if end <= threshold[k] and not resting else zero) + spike * g_spike[k]
+        g_end = to_end(v[k], end, threshold[k], h, spike, g_v[k], g_spike[k])
         g_in[k] = by_current * g_end
         g_leak[k] = by_leak * g_end
-        g_v[k] = by_v * g_end + (g_v[k] if resting else zero)
+        g_v[k] = by_v * g_end + (g_v[k] if v[k] + h < zero else zero)
 
 
 @loop
@@ -113,15 +118,13 @@ def fixed(
 ) -> None:
     """Adjoints of the constants of the membrane, added to `found` (constants, cells); before `through`."""
     for k in range(v.shape[0]):
-        _, active = begin(v[k], floor[k], h, None)
-        y = floor[k] if v[k] < zero else v[k]
-        fires, resting = end[k] > threshold[k], v[k] + h < zero
-        g_end = (zero if fires or resting else g_v[k]) + spike[k] * g_spike[k]
+        y, active = begin(v[k], floor[k], h, None)
+        g_end = to_end(v[k], end[k], threshold[k], h, spike[k], g_v[k], g_spike[k])
         found[RATE, k] += active * by[3, k] * g_end
         found[FLOOR, k] += by[4, k] * g_end
         found[THRESHOLD, k] -= spike[k] * end[k] / threshold[k] * g_spike[k]
         since = late(y, end[k], active, minimum(leak[k], most), rate[k], threshold[k], None)
-        found[REFRACTORY, k] -= g_v[k] if fires and refractory[k] - since > soonest else zero
+        found[REFRACTORY, k] -= g_v[k] if end[k] > threshold[k] and refractory[k] - since > soonest else zero
         found[DC, k] += by[0, k] * g_end
 
 
@@ -131,12 +134,10 @@ def through(
 ) -> None:
     """Adjoints through the membrane: of input current and leak, and (in place) of `v` before."""
     for k in range(v.shape[0]):
-        resting = v[k] + h < zero
-        along = g_v[k] if end[k] <= threshold[k] and not resting else zero
-        g_end = along + spike[k] * g_spike[k]
+        g_end = to_end(v[k], end[k], threshold[k], h, spike[k], g_v[k], g_spike[k])
         g_in[k] = by[0, k] * g_end
         g_leak[k] = by[1, k] * g_end
-        g_v[k] = by[2, k] * g_end + (g_v[k] if resting else zero)
+        g_v[k] = by[2, k] * g_end + (g_v[k] if v[k] + h < zero else zero)
 
 
 @loop
@@ -177,7 +178,7 @@ def collect(
     result: Any,
     wide: Any,
 ) -> None:
-    """result[sample·wide + source − less] += Σ_m w[line, m]·adjoint[g, sample·n + m] `low` to `high`."""
+    """result[sample·wide + source − less] += Σ_m w[line, m]·adjoint[g, sample·n + m], lines `low` to `high`."""
     n, count = wires.n, high - low
     if count == 0:
         return

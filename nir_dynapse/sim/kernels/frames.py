@@ -19,23 +19,32 @@ from numba import types
 
 from nir_dynapse.sim.kernels.adjoint import back
 from nir_dynapse.sim.kernels.run import kind, run
-from nir_dynapse.sim.native_memory import HUGE, advise, carray, join, pointer, publish, thread, word, write
+from nir_dynapse.sim.native_memory import HUGE, advise, carray, join, loop, pointer, publish, thread, word, write
 from nir_dynapse.sim.native_names import (
     ARGUMENTS,
     BYTES,
+    ENDS,
+    FIRST,
+    GROUP,
     INPUTS,
+    LINES,
+    PLAN,
+    POST,
     RANKS,
     RESULTS,
     SPARSE,
+    START,
     SUBSTEPS,
     THREADS,
     TILE,
     WORTHWHILE,
+    C,
+    W,
     Wires,
-    loop,
+    X,
 )
 
-RUN_SHARE, BACK_SHARE = "run", "back"
+SHARE = "share"
 
 # ----------------------------------------------------------------------------------------------------------------------
 
@@ -48,6 +57,8 @@ BACK_RANKS = np.array([RANKS.get(name, 3) for name in ARGUMENTS["back"] + RESULT
 RUN_BYTES = np.array([BYTES.get(name, SIZE) for name in ARGUMENTS["run"] + RESULTS["run"]])
 BACK_BYTES = np.array([BYTES.get(name, SIZE) for name in ARGUMENTS["back"] + RESULTS["back"]])
 RUN_RESULT, BACK_RESULT = len(ARGUMENTS["run"]), len(ARGUMENTS["back"])
+G_W, G_START, G_C, G_X = range(BACK_RESULT, BACK_RESULT + len(RESULTS["back"]))
+G_COUNTS, G_STATE = BACK_RESULT - 2, BACK_RESULT - 1
 handler = types.int64(types.int64)
 
 
@@ -129,18 +140,24 @@ def kept_of(table: Any, k: Any) -> Any:
 
 
 @loop
-def wires_of(table: Any, n: Any) -> Any:
-    """The wiring, from the buffers after the plan."""
-    plan = integers(table[1])
-    arrays = integers(table[2]), integers(table[3]), integers(table[4]), integers(table[5]), integers(table[6])
-    return Wires(arrays[0], arrays[1], arrays[2], arrays[3], arrays[4], plan[SPARSE] > 0, n, np.int64(plan[INPUTS]))
+def wires_of(table: Any) -> Any:
+    """The wiring."""
+    plan, first, lines = integers(table[PLAN]), integers(table[FIRST]), integers(table[LINES])
+    group, ends, post = integers(table[GROUP]), integers(table[ENDS]), integers(table[POST])
+    return Wires(first, lines, group, ends, post, plan[SPARSE] > 0, table[C, 2], np.int64(plan[INPUTS]))
+
+
+@loop
+def elements(row: Any) -> Any:
+    """Elements of a buffer."""
+    return row[1] * row[2] * row[3] * row[4]
 
 
 @loop
 def expect(table: Any, sizes: Any, chips: Any, low: Any, high: Any) -> None:
     """Ask for large pages where buffers from `low` to `high` will be filled: small ones cost more than what is written."""
     for k in range(low, high):
-        size = chips * sizes[k] * table[k, 1] * table[k, 2] * table[k, 3] * table[k, 4]
+        size = chips * sizes[k] * elements(table[k])
         if HUGE > 0 and size > 2**22:
             address = table[k, 0] // 4096 * 4096
             advise(address, size, HUGE)
@@ -149,10 +166,28 @@ def expect(table: Any, sizes: Any, chips: Any, low: Any, high: Any) -> None:
 @loop
 def threads_of(table: Any, chips: Any) -> Any:
     """Threads worth starting: no more than chips or tiles, and each with enough to do."""
-    plan = integers(table[1])
-    tiles = (table[9, 1] + plan[TILE] - 1) // plan[TILE]
-    work = chips * table[9, 1] * table[9, 2] * plan[SUBSTEPS] * table[7, 2]
+    plan = integers(table[PLAN])
+    (batch, bins), n = table[X, 1:3], table[C, 2]
+    tiles = (batch + plan[TILE] - 1) // plan[TILE]
+    work = chips * batch * bins * plan[SUBSTEPS] * n
     return max(1, min(plan[THREADS], max(chips, tiles), work // plan[WORTHWHILE]))
+
+
+@loop
+def launch(frame: Any, work: Any) -> None:
+    """A thread for every row of `work` but the first: frame, row and number of rows, written here, and what is there."""
+    count = work.shape[0]
+    threads = np.zeros(count, np.int64)
+    for k in range(count):
+        work[k, 0], work[k, 1], work[k, 2] = frame, k, count
+    for k in range(1, count):
+        if thread(threads.ctypes.data + 8 * k, 0, share_address(), work.ctypes.data + 32 * k):
+            threads[k] = 0
+            share_call(work.ctypes.data + 32 * k)
+    share_call(work.ctypes.data)
+    for k in range(1, count):
+        if threads[k]:
+            join(threads[k], 0)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -167,14 +202,19 @@ def run_share(work: Any) -> Any:
     for chip in range(index if by_chip else 0, chips, count if by_chip else 1):
         table = table_of(frame, RUN_RANKS, RUN_BYTES, RUN_RESULT, chip)
         part, share = (0, 1) if by_chip else (index, count)
-        w, plan, c, wires = flat(table[0]), integers(table[1]), flat(table[7]), wires_of(table, table[7, 2])
-        start, x, counts, state = deep(table[8]), deep(table[9]), deep(table[10]), deep(table[11])
+        w, plan, c, wires = flat(table[W]), integers(table[PLAN]), flat(table[C]), wires_of(table)
+        start, x, counts, state = (
+            deep(table[START]),
+            deep(table[X]),
+            deep(table[RUN_RESULT]),
+            deep(table[RUN_RESULT + 1]),
+        )
         run(w, plan, wires, c, start, x, counts, state, kept_of(table, RUN_RESULT + 2), part, share)
     return 0
 
 
 # Called by name: the handler does not contain the kernel.
-run_call, run_address = publish(RUN_SHARE, run_share.address)
+share_call, share_address = publish(SHARE, run_share.address)
 
 
 @numba.cfunc(handler, cache=True)
@@ -186,17 +226,8 @@ def run_frame(frame: Any) -> Any:
     chips = chips_of(frame, RUN_RANKS[RUN_RESULT])
     count = threads_of(table, chips)
     expect(table, RUN_BYTES, chips, RUN_RESULT, len(RUN_RANKS))
-    work, threads = np.zeros((count, 4), np.int64), np.zeros(count, np.int64)
-    for k in range(count):
-        work[k, 0], work[k, 1], work[k, 2] = frame, k, count
-    for k in range(1, count):
-        if thread(threads.ctypes.data + 8 * k, 0, run_address(), work.ctypes.data + 32 * k):
-            threads[k] = 0
-            run_call(work.ctypes.data + 32 * k)
-    run_call(work.ctypes.data)
-    for k in range(1, count):
-        if threads[k]:
-            join(threads[k], 0)
+    work = np.zeros((count, 4), np.int64)
+    launch(frame, work)
     return work[0, 1]  # so that it lives until here
 
 
@@ -212,27 +243,27 @@ def back_share(work: Any) -> Any:
     for chip in range(index if by_chip else 0, chips, count if by_chip else 1):
         table = table_of(frame, BACK_RANKS, BACK_BYTES, BACK_RESULT, chip)
         part, share = (0, 1) if by_chip else (index, count)
-        n_w, n_c = table[BACK_RESULT, 1] * table[BACK_RESULT, 2], table[BACK_RESULT + 2, 1] * table[BACK_RESULT + 2, 2]
+        n_w, n_c = elements(table[G_W]), elements(table[G_C])
         if own:
-            table[BACK_RESULT, 0] = own + SIZE * (n_w + n_c) * chip
-            table[BACK_RESULT + 2, 0] = own + SIZE * ((n_w + n_c) * chip + n_w)
+            table[G_W, 0] = own + SIZE * (n_w + n_c) * chip
+            table[G_C, 0] = own + SIZE * ((n_w + n_c) * chip + n_w)
         g_w, g_start, g_c, g_x = (
-            flat(table[BACK_RESULT]),
-            deep(table[BACK_RESULT + 1]),
-            flat(table[BACK_RESULT + 2]),
-            deep(table[BACK_RESULT + 3]),
+            flat(table[G_W]),
+            deep(table[G_START]),
+            flat(table[G_C]),
+            deep(table[G_X]),
         )
         if not own:
             g_w.fill(0)
             g_c.fill(0)
-        w, plan, c, wires = flat(table[0]), integers(table[1]), flat(table[7]), wires_of(table, table[7, 2])
-        start, x, g_counts, g_state = deep(table[8]), deep(table[9]), deep(table[15]), deep(table[16])
-        kept = kept_of(table, 10)
+        w, plan, c, wires = flat(table[W]), integers(table[PLAN]), flat(table[C]), wires_of(table)
+        start, x, g_counts, g_state = deep(table[START]), deep(table[X]), deep(table[G_COUNTS]), deep(table[G_STATE])
+        kept = kept_of(table, X + 1)
         back(w, plan, wires, c, start, x, kept, g_counts, g_state, g_w, g_start, g_c, g_x, part, share)
     return 0
 
 
-back_call, back_address = publish(BACK_SHARE, back_share.address)
+share_call, share_address = publish(SHARE, back_share.address)
 
 
 @numba.cfunc(handler, cache=True)
@@ -243,24 +274,16 @@ def back_frame(frame: Any) -> Any:
     table = table_of(frame, BACK_RANKS, BACK_BYTES, BACK_RESULT, np.int64(0))
     chips = chips_of(frame, BACK_RANKS[BACK_RESULT])
     count = threads_of(table, chips)
-    n_w, n_c = table[BACK_RESULT, 1] * table[BACK_RESULT, 2], table[BACK_RESULT + 2, 1] * table[BACK_RESULT + 2, 2]
+    n_w, n_c = elements(table[G_W]), elements(table[G_C])
     each = 0 if chips >= count else chips * (n_w + n_c)  # every thread sums for itself
     sums = np.zeros((count, each), kind)
-    work, threads = np.zeros((count, 4), np.int64), np.zeros(count, np.int64)
+    work = np.zeros((count, 4), np.int64)
     for k in range(count):
-        work[k, 0], work[k, 1], work[k, 2] = frame, k, count
         work[k, 3] = sums.ctypes.data + SIZE * each * k if each else 0
-    for k in range(1, count):
-        if thread(threads.ctypes.data + 8 * k, 0, back_address(), work.ctypes.data + 32 * k):
-            threads[k] = 0
-            back_call(work.ctypes.data + 32 * k)
-    back_call(work.ctypes.data)
-    for k in range(1, count):
-        if threads[k]:
-            join(threads[k], 0)
+    launch(frame, work)
     for chip in range(chips if each else 0):
         table = table_of(frame, BACK_RANKS, BACK_BYTES, BACK_RESULT, chip)
-        for first, size, row in ((0, n_w, BACK_RESULT), (n_w, n_c, BACK_RESULT + 2)):
+        for first, size, row in ((0, n_w, G_W), (n_w, n_c, G_C)):
             result = carray(pointer(table[row, 0]), (size,), kind)
             for k in range(size):
                 total = sums[0, chip * (n_w + n_c) + first + k]

@@ -18,6 +18,7 @@ import numba
 import numpy as np
 
 from nir_dynapse.sim.dynamics import GABA, LARGEST, SHUNT, begin, land, late, reach
+from nir_dynapse.sim.native_memory import loop
 from nir_dynapse.sim.native_names import (
     ADAPTATION,
     AHP_DECAY,
@@ -35,7 +36,6 @@ from nir_dynapse.sim.native_names import (
     TILE,
     VECTOR,
     U,
-    loop,
 )
 from nir_dynapse.sim.scalar import maximum, minimum
 
