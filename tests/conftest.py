@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
@@ -18,12 +19,21 @@ from nir_dynapse.device import PARAMETERS
 from nir_dynapse.errors import Finding
 from nir_dynapse.layout import CAM_DTYPE, INPUT_DTYPE, MONITOR_HOP, SRAM_DTYPE, Layout
 from nir_dynapse.network import Port
+from precision import double_precision
 
 # A loaded machine must not fail a test that is merely slow; CI runs the same cases every time, a desk looks for new ones.
 settings.register_profile(
     "nir_dynapse", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ
 )
 settings.load_profile("nir_dynapse")
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    """float64 in one test only."""
+    with double_precision():
+        yield
+    assert jnp.ones(1).dtype == jnp.float32
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,55 +12,20 @@ import numpy as np
 import pytest
 
 import small_networks
+from circuits import circuits, relative
 from nir_dynapse.closed_form import to_params
 from nir_dynapse.device import CURRENTS, DELAYS, Mismatch
-from nir_dynapse.params import Params, latch_bits
+from nir_dynapse.params import Params
 from nir_dynapse.sim import adjoint, engine, wiring
 from nir_dynapse.sim.circuit import internal_step, structure_of
 from nir_dynapse.sim.dynamics import initial_state
 from nir_dynapse.sim.mismatch import fabricate
 from nir_dynapse.sim.surrogate import Surrogate
-from precision import double_precision
 
 DT = 1e-3
 MEMBRANE = ("i_tau_mem", "i_gain_mem", "i_spkthr", "i_ref", "i_pulse")
 AHP = ("i_tau_ahp", "i_gain_ahp", "i_w_ahp", "i_pulse_ahp")
 DPI = tuple(f"i_{kind}_{name}" for name in ("ampa", "nmda", "gaba", "shunt") for kind in ("tau", "gain"))
-
-
-@pytest.fixture
-def double() -> Iterator[None]:
-    """float64 in one test only."""
-    with double_precision():
-        yield
-    assert jnp.ones(1).dtype == jnp.float32
-
-
-def circuits(
-    *latches: str, dendrites: bool = True, delays: bool = False, scale: float = 0.7, refractory: float = 0.6e-3
-) -> Params:
-    """A recurrent network of 14 neurons with all four dendrites in use, where asked for with latches and delays."""
-    params = to_params(small_networks.recurrent(0, 6, 10, 4, fan_in=4))
-    t, rng = params.topology, np.random.default_rng(0)
-    bias = {name: np.array(value, float) for name, value in params.bias.items()}
-    for name in ("nmda", "gaba", "shunt"):
-        bias[f"i_tau_{name}"] = bias["i_tau_ampa"] * 1.3
-        bias[f"i_gain_{name}"] = bias["i_gain_ampa"] * (1e-2 if name == "shunt" else 1)
-    slow = float(params.circuit.tau("i_tau_ahp", 0.1))
-    values = {"i_tau_ahp": slow, "i_gain_ahp": 50 * slow, "i_w_ahp": 1e-10, "i_pulse_ahp": 3.5e-9, "i_f_nmda": 1e-9}
-    values["i_ref"] = params.circuit.width("i_ref", refractory)
-    values["i_dc"] = 100 * float(bias["i_tau_mem"][0])
-    values["i_delay_precise"] = params.circuit.width("i_delay_precise", 2.3e-3)
-    values["i_delay_mismatched"] = params.circuit.width("i_delay_mismatched", 3.6e-3)
-    bias.update({name: np.full_like(bias["i_ref"], value) for name, value in values.items()})
-    bits = latch_bits(**dict.fromkeys(latches, True))
-    t = replace(
-        t,
-        latches=t.latches | bits,
-        dendrite=rng.integers(0, 4, t.n_synapses) if dendrites else t.dendrite,
-        delay=rng.integers(0, 4, t.n_synapses) if delays else None,
-    )
-    return replace(params, bias=bias, weight=np.asarray(params.weight) * scale, topology=t)
 
 
 def masked(params: Params, seed: int = 0) -> Params:
@@ -69,13 +34,6 @@ def masked(params: Params, seed: int = 0) -> Params:
     base = np.array([[1.0, 0.5, 0.25, 0.125]]) * 1.5 * np.mean(params.weight)
     base = np.repeat(base, params.topology.n_groups, 0)
     return replace(params, weight=None, base=base, topology=replace(params.topology, mask=mask))
-
-
-def relative(a: Any, b: Any) -> float:
-    """Largest deviation over the leaves, of the norm of `b`."""
-    pairs = zip(jax.tree_util.tree_leaves(a), jax.tree_util.tree_leaves(b), strict=True)
-    found = [np.linalg.norm(np.asarray(x) - np.asarray(y)) / (np.linalg.norm(np.asarray(y)) + 1e-30) for x, y in pairs]
-    return float(max(found))
 
 
 # --- finite differences -----------------------------------------------------------------------------------------------

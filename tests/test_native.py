@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,43 +11,23 @@ import numpy as np
 import pytest
 
 import small_networks
+from circuits import circuits, relative
 from nir_dynapse.closed_form import to_params
 from nir_dynapse.device import Mismatch
 from nir_dynapse.errors import ParameterRangeError
-from nir_dynapse.params import Params, latch_bits
+from nir_dynapse.params import Params
 from nir_dynapse.sim import dynamics, engine, native
 from nir_dynapse.sim.circuit import internal_step, structure_of
 from nir_dynapse.sim.mismatch import fabricate
 from nir_dynapse.sim.surrogate import Surrogate
-from precision import double_precision
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="the kernels need a CPU backend and Numba")
 DT = 1e-3
 
 
-@pytest.fixture
-def double() -> Iterator[None]:
-    """float64 in one test only."""
-    with double_precision():
-        yield
-
-
 def circuit(*latches: str, refractory: float = 1.2e-3, **size: Any) -> Params:
-    """A recurrent network with all four dendrites in use, adaptation and constant current where a latch asks for them."""
-    params = to_params(small_networks.recurrent(0, **({"n_in": 6, "n_hidden": 10, "n_out": 4, "fan_in": 4} | size)))
-    t, rng = params.topology, np.random.default_rng(0)
-    bias = {name: np.array(value, float) for name, value in params.bias.items()}
-    for name in ("nmda", "gaba", "shunt"):
-        bias[f"i_tau_{name}"] = bias["i_tau_ampa"] * 1.3
-        bias[f"i_gain_{name}"] = bias["i_gain_ampa"] * (1e-2 if name == "shunt" else 1)
-    slow = float(params.circuit.tau("i_tau_ahp", 0.1))
-    values = {"i_tau_ahp": slow, "i_gain_ahp": 50 * slow, "i_w_ahp": 1e-10, "i_pulse_ahp": 3.5e-9}
-    values["i_ref"] = float(params.circuit.width("i_ref", refractory))
-    values["i_dc"] = 100 * float(bias["i_tau_mem"][0])
-    bias.update({name: np.full_like(bias["i_ref"], value) for name, value in values.items()})
-    bits = latch_bits(**dict.fromkeys(latches, True))
-    topology = replace(t, latches=t.latches | bits, dendrite=rng.integers(0, 4, t.n_synapses))
-    return replace(params, bias=bias, weight=1.5 * np.asarray(params.weight), topology=topology)
+    """A recurrent network that fires, in one internal step per bin."""
+    return circuits(*latches, scale=1.5, refractory=refractory, **size)
 
 
 def both(params: Params, x: Any, target: Any, surrogate: Surrogate, **options: Any) -> list[Any]:
@@ -61,13 +40,6 @@ def both(params: Params, x: Any, target: Any, surrogate: Surrogate, **options: A
 
     run = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True), static_argnums=2)
     return [(np.asarray(spikes), found) for (_, spikes), found in (run(params, x, use) for use in (True, False))]
-
-
-def relative(a: Any, b: Any) -> float:
-    """Largest deviation over the leaves, of the norm of `b`."""
-    pairs = zip(jax.tree_util.tree_leaves(a), jax.tree_util.tree_leaves(b), strict=True)
-    found = [np.linalg.norm(np.asarray(x) - np.asarray(y)) / (np.linalg.norm(np.asarray(y)) + 1e-30) for x, y in pairs]
-    return float(max(found))
 
 
 LATCHES = ("adaptation", "dc")

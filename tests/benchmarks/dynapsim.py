@@ -1,6 +1,6 @@
 """Speed and memory beside Rockpool's DynapSim, both arms in one run, turn by turn.
 
-    python tests/benchmarks/dynapsim.py [--quick] [--settings 1,2,3,4,5,linear] [--device cpu|gpu]
+    python tests/benchmarks/dynapsim.py [--quick] [--settings 1,2,3,4,5,linear] [--device cpu|gpu] [--xla]
     python tests/benchmarks/dynapsim.py --batch --device gpu --peak-bandwidth 4.8e12
 
 In an environment with jax and optax (and rockpool, else ours alone is printed) and this repository on PYTHONPATH.
@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import dynapsim_arms
 import jax
 import numpy as np
 from dynapsim_arms import ARMS, Arm, Missing, Setting
@@ -113,7 +114,10 @@ def place(arm: Arm) -> Arm:
 def rss(name: str, setting: Setting, kind: str, scale: float) -> float:
     """MB by which the peak memory of a process of its own grows."""
     request = json.dumps([name, asdict(setting), kind, scale])
-    done = subprocess.run([sys.executable, __file__, "--probe", request], capture_output=True, text=True, check=False)
+    way = ["--xla"] if dynapsim_arms.NATIVE is False else []
+    done = subprocess.run(
+        [sys.executable, __file__, *way, "--probe", request], capture_output=True, text=True, check=False
+    )
     return float(done.stdout.split()[-1]) if done.returncode == 0 and done.stdout.split() else float("nan")
 
 
@@ -286,12 +290,15 @@ def main() -> None:
     parser.add_argument("--batch", action="store_true", help="double the rows until memory is full")
     parser.add_argument("--most-rows", type=int, default=1 << 20)
     parser.add_argument("--peak-bandwidth", type=float, default=0.0, help="bytes/s of one device")
+    parser.add_argument("--xla", action="store_true", help="ours by XLA alone, without the compiled kernels")
     parser.add_argument("--probe", help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.seconds = 1.0 if options.quick else 4.0
     if options.device:
         os.environ["JAX_PLATFORMS"] = {"cpu": "cpu", "gpu": "cuda"}[options.device]
         jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
+    if options.xla:
+        dynapsim_arms.NATIVE = False
     if options.probe:
         return probe(options.probe)
     print(f"jax {jax.__version__}, {len(jax.devices())} x {jax.devices()[0].device_kind}, {os.cpu_count()} CPUs")

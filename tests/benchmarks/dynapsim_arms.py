@@ -32,6 +32,8 @@ TAUS = {"ampa": 10e-3, "nmda": 30e-3, "gaba": 10e-3, "shunt": 10e-3}
 GAINS = {"ampa": 100.0, "nmda": 100.0, "gaba": 50.0, "shunt": 0.1}
 """Ratios I_gain/I_τ; shunting adds to the leak of some pA, where the others add to an input of some nA."""
 ADAM = optax.adam(1e-6)
+NATIVE: bool | None = None
+"""Whether ours uses the compiled kernels (None: where they can, False: XLA alone)."""
 
 
 @dataclass(frozen=True)
@@ -283,7 +285,7 @@ class Ours(Arm):
         params = replace(self.params, weight=weights * chip["weight"] if chip else weights)
         if chip:
             params = replace(params, bias=chip["bias"])
-        return self.engine.spike_counts(params, x, self.setting.dt, substeps=self.substeps)
+        return self.engine.spike_counts(params, x, self.setting.dt, substeps=self.substeps, native=NATIVE)
 
 
 ARMS: dict[str, type[Arm]] = {"ours": Ours, "peer": Peer}
