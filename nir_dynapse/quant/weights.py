@@ -1,8 +1,7 @@
 """Weights as masks: four base currents per core, a 4-bit mask per CAM row.
 
-A row's current is Σ_b bit_b·base_b, so the 16 levels of a core are the subset sums of its base currents. They are found
-by alternating exact nearest-level assignment and weighted least squares over many starts. Only sums over the sorted
-weights are needed (prefix sums at the 15 decision borders), so a start costs the same for 100 weights as for 100 000.
+The levels of a core are sums of its base currents. They are found by alternating exact nearest-level assignment and weighted
+least squares over many starts, then moved to the currents that the bias generator can make.
 """
 
 from __future__ import annotations
@@ -11,14 +10,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["QuantisedWeights", "assign_masks", "quantise_weights"]
+from nir_dynapse.errors import ParameterRangeError
+from nir_dynapse.quant.levels import Fit, WeightClass, codebook, nearest_levels, row_masks
+
+__all__ = ["QuantisedWeights", "assign_masks", "best_start", "descend", "quantise_weights", "to_grid"]
 
 STARTS = 192
 ROUNDS = 40
+SETTLED = 1e-7
+"""Relative gain of a round below which the starts have settled."""
 
 
 class QuantisedWeights(NamedTuple):
-    """Base currents (n_base,) ascending, mask of each weight (n,), and what it makes of each weight (n,)."""
+    """Base currents (n_base,) ascending, mask of each weight (n,), and what it makes of each weight (n,).
+
+    With `rows` above 1 the masks are (n, rows): parallel CAM rows, whose currents add; a row that is not needed has mask 0.
+    """
 
     base: np.ndarray
     masks: np.ndarray
@@ -30,74 +37,61 @@ class QuantisedWeights(NamedTuple):
         return float(np.sqrt(np.mean(np.square(self.values - weights)) / power)) if power else 0.0
 
 
-def _bits(n_base: int) -> np.ndarray:
-    """(2**n_base, n_base): the bits of every mask."""
-    return ((np.arange(1 << n_base)[:, None] >> np.arange(n_base)) & 1).astype(float)
-
-
 def assign_masks(weights: np.ndarray, base: np.ndarray) -> np.ndarray:
     """The mask whose sum of base currents is nearest to each weight (the smaller one on a tie)."""
-    levels = _bits(len(base)) @ base
-    order = np.argsort(levels, kind="stable")
-    borders = (levels[order][1:] + levels[order][:-1]) / 2
-    return order[np.searchsorted(borders, weights, side="left")]
+    bits = (np.arange(1 << len(base))[:, None] >> np.arange(len(base))) & 1
+    return nearest_levels(np.asarray(weights, float), bits @ np.asarray(base, float))
 
 
-class _Sums:
-    """Prefix sums over the sorted weights: what least squares needs of any partition by borders."""
+def starts(top: float, n_base: int, rows: int, key: int) -> np.ndarray:
+    """Base currents (R, n_base) to start from: ladders and random sorted ones, which span the largest weight.
 
-    def __init__(self, weights: np.ndarray, importance: np.ndarray) -> None:
-        order = np.argsort(weights, kind="stable")
-        self.x = weights[order]
-        c = importance[order]
-        self.count = np.r_[0.0, np.cumsum(c)]
-        self.first = np.r_[0.0, np.cumsum(c * self.x)]
-        self.second = float(np.sum(c * self.x**2))
-
-    def partition(self, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """For starts (R, L) of levels: order of the levels, importance and weighted sum that each level collects."""
-        order = np.argsort(levels, axis=1, kind="stable")
-        ranked = np.take_along_axis(levels, order, 1)
-        cut = np.searchsorted(self.x, (ranked[:, 1:] + ranked[:, :-1]) / 2, side="right")
-        edge = np.concatenate([np.zeros((len(levels), 1), int), cut, np.full((len(levels), 1), len(self.x))], axis=1)
-        return order, np.diff(self.count[edge], axis=1), np.diff(self.first[edge], axis=1)
-
-    def error(self, base: np.ndarray) -> np.ndarray:
-        """Weighted squared error of each start's base currents (R, n_base)."""
-        levels = base @ _bits(base.shape[1]).T
-        order, count, first = self.partition(levels)
-        ranked = np.take_along_axis(levels, order, 1)
-        return self.second - 2 * (ranked * first).sum(1) + (ranked**2 * count).sum(1)
-
-
-def _starts(sums: _Sums, n_base: int, key: int) -> np.ndarray:
-    """Starting base currents: binary ladders and random sorted ones, all spanning the largest weight."""
+    The more rows, the more levels, the fewer starts are needed.
+    """
     rng = np.random.default_rng(key)
-    top = float(sums.x[-1])
-    ladder = 2.0 ** np.arange(n_base)
-    ladders = np.outer(np.linspace(0.4, 1.1, STARTS // 4), top * ladder / ladder.sum())
-    random = np.sort(rng.dirichlet(np.full(n_base, 0.7), STARTS - len(ladders)), axis=1)
-    return np.concatenate([ladders, random * top * rng.uniform(0.5, 1.2, (len(random), 1))])
+    n = STARTS // rows
+    ladders = []
+    # With r rows a count reaches r, so that the densest ladder has steps of r + 1.
+    for ratio in sorted({2.0, float(rows + 1)}):
+        ladder = ratio ** np.arange(n_base)
+        ladders.append(np.outer(np.linspace(0.4, 1.1, n // 4), top * ladder / ladder.sum()))
+    random = np.sort(rng.dirichlet(np.full(n_base, 0.7), n - n // 4), axis=1)
+    spread = top * rng.uniform(0.5, 1.2, (len(random), 1))
+    return np.concatenate([*ladders, random * spread]) / np.sqrt(rows)
 
 
-def _least_squares(sums: _Sums, base: np.ndarray) -> np.ndarray:
-    """One round: nearest level for every weight, then the base currents that fit this assignment best."""
-    bits = _bits(base.shape[1])
-    order, count, first = sums.partition(base @ bits.T)
-    chosen = bits[order]
-    matrix = np.einsum("rl,rli,rlj->rij", count, chosen, chosen)
-    target = np.einsum("rl,rli->ri", first, chosen)
-    # A base current that no weight selects is undetermined: the ridge keeps it where it is.
-    ridge = 1e-9 * max(float(sums.count[-1]), 1e-30)
-    matrix += ridge * np.eye(base.shape[1])
-    return np.maximum(np.linalg.solve(matrix, (target + ridge * base)[..., None])[..., 0], 0.0)
+def descend(
+    fit: Fit, base: np.ndarray, gains: np.ndarray, *, move_gains: bool = False, rounds: int = ROUNDS
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Alternate assignment and least squares from starts (R, n_base), (R, D): base currents, gains and error of each.
+
+    `move_gains` also fits the gains. Starts that fall far behind are dropped on the way.
+    """
+    last = np.inf
+    for turn in range(rounds):
+        base = fit.improve_base(base, gains)
+        if move_gains:
+            gains = fit.improve_gains(base, gains)
+            size = np.maximum(gains.max(1, keepdims=True), 1e-300)  # the scale of base and gains is one freedom, not two
+            base, gains = base * size, gains / size
+        if turn % 8 == 7:
+            error = fit.error(base, gains)
+            keep = np.argsort(error, kind="stable")[: max(8, len(error) // 2)]
+            base, gains = base[keep], gains[keep]
+            if error[keep[-1]] > last * (1 - SETTLED) and len(keep) == 8:
+                break
+            last = error[keep[-1]]
+    return base, gains, fit.error(base, gains)
 
 
-def _to_grid(sums: _Sums, base: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """Indices of the best base currents on the grid near `base`: nearest values, then coordinate descent."""
+def to_grid(fit: Fit, base: np.ndarray, gains: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, float]:
+    """Indices (n_base,) of the best base currents on the ascending `grid` near `base` (n_base,), and their error.
+
+    Nearest values first, then coordinate descent with the gains (D,) as they are.
+    """
     index = np.clip(np.searchsorted(grid, base), 1, len(grid) - 1)
     index = np.where(base - grid[index - 1] < grid[index] - base, index - 1, index)
-    best = float(sums.error(grid[index][None])[0])
+    best = float(fit.error(grid[index][None], gains[None])[0])
     for width in (8, 3, 1):
         improved = True
         while improved:
@@ -105,11 +99,11 @@ def _to_grid(sums: _Sums, base: np.ndarray, grid: np.ndarray) -> np.ndarray:
             for b in range(len(base)):
                 trial = np.repeat(index[None], 2 * width + 1, axis=0)
                 trial[:, b] = np.clip(index[b] + np.arange(-width, width + 1), 0, len(grid) - 1)
-                errors = sums.error(grid[trial])
+                errors = fit.error(grid[trial], np.repeat(gains[None], len(trial), axis=0))
                 pick = int(np.argmin(errors))
                 if errors[pick] < best * (1 - 1e-12) - 1e-300:
                     best, index, improved = float(errors[pick]), trial[pick], True
-    return index
+    return index, best
 
 
 def quantise_weights(
@@ -119,30 +113,64 @@ def quantise_weights(
     importance: np.ndarray | None = None,
     grid: np.ndarray | None = None,
     key: int = 0,
+    rows: int = 1,
 ) -> QuantisedWeights:
     """Base currents and masks with the least weighted squared error for non-negative `weights` (n,).
 
-    `importance` (n,) weighs the errors, `grid` holds the currents that a base can be set to (ascending; any positive
-    value where None), `key` seeds the starts. Zero weights get mask 0 and do not take part. Deterministic.
+    min over base, masks of Σ_i importance_i·(weight_i − Σ_r Σ_b bit_irb·base_b)². `importance` (n,) weighs the errors,
+    `grid` holds the currents that a base can be set to (any positive value where None), `key` seeds the starts, `rows` is
+    the number of parallel CAM rows that a weight may take. Zero weights get mask 0 and do not take part. Deterministic.
+    ParameterRangeError for weights or importance that are negative or not finite, and for `n_base` or `rows` outside 1..8
+    and 1..4.
     """
-    weights = np.asarray(weights, float).reshape(-1)
-    importance = np.ones_like(weights) if importance is None else np.asarray(importance, float).reshape(-1)
+    weights = _checked("weights", weights)
+    importance = np.ones_like(weights) if importance is None else _checked("importance", importance)
+    if len(importance) != len(weights):
+        raise ParameterRangeError(
+            f"quantise_weights: {len(importance)} values of importance for {len(weights)} weights. Give one for each."
+        )
+    for name, value, most in (("n_base", n_base, 8), ("rows", rows, 4)):
+        if not 1 <= value <= most:
+            raise ParameterRangeError(f"quantise_weights: {name} is {value}, allowed are 1 to {most}. Choose one of them.")
+    ascending = None if grid is None else np.unique(_checked("grid", grid))
+    if ascending is not None and not len(ascending):
+        raise ParameterRangeError("quantise_weights: the grid is empty. Give the currents that a base can be set to.")
+
+    book = codebook(n_base, rows, (0,), 1)
+    counts = np.zeros((len(weights), n_base), int)
     present = weights > 0
     if not present.any():
-        base = np.zeros(n_base) if grid is None else np.full(n_base, np.min(grid))
-        return QuantisedWeights(base, np.zeros(len(weights), int), np.zeros(len(weights)))
-    scale = float(weights.max())
-    sums = _Sums(weights[present] / scale, importance[present])
-    base = _starts(sums, n_base, key)
-    for _ in range(ROUNDS):
-        base = _least_squares(sums, base)
-    base = base[np.argsort(sums.error(base), kind="stable")[:4]]
-    if grid is None:
-        base = np.sort(base[0]) * scale
+        base = np.zeros(n_base) if ascending is None else np.full(n_base, ascending[0])
     else:
-        ascending = np.unique(grid)
-        index = np.stack([_to_grid(sums, candidate, ascending / scale) for candidate in base])
-        best = int(np.argmin(sums.error(ascending[index] / scale)))
-        base = ascending[np.sort(index[best])]
-    masks = np.where(present, assign_masks(weights, base), 0)
-    return QuantisedWeights(base, masks, _bits(n_base)[masks] @ base)
+        scale = float(weights.max())
+        fit = Fit([WeightClass(weights[present] / scale, importance[present], book)])
+        base = best_start(fit, n_base, rows, key, None if ascending is None else ascending / scale) * scale
+        if ascending is not None:  # the division and multiplication by the scale may have moved the last bit
+            base = ascending[np.abs(ascending[:, None] - base).argmin(0)]
+        levels = book.levels(base[None], np.ones((1, 1)))[0]
+        counts[present] = book.counts[nearest_levels(weights[present], levels), 0]
+    masks = row_masks(counts, rows)
+    return QuantisedWeights(base, masks[:, 0] if rows == 1 else masks, counts @ base)
+
+
+def best_start(fit: Fit, n_base: int, rows: int, key: int, grid: np.ndarray | None) -> np.ndarray:
+    """The best base currents (n_base,), ascending, of many starts for weights of one dendrite; on `grid` where given."""
+    first = starts(fit.top, n_base, rows, key)
+    base, gains, error = descend(fit, first, np.ones((len(first), 1)))
+    order = np.argsort(error, kind="stable")[:4]
+    if grid is None:
+        return np.sort(base[order[0]])
+    found = [to_grid(fit, base[k], gains[k], grid) for k in order]
+    index, _ = min(found, key=lambda item: item[1])
+    return np.sort(grid[index])
+
+
+def _checked(name: str, values: np.ndarray) -> np.ndarray:
+    values = np.asarray(values, float).reshape(-1)
+    bad = ~(np.isfinite(values) & (values >= 0))
+    if bad.any():
+        n = int(np.argmax(bad))
+        raise ParameterRangeError(
+            f"quantise_weights: {name}[{n}] is {values[n]}, allowed are finite values from 0. Signs belong to the dendrite."
+        )
+    return values
