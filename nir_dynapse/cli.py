@@ -108,6 +108,39 @@ def _model() -> _Parser:
     return model
 
 
+def _mapping() -> _Parser:
+    """Options that say how a network is put on chips."""
+    mapping = _Parser(add_help=False)
+    group = mapping.add_argument_group("placing and rounding")
+    group.add_argument(
+        "--profile",
+        metavar="FILE",
+        help="bad neurons, CAM rows and tags of the chips (CSV core,neuron,cam,tag, or JSON)",
+    )
+    group.add_argument(
+        "--activity", metavar="X.npz", help="data whose ideal run says which connections are busy (for several chips)"
+    )
+    group.add_argument(
+        "--tolerance",
+        type=_spread,
+        metavar="PART",
+        help="largest relative change of a bias that sharing a core may cause (default 0.25)",
+    )
+    group.add_argument(
+        "--place-seconds", type=_positive, metavar="S", help="most time for finding better places (default 60)"
+    )
+    group.add_argument("--no-spare-rows", action="store_true", help="one CAM row per weight, even where more are free")
+    group.add_argument(
+        "--second-range", action="store_true", help="let excitatory weights use the NMDA dendrite too, without its gate"
+    )
+    group.add_argument(
+        "--share-tags",
+        action="store_true",
+        help="one tag and CAM row for sources with the same targets and weights (default: where tags run short)",
+    )
+    return mapping
+
+
 def _number(kind: type[int] | type[float], allowed: str, is_allowed: Callable[[Any], bool]) -> Callable[[str], Any]:
     """A converter for argparse: a number of `kind` for which `is_allowed` holds; `allowed` says which those are."""
 
@@ -144,7 +177,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action=_Version, nargs=0, help="print the version")
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True, title="verbs")
-    common, model = _common(), _model()
+    common, model, mapping = _common(), _model(), _mapping()
 
     def verb(name: str, purpose: str, example: str, *parents: _Parser) -> _Parser:
         epilog = f"example: nir-dynapse {name} {example}".rstrip() + "\n" + EXIT_CODES
@@ -152,7 +185,7 @@ def parser() -> argparse.ArgumentParser:
 
     data = "an .npz with x (sample, time, channel), y (sample,) and dt in seconds"
     example = "model.nir --data test.npz --board virtual:7 -o out"
-    p = verb("deploy", "Do it all: read, check, compile, verify, run a test set, write.", example, model)
+    p = verb("deploy", "Do it all: read, check, compile, verify, run a test set, write.", example, model, mapping)
     p.add_argument("model", metavar="MODEL.nir", help="the network")
     p.add_argument("--data", required=True, metavar="TEST.npz", help=data)
     p.add_argument(
@@ -162,7 +195,8 @@ def parser() -> argparse.ArgumentParser:
         "-o", "--out", metavar="OUT", help="folder for layout.json, config.json.gz, report.json and report.txt"
     )
 
-    p = verb("check", "Say whether a network can be read and fits, and what is approximated.", "model.nir", model)
+    purpose = "Say whether a network can be read and fits, and what is approximated."
+    p = verb("check", purpose, "model.nir", model, mapping)
     p.add_argument("model", metavar="MODEL.nir", help="the network")
 
     p = verb(
@@ -189,7 +223,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("-o", "--out", required=True, metavar="OUT.nir", help="where to write the NIR file")
 
     p = verb(
-        "compile", "Place, route and quantise a network.", "model.nir -o layout.json --config config.json.gz", model
+        "compile",
+        "Place, route and quantise a network.",
+        "model.nir -o layout.json --config config.json.gz",
+        model,
+        mapping,
     )
     p.add_argument("model", metavar="MODEL.nir", help="the network")
     p.add_argument("-o", "--out", required=True, metavar="LAYOUT.json", help="where to write the Layout")

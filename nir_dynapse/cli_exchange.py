@@ -10,8 +10,10 @@ from typing import Any
 from nir_dynapse.cli_output import Output
 from nir_dynapse.device import DYNAPSE2, Device
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError, raise_if_errors, strictly
+from nir_dynapse.network import Network
+from nir_dynapse.profile import load_profiles
 
-__all__ = ["check_file", "device_of", "export", "import_", "reading"]
+__all__ = ["activity", "check_file", "device_of", "export", "import_", "mapping", "reading"]
 
 
 def reading(args: argparse.Namespace) -> dict[str, Any]:
@@ -21,7 +23,33 @@ def reading(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def device_of(args: argparse.Namespace) -> Device:
-    return DYNAPSE2.stack(args.chips)
+    """The stack that the options ask for, with the profiles of its chips where a file gives them."""
+    device = DYNAPSE2.stack(args.chips)
+    if getattr(args, "profile", None) is None:
+        return device
+    return device.with_profiles(*load_profiles(args.profile)[: device.n_chips])
+
+
+def mapping(args: argparse.Namespace) -> dict[str, Any]:
+    """The options of `compile` that say how to place and round."""
+    options: dict[str, Any] = {"spare_rows": not args.no_spare_rows, "second_range": args.second_range}
+    options["share_tags"] = True if args.share_tags else None
+    for key, value in (("tolerance", args.tolerance), ("budget", args.place_seconds)):
+        if value is not None:
+            options[key] = value
+    return options
+
+
+def activity(args: argparse.Namespace, network: Network) -> dict[str, Any]:
+    """Option `activity` of `compile`: what the data of --activity makes the network do."""
+    if args.activity is None:
+        return {}
+    from nir_dynapse.board import Data
+    from nir_dynapse.deployment import check_data, measured_activity
+
+    data = Data.load(args.activity)
+    check_data(data, network, labels=False)
+    return {"activity": measured_activity(network, data)}
 
 
 def check_file(path: Path) -> None:

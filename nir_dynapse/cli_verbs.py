@@ -13,7 +13,7 @@ import numpy as np
 
 from nir_dynapse import cli_doctor, cli_exchange
 from nir_dynapse.biasgen import reach
-from nir_dynapse.cli_exchange import check_file, device_of, reading
+from nir_dynapse.cli_exchange import activity, check_file, device_of, mapping, reading
 from nir_dynapse.cli_output import Output, table
 from nir_dynapse.device import DYNAPSE2, PARAMETERS
 from nir_dynapse.errors import DynapseError
@@ -39,7 +39,11 @@ def deploy(args: argparse.Namespace, out: Output) -> int:
     if args.out is not None:
         deployment.check_output(args.out)
     data = Data.load(args.data)
-    options = {"fan_in": args.fan_in, "seed": args.seed, "chips": args.chips, "board": args.board}
+    device = device_of(args)
+    options = {"fan_in": args.fan_in, "seed": args.seed, "device": device, "board": args.board}
+    options["options"] = mapping(args)
+    if args.activity is not None:
+        options["activity_data"] = Data.load(args.activity)
     with out.progress() as tell:
         result = deployment.deploy(args.model, data, progress=tell, **options, **reading(args))
     files = [str(path) for path in result.write(args.out)] if args.out is not None else []
@@ -49,7 +53,6 @@ def deploy(args: argparse.Namespace, out: Output) -> int:
 
 
 def check(args: argparse.Namespace, out: Output) -> int:
-    from nir_dynapse.compiler import compile
     from nir_dynapse.conversion_table import conversion_text
     from nir_dynapse.import_.nir_graph import from_nir
     from nir_dynapse.reporting import report
@@ -60,19 +63,28 @@ def check(args: argparse.Namespace, out: Output) -> int:
         if error.conversion:
             out.text("Conversion\n" + conversion_text(error.conversion))
         raise
+    device = device_of(args)
     try:
-        layout = compile(network, device=device_of(args), fan_in=args.fan_in, seed=args.seed, strict=args.strict)
+        layout = _compiled(network, device, args, out)
     except DynapseError:
-        out.text(report(network, device=device_of(args)).text())
+        out.text(report(network, device=device).text())
         raise
     fits = ("the network fits the device.",)
-    result = report(layout, device=device_of(args), checks=fits, conversion=network.conversion)
+    result = report(layout, device=device, checks=fits, conversion=network.conversion)
     out.result(result.to_dict(), result.text())
     return DONE
 
 
-def compile_(args: argparse.Namespace, out: Output) -> int:
+def _compiled(network: Any, device: Any, args: argparse.Namespace, out: Output) -> Any:
+    """The Layout of `network` with the options of the command line."""
     from nir_dynapse.compiler import compile
+
+    options = {"fan_in": args.fan_in, "seed": args.seed, "strict": args.strict, **mapping(args)}
+    with out.progress() as tell:
+        return compile(network, device=device, progress=tell, **options, **activity(args, network))
+
+
+def compile_(args: argparse.Namespace, out: Output) -> int:
     from nir_dynapse.export.samna_config import write_config_json
     from nir_dynapse.import_.nir_graph import from_nir
     from nir_dynapse.reporting import report
@@ -81,11 +93,12 @@ def compile_(args: argparse.Namespace, out: Output) -> int:
     for path in files:
         check_file(path)
     network = from_nir(args.model, **reading(args))
-    layout = compile(network, device=device_of(args), fan_in=args.fan_in, seed=args.seed, strict=args.strict)
+    device = device_of(args)
+    layout = _compiled(network, device, args, out)
     if args.config is not None:
         write_config_json(layout, args.config)
     layout.save(args.out)
-    result = report(layout, device=device_of(args), conversion=network.conversion)
+    result = report(layout, device=device, conversion=network.conversion)
     written = [str(path) for path in files]
     out.result({**result.to_dict(), "files": written}, result.text() + f"\nWritten: {', '.join(written)}")
     return DONE

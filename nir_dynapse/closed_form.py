@@ -34,6 +34,7 @@ from nir_dynapse.population import STEPPING
 __all__ = [
     "FAST_SYNAPSE",
     "MEMORYLESS_PEAK",
+    "charge_per_ampere",
     "decode_tau",
     "effective_tau",
     "event_charge",
@@ -76,21 +77,22 @@ def _charge_to_current(circuit: Circuit, threshold: Any, gain: Any, tau_syn: np.
     return threshold / gain * circuit.c_mem * circuit.u_t / (circuit.kappa * np.asarray(tau_syn))
 
 
-def event_charge(
-    params: Params, bias: dict[str, np.ndarray] | None = None, group: np.ndarray | None = None
-) -> np.ndarray:
-    """Threshold fractions that an event moves I_mem by in all, per ampere of weight current, for each synapse (S,).
+def charge_per_ampere(circuit: Circuit, bias: dict[str, np.ndarray]) -> np.ndarray:
+    """Threshold fractions that an event moves I_mem by in all, per A of weight current: (4 dendrites, groups).
 
-    (I_gain,s/I_τ,s)·(1 − e^(−t_pulse/τ_s)) over the ΔI of a whole threshold. `bias` (per group) and `group` (N,) stand
-    in for those of `params` where given, e.g. the currents that the bias codes really give.
+    (I_gain,s/I_τ,s)·(1 − e^(−t_pulse/τ_s)) over the ΔI of a whole threshold, for bias currents (groups,) in A.
     """
-    t, circuit = params.topology, params.circuit
-    bias = {name: np.asarray(value, float) for name, value in (params.bias if bias is None else bias).items()}
     tau = np.stack([circuit.tau(f"i_tau_{name}", bias[f"i_tau_{name}"]) for name in DENDRITES])
     ratio = np.stack([bias[f"i_gain_{name}"] / bias[f"i_tau_{name}"] for name in DENDRITES])
     pulse = -np.expm1(-circuit.width("i_pulse", bias["i_pulse"]) / tau)
-    whole = _charge_to_current(circuit, bias["i_spkthr"], bias["i_gain_mem"], tau)
-    return (ratio * pulse / whole)[t.dendrite, (t.group if group is None else group)[t.post]]
+    return ratio * pulse / _charge_to_current(circuit, bias["i_spkthr"], bias["i_gain_mem"], tau)
+
+
+def event_charge(params: Params) -> np.ndarray:
+    """`charge_per_ampere` of each synapse (S,)."""
+    t = params.topology
+    bias = {name: np.asarray(value, float) for name, value in params.bias.items()}
+    return charge_per_ampere(params.circuit, bias)[t.dendrite, t.group[t.post]]
 
 
 @dataclass

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.metadata import version
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from nir_dynapse import biasgen
-from nir_dynapse.closed_form import event_charge, to_params
+from nir_dynapse.closed_form import to_params
 from nir_dynapse.decoding import to_network
-from nir_dynapse.device import BASE_WEIGHTS, COLUMN, DYNAPSE2, PARAMETERS, Device
+from nir_dynapse.device import DYNAPSE2, Device
 from nir_dynapse.errors import (
     CapacityError,
     ConfigurationError,
-    Finding,
     ParameterRangeError,
     raise_if_errors,
     sort_findings,
@@ -24,14 +23,16 @@ from nir_dynapse.errors import (
 from nir_dynapse.layout import Layout
 from nir_dynapse.network import Network
 from nir_dynapse.params import Params
-from nir_dynapse.quant.biases import encode_biases, merge_groups
-from nir_dynapse.quant.fan_in import limit_fan_in
-from nir_dynapse.quant.placement import place
-from nir_dynapse.quant.routing import route
+from nir_dynapse.quant.activity import source_activity
+from nir_dynapse.quant.groups import TOLERANCE
+from nir_dynapse.quant.mapping import Options, map_params
+from nir_dynapse.quant.routing import core_of
 from nir_dynapse.quant.rules import check_layout, check_wiring
-from nir_dynapse.quant.weights import quantise_weights
+from nir_dynapse.quant.sharing import merge_parallel, share_sources
 
 __all__ = ["compile", "to_network"]
+
+Progress = Callable[[str, float], None]
 
 
 def compile(
@@ -43,12 +44,27 @@ def compile(
     monitor: Literal["outputs", "all"] = "outputs",
     seed: int = 0,
     strict: bool = False,
+    importance: np.ndarray | None = None,
+    activity: Mapping[str, Any] | None = None,
+    spare_rows: bool = True,
+    second_range: bool = False,
+    share_tags: bool | None = None,
+    tolerance: float = TOLERANCE,
+    budget: float = 60.0,
+    progress: Progress | None = None,
 ) -> Layout:
-    """Group, quantise, place and route `net` (with trained `params`, where given) into a Layout for `device`.
+    """Group, place, quantise and route `net` (with trained `params`, where given) into a Layout for `device`.
 
-    `fan_in="prune"` drops the weakest synapses of neurons with more than 64; `monitor="all"` also records the neurons
-    that are not outputs. `strict=True` turns every approximation (warning) into an error. Deterministic for a `seed`.
-    Raises CapacityError, ParameterRangeError or ConfigurationError with all findings.
+    `fan_in="prune"` drops the weakest synapses of neurons with more than they have CAM rows; `monitor="all"` also records
+    the neurons that are not outputs. `importance` (S,), one value per synapse of `params` (of `to_params(net)` where none
+    are given), weighs the rounding errors and decides what is pruned. `activity` maps node names to events per second, one
+    number or one per neuron or channel; placement keeps the busiest connections within a chip. `spare_rows=False` gives
+    each weight one CAM row even where more are free, `second_range=True` lets excitatory weights use the NMDA dendrite
+    (without its gate) as a second range. `share_tags=True` lets sources whose targets coincide share tags and CAM rows,
+    None only where tags run short. `tolerance` is the largest relative change of a bias current that sharing a core may
+    cause. `budget` in s caps the search for places, which normally ends long before; `progress(stage, fraction)` tells how
+    far it is. `strict=True` turns every approximation (warning) into an error. Deterministic for a `seed`. Raises
+    CapacityError, ParameterRangeError or ConfigurationError with all findings.
     """
     if fan_in not in ("refuse", "prune"):
         raise ParameterRangeError(f"compile: fan_in is {fan_in!r}. Choose 'refuse' or 'prune'.")
@@ -56,51 +72,38 @@ def compile(
         raise ParameterRangeError(f"compile: monitor is {monitor!r}. Choose 'outputs' or 'all'.")
     asked = to_params(net, device) if params is None else params.numpy().check()
     findings = list(asked.findings)
+    importance = _checked(importance, asked)
+    rates = source_activity(activity, asked.topology)
+    if spare_rows:  # one sum of parallel weights, which gets their rows back where that is better
+        asked, importance = merge_parallel(asked, importance)
+    monitored = _monitored(net, asked.topology.n_neurons, monitor)
 
-    asked, found = limit_fan_in(asked, device, fan_in)
-    findings += found
-    capacity = [f for f in found if f.severity == "error"]
+    options = Options(fan_in, spare_rows, second_range, share_tags is True, tolerance, seed, budget, progress)
     try:
-        grouped, found = merge_groups(asked, device)
-        findings += found
-        places = place(grouped.topology.group, device)
+        mapped = map_params(asked, monitored, rates, importance, device, options)
     except CapacityError as error:
-        raise CapacityError([*capacity, *error.findings]) from None
-    raise_if_errors(capacity, CapacityError)
-
-    codes, got, found = encode_biases(grouped)
-    findings += found
-    target = _weights_for(asked, grouped.topology.group, got)
-    topology = replace(grouped.topology, place=places)
-
-    core = places[:, 0] * device.cores_per_chip + places[:, 1]
-    masks, base, found = _quantise(asked, core, target, device, seed)
-    findings += found
-    routing = route(topology, masks, _monitored(net, topology.n_neurons, monitor), device)
-
-    all_codes = np.zeros((device.n_cores, len(PARAMETERS), 2), np.uint8)
-    group_of_core = dict(zip(core.tolist(), grouped.topology.group.tolist(), strict=True))
-    for c, g in group_of_core.items():
-        all_codes[c] = codes[g]
-        for bit, name in enumerate(BASE_WEIGHTS):
-            coarse, fine, _ = biasgen.nearest_codes(name, base[c, bit])
-            all_codes[c, COLUMN[name]] = coarse, fine
+        short_of_tags = any(f.code == "tags" for f in error.findings)
+        if share_tags is not None or not short_of_tags or share_sources(asked)[1].all():
+            raise
+        mapped = map_params(asked, monitored, rates, importance, device, replace(options, share_tags=True))
+    findings += mapped.findings
 
     raise_if_errors(strictly(findings) if strict else (), ParameterRangeError)
+    topology = mapped.topology
     layout = Layout(
         n_chips=device.n_chips,
         populations=tuple((p.name, p.kind, tuple(int(v) for v in p.shape)) for p in net.populations),
-        chip=places[:, 0],
-        core=places[:, 1],
-        slot=places[:, 2],
+        chip=mapped.place[:, 0],
+        core=mapped.place[:, 1],
+        slot=mapped.place[:, 2],
         latches=topology.latches,
-        cam=routing.cam,
-        sram=routing.sram,
-        codes=all_codes,
-        used_cores=np.isin(np.arange(device.n_cores), core),
+        cam=mapped.cam,
+        sram=mapped.sram,
+        codes=mapped.codes,
+        used_cores=np.isin(np.arange(device.n_cores), core_of(mapped.place, device)),
         inputs=net.inputs,
         outputs=net.outputs,
-        input_rows=routing.input_rows,
+        input_rows=mapped.input_rows,
         projections=tuple(dict.fromkeys((q.source, q.target, q.name) for q in net.projections)),
         dt=net.dt,
         tonic_period=topology.tonic_period,
@@ -108,69 +111,24 @@ def compile(
         origin={**net.origin, "network": net.digest(), "nir_dynapse": version("nir-dynapse"), "seed": seed},
         findings=sort_findings(findings),
         readout=net.readout,
+        weight_errors=mapped.errors,
     )
-    violations = (*check_layout(layout, device), *check_wiring(layout, topology))
+    violations = (*check_layout(layout, device), *check_wiring(layout, mapped.wired))
     raise_if_errors(violations, ConfigurationError)
     return layout
 
 
-def _weights_for(asked: Params, group: np.ndarray, got: dict[str, np.ndarray]) -> np.ndarray:
-    """Weight currents that keep the asked charge per event with the biases that the codes really give."""
-    return asked.row_currents() * event_charge(asked) / event_charge(asked, got, group)
-
-
-def _quantise(
-    asked: Params, core: np.ndarray, target: np.ndarray, device: Device, seed: int
-) -> tuple[np.ndarray, np.ndarray, list[Finding]]:
-    """Masks (S,) and base currents (cores, 4), with what the rounding costs as findings."""
-    t = asked.topology
-    masks = np.zeros(t.n_synapses, int)
-    base = np.zeros((device.n_cores, len(BASE_WEIGHTS)))
-    grid = np.unique(biasgen.grid(BASE_WEIGHTS[0]))
-    findings = []
-    for c in np.unique(core):
-        rows = np.flatnonzero(core[t.post] == c)
-        if not len(rows):
-            continue
-        # Relative and absolute error in one: with absolute errors alone a few large weights take all the levels.
-        importance = 1 / (target[rows] + 0.02 * target[rows].max())
-        result = quantise_weights(target[rows], importance=importance, grid=grid, key=seed)
-        masks[rows], base[c] = result.masks, result.base
-        chip, index = divmod(int(c), device.cores_per_chip)
-        error = result.nrmse(target[rows])
-        findings.append(
-            Finding(
-                "info",
-                "weight-rounding",
-                f"chip {chip}, core {index}: {len(rows)} weights rounded to the sums of four base currents, "
-                f"RMS error {100 * error:.1f} % of the RMS weight.",
-                used=error,
-            )
+def _checked(importance: np.ndarray | None, params: Params) -> np.ndarray | None:
+    """`importance` as an array, one finite value from 0 per synapse (ParameterRangeError)."""
+    if importance is None:
+        return None
+    values = np.asarray(importance, float).reshape(-1)
+    if len(values) != params.topology.n_synapses or not np.isfinite(values).all() or (values < 0).any():
+        raise ParameterRangeError(
+            f"compile: importance has {len(values)} values, needed is a finite one from 0 for each of the "
+            f"{params.topology.n_synapses} synapses. Give them in the order of params.topology (to_params(net))."
         )
-    findings += _vanished(asked, masks)
-    return masks, base, findings
-
-
-def _vanished(asked: Params, masks: np.ndarray) -> list[Finding]:
-    """A finding per population whose connections were rounded to nothing (they keep their CAM row)."""
-    t = asked.topology
-    found = []
-    for name, part in t.slices().items():
-        lost = (masks == 0) & (t.post >= part.start) & (t.post < part.stop)
-        if lost.any():
-            total = int(((t.post >= part.start) & (t.post < part.stop)).sum())
-            found.append(
-                Finding(
-                    "info",
-                    "weight-vanished",
-                    f"{int(lost.sum())} of {total} incoming weights are nearer to zero than to the smallest level; they "
-                    "keep their CAM row with no weight.",
-                    node=name,
-                    used=int(lost.sum()),
-                    limit=total,
-                )
-            )
-    return found
+    return values
 
 
 def _monitored(net: Network, n: int, monitor: str) -> np.ndarray:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 from nir_dynapse.backend import open_board
 from nir_dynapse.board import Data
 from nir_dynapse.compiler import compile
-from nir_dynapse.device import DYNAPSE2
+from nir_dynapse.device import DYNAPSE2, Device
 from nir_dynapse.errors import ConfigurationError, Finding, ParameterRangeError
 from nir_dynapse.export.samna_config import to_samna, write_config_json
 from nir_dynapse.import_.nir_graph import from_nir
@@ -28,7 +28,7 @@ from nir_dynapse.reporting import Accuracy, Report, report
 from nir_dynapse.sim.recording import Recording
 from nir_dynapse.sim.simulation import simulate
 
-__all__ = ["FILES", "STAGES", "Deployment", "check_data", "check_output", "deploy", "score"]
+__all__ = ["FILES", "STAGES", "Deployment", "check_data", "check_output", "deploy", "measured_activity", "score"]
 
 FILES = ("layout.json", "config.json.gz", "report.json", "report.txt")
 """What `Deployment.write` writes into its folder."""
@@ -97,18 +97,20 @@ def deploy(
     fan_in: Literal["refuse", "prune"] = "refuse",
     seed: int = 0,
     strict: bool = False,
-    chips: int = 1,
+    device: Device = DYNAPSE2,
+    options: Mapping[str, Any] | None = None,
+    activity_data: Data | None = None,
     progress: Progress | None = None,
 ) -> Deployment:
-    """Read `source`, check it against `data`, compile it for `chips` chips, verify the configuration, and run the data.
+    """Read `source`, check it against `data`, compile it for `device`, verify the configuration, and run the data.
 
     Four runs make the accuracy table: ideal (NIR's equations), circuit (the analog circuit, exact parameters), quantised
     (from the bits of the Layout, no mismatch) and on this chip (on `board`). `progress(stage, fraction)` is called before
-    each stage. Nothing is written. Raises the DynapseError of whatever fails first.
+    each stage. `options` are further ones of `compile`. On several chips neurons are placed by what `activity_data` (where
+    not given, `data`) makes the network do. Nothing is written. Raises the DynapseError of whatever fails first.
     """
     tell = progress or (lambda stage, fraction: None)
     stages = {name: k / len(STAGES) for k, name in enumerate(STAGES)}
-    device = DYNAPSE2.stack(chips)
     with open_board(board, device=device) as chip:
         tell("read", stages["read"])
         network = from_nir(
@@ -123,7 +125,11 @@ def deploy(
         )
         findings = check_data(data, network)
         tell("compile", stages["compile"])
-        layout = compile(network, device=device, fan_in=fan_in, seed=seed, strict=strict)
+        further = dict(options or {})
+        if device.n_chips > 1:
+            check_data(activity_data or data, network, labels=False)
+            further["activity"] = measured_activity(network, activity_data or data)
+        layout = compile(network, device=device, fan_in=fan_in, seed=seed, strict=strict, **further)
         tell("verify", stages["verify"])
         checks = _verify(layout)
 
@@ -152,6 +158,20 @@ def deploy(
         provenance={"board": board, "data": samples},
     )
     return Deployment(network, layout, whole, counts)
+
+
+def measured_activity(network: Network, data: Data) -> dict[str, np.ndarray]:
+    """Events per second of every input channel and neuron (by node, (n,)) in the ideal run of `data`."""
+    size = max(1, CHUNK_ELEMENTS // (data.x.shape[1] * max(1, network.n_neurons)))
+    time = len(data) * data.x.shape[1] * data.dt
+    rates: dict[str, np.ndarray] = {}
+    for i in range(0, len(data), size):
+        for node, spikes in simulate(network, data.x[i : i + size], ideal=True).spikes.items():
+            rates[node] = rates.get(node, 0.0) + spikes.sum((0, 1), dtype=np.float64) / time
+    channels = data.x.sum((0, 1), dtype=np.float64) / time
+    first = network.input_offsets()
+    inputs = {port.name: channels[first[port.name] : first[port.name] + port.size] for port in network.inputs}
+    return {**inputs, **{p.name: rates[p.name] for p in network.populations}}
 
 
 def score(name: str, counts: np.ndarray, labels: np.ndarray, ideal: np.ndarray | None = None) -> Accuracy:

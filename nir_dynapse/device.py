@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 
 from nir_dynapse.errors import ParameterRangeError
+from nir_dynapse.profile import ChipProfile
 
 __all__ = [
     "BASE_WEIGHTS",
@@ -268,8 +269,14 @@ class Device:
     weight_top: float = 4e-7
     circuit: Circuit = field(default_factory=Circuit)
     mismatch: Mismatch = field(default_factory=Mismatch)
+    profiles: tuple[ChipProfile | None, ...] = ()
 
     def __post_init__(self) -> None:
+        if len(self.profiles) > self.n_chips:
+            raise ParameterRangeError(
+                f"Device {self.name}: {len(self.profiles)} chip profiles for {self.n_chips} chip(s). Give one per chip, or "
+                "use a stack of as many chips (DYNAPSE2.stack(n), --chips n)."
+            )
         if not 1 <= self.n_chips <= self.max_stack:
             raise ParameterRangeError(
                 f"Device {self.name}: {self.n_chips} chips asked for, a stack holds 1 to {self.max_stack} "
@@ -279,6 +286,19 @@ class Device:
     def stack(self, n_chips: int) -> Device:
         """The same device with `n_chips` chips in a row (1 to 8)."""
         return replace(self, n_chips=n_chips)
+
+    def with_profiles(self, *profiles: ChipProfile | None) -> Device:
+        """The same device with a profile of what works for chip 0, 1, … (None: everything)."""
+        return replace(self, profiles=profiles)
+
+    def profile(self, chip: int) -> ChipProfile | None:
+        """The profile of a chip; None where everything works."""
+        return self.profiles[chip] if chip < len(self.profiles) else None
+
+    def usable_tags(self, chip: int) -> np.ndarray:
+        """Boolean (cores, tags): the tags that each core of a chip can be reached by."""
+        profile = self.profile(chip)
+        return np.ones((self.cores_per_chip, self.n_tags), bool) if profile is None else profile.tags
 
     @property
     def n_cores(self) -> int:

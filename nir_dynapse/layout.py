@@ -16,13 +16,27 @@ from typing import Any
 import numpy as np
 
 from nir_dynapse.biasgen import off_codes
-from nir_dynapse.device import DELAYS, DENDRITES, LATCHES, PARAMETERS
+from nir_dynapse.device import DELAYS, LATCHES, PARAMETERS
 from nir_dynapse.errors import ConfigurationError, Finding, UnsupportedGraphError
 from nir_dynapse.network import NO_READOUT, Port, Readout, check_readout, freeze
 from nir_dynapse.readout import readout_from_dict, readout_to_dict
+from nir_dynapse.rows import (
+    CAM_DTYPE,
+    INPUT_DTYPE,
+    MONITOR_HOP,
+    SRAM_DTYPE,
+    UNUSED_CAM,
+    cam_from_words,
+    cam_words,
+    has_rows,
+    monitor_rows,
+    sram_from_words,
+    sram_words,
+)
 
 __all__ = [
     "CAM_DTYPE",
+    "INPUT_DTYPE",
     "MONITOR_HOP",
     "SRAM_DTYPE",
     "UNUSED_CAM",
@@ -30,77 +44,14 @@ __all__ = [
     "cam_from_words",
     "cam_words",
     "has_rows",
+    "monitor_rows",
     "sram_from_words",
     "sram_words",
     "write_atomically",
 ]
 
-FORMAT, VERSION, READABLE = "nir_dynapse.layout", 3, (1, 2, 3)
-"""Version 2 added the readout on the host, version 3 the bias codes of the delays (`off` in older files)."""
-MONITOR_HOP = -7
-"""x_hop of a destination that leaves the stack to the west, where the FPGA records it."""
-
-CAM_DTYPE = np.dtype([("tag", "u2"), ("dendrite", "i1"), ("mask", "u1"), ("flags", "u1")])
-"""A CAM row: 11-bit tag, dendrite index (-1: unused), 4 mask bits, flags (1 stp, 2 precise delay, 4 mismatched delay)."""
-UNUSED_CAM = np.array((0, -1, 0, 0), CAM_DTYPE)
-"""A CAM row that listens to nothing."""
-SRAM_DTYPE = np.dtype([("tag", "u2"), ("cores", "u1"), ("x_hop", "i1"), ("y_hop", "i1")])
-"""An SRAM row: tag, 4-bit core mask (0: unused), hops."""
-INPUT_DTYPE = np.dtype([("channel", "i4"), ("chip", "u1"), ("cores", "u1"), ("tag", "u2")])
-"""One destination of an input channel; channel n_channels is the tonic one."""
-
-
-def has_rows(cam: np.ndarray, sram: np.ndarray) -> np.ndarray:
-    """Which neurons leave a trace in a configuration: a CAM row that is not unused, or an SRAM row with a core bit."""
-    return (cam != UNUSED_CAM).any(axis=-1) | (sram["cores"] > 0).any(axis=-1)
-
-
-def cam_words(cam: np.ndarray) -> np.ndarray:
-    """CAM rows as 22-bit words: tag 0–10, dendrite one-hot 11–14 (DENDRITES order), mask 15–18, flags 19–21."""
-    one_hot = np.where(cam["dendrite"] < 0, 0, 1 << np.maximum(cam["dendrite"], 0).astype(np.uint32))
-    return (
-        cam["tag"].astype(np.uint32)
-        | (one_hot.astype(np.uint32) << 11)
-        | (cam["mask"].astype(np.uint32) << 15)
-        | (cam["flags"].astype(np.uint32) << 19)
-    )
-
-
-def cam_from_words(words: np.ndarray) -> np.ndarray:
-    """The inverse of `cam_words`; a word whose dendrite bits are not one-hot is a ConfigurationError."""
-    one_hot = (words >> 11) & 15
-    table = np.full(16, -2, np.int8)
-    table[0] = -1
-    table[[1, 2, 4, 8]] = range(4)
-    rows = np.zeros(words.shape, CAM_DTYPE)
-    rows["tag"], rows["dendrite"] = words & 0x7FF, table[one_hot]
-    rows["mask"], rows["flags"] = (words >> 15) & 15, (words >> 19) & 7
-    if (rows["dendrite"] == -2).any():
-        raise ConfigurationError(
-            f"a CAM word selects {int(one_hot[rows['dendrite'] == -2].max()):04b} as dendrite bits, allowed is one of "
-            f"{', '.join(DENDRITES)} or none. Write the row again."
-        )
-    return rows
-
-
-def sram_words(sram: np.ndarray) -> np.ndarray:
-    """SRAM rows as 23-bit words: tag 0–10, core mask 11–14, x_hop 15–18 and y_hop 19–22 in two's complement."""
-    return (
-        sram["tag"].astype(np.uint32)
-        | (sram["cores"].astype(np.uint32) << 11)
-        | ((sram["x_hop"].astype(np.int32) & 15).astype(np.uint32) << 15)
-        | ((sram["y_hop"].astype(np.int32) & 15).astype(np.uint32) << 19)
-    )
-
-
-def sram_from_words(words: np.ndarray) -> np.ndarray:
-    """The inverse of `sram_words`."""
-    rows = np.zeros(words.shape, SRAM_DTYPE)
-    rows["tag"], rows["cores"] = words & 0x7FF, (words >> 11) & 15
-    for name, shift in (("x_hop", 15), ("y_hop", 19)):
-        value = ((words >> shift) & 15).astype(np.int8)
-        rows[name] = np.where(value > 7, value - 16, value)
-    return rows
+FORMAT, VERSION, READABLE = "nir_dynapse.layout", 4, (1, 2, 3, 4)
+"""Version 2 added the readout on the host, 3 the bias codes of the delays (`off` in older files), 4 the weight errors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +62,8 @@ class Layout:
     is `device.LATCHES[i]`); `cam` (N, 64) of CAM_DTYPE, `sram` (N, 4) of SRAM_DTYPE; `codes` (n_chips·4, parameters, 2):
     coarse and fine per core in the order of `device.PARAMETERS`; `used_cores` (n_chips·4,) says which cores are written.
     `input_rows` of INPUT_DTYPE: where the events of each input channel go. `projections`: (source, target, NIR node).
-    `readout`: what the host computes from the spikes.
+    `readout`: what the host computes from the spikes. `weight_errors`: what rounding the weights cost
+    (`quant.rounding.weight_errors`); empty where nobody knows, as in a Layout read from a configuration.
     """
 
     n_chips: int
@@ -134,6 +86,7 @@ class Layout:
     origin: dict[str, Any] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     readout: Readout = NO_READOUT
+    weight_errors: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         dtypes = {"chip": "u1", "core": "u1", "slot": "u1", "latches": "u1", "codes": "u1", "used_cores": "?"}
@@ -187,7 +140,7 @@ class Layout:
     @cached_property
     def output_map(self) -> dict[tuple[int, int], tuple[str, int]]:
         """(chip, tag) of every monitored neuron → (NIR node, index)."""
-        neuron, row = np.nonzero((self.sram["cores"] > 0) & (self.sram["x_hop"] == MONITOR_HOP))
+        neuron, row = np.nonzero(monitor_rows(self.sram, self.chip))
         return {
             (int(self.chip[n]), int(self.sram["tag"][n, r])): self.names[n] for n, r in zip(neuron, row, strict=True)
         }
@@ -230,6 +183,7 @@ class Layout:
             "origin": self.origin,
             "findings": [f.to_dict() for f in self.findings],
             **({"readout": readout_to_dict(self.readout)} if self.readout else {}),
+            **({"weight_errors": self.weight_errors} if self.weight_errors else {}),
         }
 
     @classmethod
@@ -315,6 +269,7 @@ class Layout:
             origin=dict(data["origin"]),
             findings=tuple(Finding.from_dict(f) for f in data["findings"]),
             readout=readout,
+            weight_errors=_weight_errors(data.get("weight_errors", {}), total),
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -334,6 +289,26 @@ class Layout:
                 f"{path}: not a JSON file ({error}). Give a layout.json made by compile."
             ) from error
         return cls.from_dict(data)
+
+
+def _weight_errors(data: Any, n_neurons: int) -> dict[str, Any]:
+    """What `quant.rounding.weight_errors` made, or nothing; anything else is refused."""
+    if data == {}:
+        return {}
+    counts = ("weights", "rows", "lost")
+    sound = (
+        len(data["neurons"]) == n_neurons
+        and all(0 <= float(error) < np.inf for error in data["neurons"])
+        and all(
+            len(core["bins"]) == len(data["borders"]) - 1 and 0 <= core["nrmse"] < np.inf
+            for core in data["cores"].values()
+        )
+        and all(int(n) >= 0 for core in data["cores"].values() for n in (*(core[k] for k in counts), *core["bins"]))
+        and all(int(n) >= int(lost) >= 0 and 0 <= error < np.inf for _, _, n, lost, error in data["projections"])
+    )
+    if not sound:
+        raise ConfigurationError("Layout: 'weight_errors' does not fit its neurons. Compile the network again.")
+    return dict(data)
 
 
 def _integers(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -17,6 +17,7 @@ from nir_dynapse.device import BASE_WEIGHTS, COLUMN, DENDRITES, DYNAPSE2, LATCHE
 from nir_dynapse.errors import Finding, sort_findings
 from nir_dynapse.layout import Layout
 from nir_dynapse.network import Conversion, Network
+from nir_dynapse.rounding_table import projection_table, rounding_text
 from nir_dynapse.utilisation import (
     ChipUse,
     CoreUse,
@@ -66,7 +67,7 @@ class Report:
     """Everything that is worth knowing about a Layout or Network; `text()` to read, `to_dict()` to process.
 
     `approximations` are the warnings and what every mapping to this chip changes; `findings` are all findings as they
-    came; `checks` says in words what was verified.
+    came; `checks` says in words what was verified; `weight_errors` what rounding cost (`Layout.weight_errors`).
     """
 
     title: str
@@ -80,6 +81,7 @@ class Report:
     findings: tuple[Finding, ...] = ()
     checks: tuple[str, ...] = ()
     conversion: tuple[Conversion, ...] = ()
+    weight_errors: dict[str, Any] = field(default_factory=dict)
 
     @property
     def notes(self) -> tuple[Finding, ...]:
@@ -105,6 +107,7 @@ class Report:
             "findings": [f.to_dict() for f in self.findings],
             "checks": list(self.checks),
             "conversion": conversion_dict(self.conversion),
+            "weight_errors": self.weight_errors,
         }
 
     def __str__(self) -> str:
@@ -116,11 +119,15 @@ class Report:
         parts += [_section("Accuracy", _accuracy_table(self.accuracy))] if self.accuracy else []
         parts += [_section("Conversion", conversion_text(self.conversion))] if self.conversion else []
         parts += [_section("Nodes", _node_table(self.nodes))] if self.nodes else []
-        parts += [_section("Projections", _projection_table(self.projections))] if self.projections else []
+        if self.projections:
+            parts.append(_section("Projections", projection_table(self.projections, self.weight_errors)))
         if self.cores:
             parts.append(_section("Cores (used/available)", _core_table(self.cores)))
             parts.append(_section("Base currents of the weights", _current_table(self.cores)))
             parts.append(_section("Chips (used/available)", _chip_table(self.chips)))
+        if self.weight_errors:
+            names = [(node.name, i) for node in self.nodes for i in range(node.neurons)]
+            parts.append(_section("Rounding of the weights", rounding_text(self.weight_errors, names)))
         nothing = "  none" if self.cores else "  none in reading; nothing has been mapped to the chip yet"
         parts.append(_section("Approximations", _sentences(map(str, self.approximations), width) or nothing))
         parts += [_section("Notes", _sentences(map(str, self.notes), width))] if self.notes else []
@@ -177,6 +184,7 @@ def report(
         everything,
         tuple(checks),
         tuple(conversion),
+        thing.weight_errors,
     )
 
 
@@ -193,7 +201,7 @@ def _standing(layout: Layout, device: Device) -> list[Finding]:
         found.append(
             _remark(
                 "inhibition",
-                f"{int(inhibiting.sum())} of {int(rows.sum())} synapses inhibit (GABA, time constant "
+                f"{int(inhibiting.sum())} of {int(rows.sum())} CAM rows inhibit (GABA, time constant "
                 f"{_taus(layout, device, 'gaba', inhibiting)}). A membrane current cannot fall below its reset level, "
                 "where v would go on falling.",
             )
@@ -286,11 +294,6 @@ def _accuracy_table(rows: Iterable[Accuracy]) -> str:
 def _node_table(rows: Iterable[NodeUse]) -> str:
     cells = ((r.name, r.kind, str(r.neurons), str(r.fan_in), " ".join(r.cores) or "-") for r in rows)
     return table(("node", "kind", "neurons", "fan-in", "chip.core"), cells, "<<>><")
-
-
-def _projection_table(rows: Iterable[tuple[str, str, str, int]]) -> str:
-    cells = ((node, source, target, str(n)) for node, source, target, n in rows)
-    return table(("node", "from", "to", "synapses"), cells, "<<<>")
 
 
 def _core_table(rows: Iterable[CoreUse]) -> str:

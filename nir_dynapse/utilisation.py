@@ -10,7 +10,7 @@ import numpy as np
 
 from nir_dynapse import biasgen
 from nir_dynapse.decoding import matches
-from nir_dynapse.device import BASE_WEIGHTS, COLUMN, CURRENTS, Device
+from nir_dynapse.device import BASE_WEIGHTS, COLUMN, CURRENTS, DENDRITES, Device
 from nir_dynapse.layout import Layout
 from nir_dynapse.network import Network
 
@@ -28,6 +28,10 @@ __all__ = [
 ]
 
 
+WEIGHT_GAINS = tuple(f"i_gain_{name}" for name in DENDRITES)
+"""What a core sets for its own weights, whatever its bias group."""
+
+
 class Use(NamedTuple):
     """How much of something is used, of how much there is."""
 
@@ -40,7 +44,7 @@ class Use(NamedTuple):
 
 @dataclass(frozen=True)
 class NodeUse:
-    """A spiking node: its neurons, the most synapses of one of them (fan-in), the cores "chip.core" that it is on."""
+    """A spiking node: its neurons, the most connections to one of them (fan-in), the cores "chip.core" that it is on."""
 
     name: str
     kind: str
@@ -51,7 +55,7 @@ class NodeUse:
 
 @dataclass(frozen=True)
 class CoreUse:
-    """What one used core holds. CAM and SRAM rows are counted for the neurons in use; `fan_in` is the fullest neuron's.
+    """What one used core holds. CAM and SRAM rows are counted for the neurons in use; `fan_in` is the most connections.
 
     `base_currents` in A: those of the four that some weight mask selects. Cores with the same `bias_group` are set alike.
     """
@@ -81,8 +85,16 @@ class ChipUse:
 
 
 def _fan_in(layout: Layout) -> np.ndarray:
-    """CAM rows in use of each neuron (N,)."""
-    return (layout.cam["dendrite"] >= 0).sum(1)
+    """Connections that arrive at each neuron (N,): parallel CAM rows with one tag, sign and delay are one."""
+    cam = layout.cam
+    key = np.where(cam["dendrite"] >= 0, (cam["tag"] * 4 + _sign(cam["dendrite"])) * 8 + cam["flags"], -1)
+    key = np.sort(key.astype(np.int64), axis=1)
+    return ((key[:, 1:] != key[:, :-1]) & (key[:, 1:] >= 0)).sum(1) + (key[:, 0] >= 0)
+
+
+def _sign(dendrite: np.ndarray) -> np.ndarray:
+    """Dendrites with AMPA and NMDA, which may make one weight together, as one (their index; 0 for both)."""
+    return np.where(dendrite == DENDRITES.index("nmda"), DENDRITES.index("ampa"), dendrite).astype(np.int64)
 
 
 def core_use(layout: Layout, device: Device, index: int, group: int) -> CoreUse:
@@ -102,7 +114,7 @@ def core_use(layout: Layout, device: Device, index: int, group: int) -> CoreUse:
         nodes,
         Use(len(here), device.neurons_per_core),
         Use(int(listening.sum()), len(here) * device.cam_rows),
-        Use(int(listening.sum(1).max(initial=0)), device.cam_rows),
+        Use(int(_fan_in(layout)[here].max(initial=0)), device.cam_rows),
         Use(int((layout.sram["cores"][here] > 0).sum()), len(here) * device.sram_rows),
         Use(len(np.unique(cam["tag"][listening])), device.n_tags),
         {name: float(biasgen.current(name, *codes[name])) for b, name in enumerate(BASE_WEIGHTS) if used_bits >> b & 1},
@@ -111,8 +123,8 @@ def core_use(layout: Layout, device: Device, index: int, group: int) -> CoreUse:
 
 
 def bias_groups(layout: Layout) -> dict[int, int]:
-    """Used core → number of its bias group: cores with equal codes (base weights aside) share one."""
-    shared = [COLUMN[name] for name in CURRENTS]
+    """Used core → number of its bias group: cores with equal codes share one (base currents and gains of weights aside)."""
+    shared = [COLUMN[name] for name in CURRENTS if name not in WEIGHT_GAINS]
     keys = {int(c): layout.codes[c, shared].tobytes() for c in np.flatnonzero(layout.used_cores)}
     order = {key: g for g, key in enumerate(dict.fromkeys(keys.values()))}
     return {c: order[key] for c, key in keys.items()}
@@ -156,11 +168,15 @@ def network_nodes(network: Network, device: Device) -> tuple[NodeUse, ...]:
 
 
 def layout_projections(layout: Layout) -> tuple[tuple[str, str, str, int], ...]:
-    """(NIR node, source, target, CAM rows) of every projection, rows counted from the bits."""
+    """(NIR node, source, target, connections) of every projection, counted from the bits (parallel rows are one)."""
     owners = [name for name, _ in layout.channel_names] + ["tonic"] + [name for name, _ in layout.names]
     names = {name: k for k, name in enumerate(dict.fromkeys(owners))}
     owner = np.array([names[name] for name in owners])
-    source, neuron, _ = matches(layout)
+    source, neuron, row = matches(layout)
+    cam = layout.cam[neuron, row]
+    ends = source.astype(np.int64) * layout.n_neurons + neuron
+    _, first = np.unique((ends * 4 + _sign(cam["dendrite"])) * 8 + cam["flags"], return_index=True)
+    source, neuron = source[first], neuron[first]
     pairs, rows = np.unique(owner[source] * len(names) + owner[neuron + layout.n_channels + 1], return_counts=True)
     label, nodes = list(names), {}
     for a, b, node in layout.projections:

@@ -12,12 +12,15 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "nir_dynapse"
 CORE = (
     "errors",
+    "profile_files",
+    "profile",
     "device",
     "biasgen",
     "population",
     "network",
     "readout",
     "params",
+    "rows",
     "layout",
     "closed_form",
     "decoding",
@@ -27,6 +30,7 @@ CORE = (
     "primitives",
     "utilisation",
     "conversion_table",
+    "rounding_table",
     "reporting",
 )
 STAGES = ("import_", "sim", "quant", "export")

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nir_dynapse import biasgen
-from nir_dynapse.compiler import compile
+from nir_dynapse.compiler import to_network
 from nir_dynapse.device import COLUMN, DELAYS, PARAMETERS
 from nir_dynapse.errors import ConfigurationError, Finding
 from nir_dynapse.layout import (
@@ -223,19 +223,27 @@ def test_findings_and_origin_travel(random_layout):
 
 
 def test_files_of_older_versions_are_read(networks) -> None:
-    """`golden/layout_v2.json` was written by the last version without delays; version 1 is the same without a readout."""
-    path = Path(__file__).parent / "golden" / "layout_v2.json"
-    layout = Layout.load(path)
+    """`golden/layout_v*.json` hold one network as each version wrote it; version 1 is version 2 without a readout."""
+    golden = Path(__file__).parent / "golden"
+    path = golden / "layout_v2.json"
+    layout, third, fourth = (Layout.load(golden / f"layout_v{v}.json") for v in (2, 3, 4))
     for name in DELAYS:
         assert layout.codes[0, COLUMN[name]].tolist() == list(biasgen.off_codes(name))
         assert biasgen.current(name, *layout.codes[0, COLUMN[name]]) == pytest.approx(PARAMETERS[name].off, rel=0.02)
-    today = compile(networks.feed_forward(np.array([[0.5, -0.3, 0.2], [0.1, 0.4, -0.6]])))
     for name in ("cam", "sram", "codes", "used_cores", "input_rows"):
-        assert (getattr(layout, name) == getattr(today, name)).all(), name
+        assert (getattr(layout, name) == getattr(third, name)).all(), name
+    # Weights are rounded better since version 4: other bits, the same network.
+    assert third.weight_errors == {}
+    assert fourth.weight_errors["cores"]["0.0"]["weights"] == 6
+    weights = np.array([[0.5, -0.3, 0.2], [0.1, 0.4, -0.6]])
+    for old, precise in ((layout, 0.02), (third, 0.02), (fourth, 0.006)):
+        (projection,) = to_network(old).projections
+        decoded = projection.dense(3, 2)  # each neuron in units of its own synaptic time constant
+        np.testing.assert_allclose(decoded / decoded[:, :1], weights / weights[:, :1], rtol=precise)
     content = json.loads(path.read_text())
     assert content["version"] == 2
     assert Layout.from_dict({**content, "version": 1}) == layout
-    assert layout.to_dict()["version"] == 3
+    assert layout.to_dict()["version"] == 4
     assert Layout.from_dict(layout.to_dict()) == layout
 
 

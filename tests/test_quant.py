@@ -33,10 +33,17 @@ def test_masks_are_the_nearest_subset_sums(seed: int, n: int) -> None:
     assert (result.masks[weights == 0] == 0).all()
 
 
-@pytest.mark.parametrize(("n", "bound"), [(120, 0.044), (1000, 0.056), (16384, 0.062)])
+@pytest.mark.parametrize(("n", "bound"), [(120, 0.044), (1000, 0.054), (16384, 0.060)])
 def test_rounding_error_of_half_normal_weights(n: int, bound: float) -> None:
-    weights = np.abs(np.random.default_rng(4).normal(size=n))
-    assert quantise_weights(weights).nrmse(weights) < bound
+    weights = np.abs(np.random.RandomState(0).randn(n))
+    single = quantise_weights(weights, grid=GRID / GRID.max() * weights.max())
+    assert single.nrmse(weights) <= bound
+    assert single.masks.shape == (n,)
+    double = quantise_weights(weights, rows=2)
+    assert double.nrmse(weights) < single.nrmse(weights) / 2
+    assert double.masks.shape == (n, 2)
+    levels = ((np.arange(16)[:, None] >> np.arange(4)) & 1) @ double.base
+    assert np.allclose(levels[double.masks].sum(1), double.values)
 
 
 @pytest.mark.parametrize("kind", ["normal", "laplace", "lognormal"])
@@ -125,16 +132,17 @@ def test_every_neuron_and_synapse_is_kept(networks: ModuleType, n: int) -> None:
             if cores and chip >= 0 and y_hop == 0:
                 for core in range(4):
                     if cores >> core & 1:
-                        got += [(i, j, d, m > 0) for j, d, m in listeners.get((chip, core, tag), [])]
+                        got += [(i, j, d) for j, d, m in listeners.get((chip, core, tag), []) if m]
     inputs = []
     for channel, chip, cores, tag in layout.input_rows.tolist():
         for core in range(4):
             if cores >> core & 1:
                 inputs += [(channel, j) for j, _, _ in listeners.get((chip, core, tag), [])]
-    assert sorted(got) == sorted(
-        (int(a), int(b), 0 if w > 0 else 2, True) for a, b, w in zip(pre, post, weight, strict=True)
+    # A weight may take several rows; none is lost.
+    assert sorted(set(got)) == sorted(
+        (int(a), int(b), 0 if w > 0 else 2) for a, b, w in zip(pre, post, weight, strict=True)
     )
-    assert sorted(inputs) == sorted(zip(net.projections[0].pre.tolist(), range(n), strict=True))
+    assert sorted(set(inputs)) == sorted(zip(net.projections[0].pre.tolist(), range(n), strict=True))
 
 
 def test_one_neuron_too_many_says_how_many_chips(networks: ModuleType) -> None:

@@ -27,8 +27,9 @@ from nir_dynapse.import_.samna_rows import (
     unreadable,
     where,
 )
-from nir_dynapse.layout import INPUT_DTYPE, MONITOR_HOP, Layout, has_rows
+from nir_dynapse.layout import Layout
 from nir_dynapse.network import Port
+from nir_dynapse.rows import INPUT_DTYPE, has_rows, monitor_rows
 
 __all__ = ["from_samna"]
 
@@ -218,7 +219,7 @@ def _invented(bits: Bits) -> Layout:
     cam, sram = bits.cam[chip, core, slot], bits.sram[chip, core, slot]
     used = np.bincount(core_of, minlength=bits.n_chips * CORES)
     populations = {i: (f"core_{i // CORES}_{i % CORES}", int(used[i])) for i in np.flatnonzero(used).tolist()}
-    monitored = core_of[((sram["cores"] > 0) & (sram["x_hop"] == MONITOR_HOP)).any(axis=1)]
+    monitored = core_of[monitor_rows(sram, chip).any(axis=1)]
     listening, sending = _listening(core_of, cam), _sending(core_of, sram, bits.n_chips)
     rows = _input_rows(listening, sending)
     channels = int(rows["channel"].max()) + 1 if len(rows) else 0

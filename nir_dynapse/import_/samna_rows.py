@@ -11,7 +11,7 @@ import numpy as np
 from nir_dynapse.biasgen import off_codes
 from nir_dynapse.device import DELAYS, DENDRITE_VALUES, LATCH_NAMES, LATCHES, PARAMETERS
 from nir_dynapse.errors import ConfigurationError
-from nir_dynapse.layout import SRAM_DTYPE, UNUSED_CAM, has_rows
+from nir_dynapse.rows import SRAM_DTYPE, UNUSED_CAM, has_rows
 
 __all__ = ["CHIPS", "CORES", "JSON", "NEURONS", "OBJECT", "Bits", "Form"]
 

@@ -1,9 +1,9 @@
 """The weights of one core: base currents, gains of its dendrites, and the CAM rows that make each weight.
 
-All synapses of a core share four base currents, but each dendrite has a gain of its own, and where a neuron has rows to
-spare a weight can be made of several of them. All three are fitted together: many starts on a relaxed problem (every weight
-gets its share of the spare rows), then in turns the rows that pay most and least squares, then the codes of the gains, and at
-last the base currents on the grid of the bias generator, with the gains that the codes really give.
+All synapses of a core share four base currents, but each dendrite has a gain of its own, and where a neuron has rows
+to spare a weight can be made of several of them. All three are fitted together: many starts on a relaxed problem (every
+weight gets its share of the spare rows), then in turns the rows that pay most and least squares, then the codes of the
+gains, and at last the base currents on the grid of the bias generator, with the gains that the codes really give.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ AMPA, NMDA = DENDRITES.index("ampa"), DENDRITES.index("nmda")
 MOST_ROWS = 3
 """Parallel CAM rows of one weight at most: three make 256 levels, far finer than the mismatch between rows."""
 WORTH = 0.01
-"""A further row must take at least this part of the weight off its error (of a tenth of the RMS weight, if that is more)."""
+"""Part of a weight (of a tenth of the RMS weight, if that is more) that a further row must take off its error."""
 TURNS = 3
 
 
@@ -46,8 +46,8 @@ class CoreProblem(NamedTuple):
 class CoreWeights(NamedTuple):
     """Base currents (4,) in A, code (coarse, fine) of the gain of each dendrite in use, and the CAM rows.
 
-    Row k makes a part of weight `which[k]` through `dendrite[k]` with `mask[k]`; every weight has at least one row. `values`
-    (n,) is what the rows make of each weight, as charge per event.
+    Row k makes a part of weight `which[k]` through `dendrite[k]` with `mask[k]`; every weight has at least one row.
+    `values` (n,) is what the rows make of each weight, as charge per event.
     """
 
     base: np.ndarray
@@ -67,13 +67,30 @@ def importance_of(charge: np.ndarray) -> np.ndarray:
 
 
 def quantise_core(problem: CoreProblem, device: Device, key: int = 0) -> CoreWeights:
-    """Base currents, gain codes and rows with the least error Σ importance·(value − charge)². Deterministic."""
-    return _Core(problem, device).solve(key)
+    """Base currents, gain codes and rows with the least error Σ importance·(value − charge)². Deterministic.
+
+    Weights take further rows only where fewer leave some weight off by more than `WORTH`.
+    """
+    room = 1 + int(problem.spare.max(initial=0))
+    # Two ranges and three rows would be thousands of levels.
+    most = min(room, 2 if problem.second_range else MOST_ROWS)
+    present = problem.charge > 0
+    size = np.round(np.log(problem.charge[present]) / WORTH / 2)
+    different = max((len(np.unique(size[problem.dendrite[present] == d])) for d in range(len(DENDRITES))), default=0)
+    # So many levels cannot do what so many different weights need.
+    fewest = next((r for r in range(1, most) if (r + 1) ** len(BASE_WEIGHTS) > different), most)
+    found = []
+    for rows in range(fewest, most + 1):
+        core = _Core(problem, device, rows)
+        found.append(core.solve(key))
+        if core.settled(found[-1][1]):
+            break
+    return min(found, key=lambda item: item[0])[1]
 
 
 class _Core:
-    def __init__(self, problem: CoreProblem, device: Device) -> None:
-        self.problem, self.device = problem, device
+    def __init__(self, problem: CoreProblem, device: Device, most_rows: int) -> None:
+        self.problem, self.device, self.most_rows = problem, device, most_rows
         self.grid = np.unique(biasgen.grid(BASE_WEIGHTS[0]))
         self.size = float(problem.charge.max(initial=0.0)) or 1.0
         self.x = problem.charge / self.size
@@ -81,9 +98,6 @@ class _Core:
         used = {int(d) for d in np.unique(problem.dendrite)}
         self.through = {d: (d, NMDA) if problem.second_range and d == AMPA else (d,) for d in used}
         self.dendrites = sorted({d for ways in self.through.values() for d in ways})
-        room = int(problem.spare.max(initial=0))
-        most = MOST_ROWS if len(self.dendrites) <= len(used) else 2  # two ranges and three rows: thousands of levels
-        self.most_rows = int(np.clip(1 + room, 1, most))
         self.rms = float(np.sqrt(np.mean(self.x[self.present] ** 2))) if self.present.any() else 1.0
 
     def book(self, dendrite: int, rows: int):
@@ -132,11 +146,17 @@ class _Core:
     def shares(self, rows: np.ndarray) -> list[np.ndarray]:
         return [(rows == r + 1).astype(float) for r in range(self.most_rows)]
 
-    def solve(self, key: int) -> CoreWeights:
+    def settled(self, solution: CoreWeights) -> bool:
+        """Whether no weight is off by so much that a further row would be worth it."""
+        error = np.abs(solution.values / self.size - self.x)
+        return bool((error <= WORTH * np.maximum(self.x, 0.1 * self.rms)).all())
+
+    def solve(self, key: int) -> tuple[float, CoreWeights]:
+        """Weighted squared error and the solution."""
         if not self.present.any():
             base = np.full(len(BASE_WEIGHTS), self.grid[0])
             none = np.zeros(len(self.x), int)
-            return CoreWeights(base, {}, np.arange(len(self.x)), self.problem.dendrite, none, none.astype(float))
+            return 0.0, CoreWeights(base, {}, np.arange(len(self.x)), self.problem.dendrite, none, none.astype(float))
         move = len(self.dendrites) > 1
         fit = self.fit(self.relaxed())
         mean_rows = 1 + float(sum(r * s.mean() for r, s in enumerate(self.relaxed())))
@@ -146,7 +166,7 @@ class _Core:
         if self.most_rows > 1:
             candidates = [self._take_turns(b, g, move) for b, g in candidates[:2]]
         solutions = [self._on_grid(b, g) for b, g in candidates]
-        return min(solutions, key=lambda item: item[0])[1]
+        return min(solutions, key=lambda item: item[0])
 
     def _take_turns(self, base: np.ndarray, gains: np.ndarray, move: bool) -> tuple[np.ndarray, np.ndarray]:
         """Allot the rows and fit what they can make, in turns."""
@@ -195,7 +215,12 @@ class _Core:
         return error, solution
 
     def _rows(
-        self, index: np.ndarray, codes: dict[int, tuple[int, int]], rows: np.ndarray, base: np.ndarray, gains: np.ndarray
+        self,
+        index: np.ndarray,
+        codes: dict[int, tuple[int, int]],
+        rows: np.ndarray,
+        base: np.ndarray,
+        gains: np.ndarray,
     ) -> CoreWeights:
         """The CAM rows that make each weight: those of its nearest level, one with mask 0 where that is nothing."""
         p, n_base = self.problem, len(base)

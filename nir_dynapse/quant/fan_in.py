@@ -2,85 +2,92 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from nir_dynapse.closed_form import event_charge, row_numbers
 from nir_dynapse.device import Device
 from nir_dynapse.errors import Finding
 from nir_dynapse.params import Params
+from nir_dynapse.quant.sharing import keep_synapses
 
 __all__ = ["limit_fan_in"]
 
 
-def limit_fan_in(params: Params, device: Device, fan_in: str) -> tuple[Params, list[Finding]]:
-    """At most `device.cam_rows` synapses per neuron, rows renumbered from 0.
+def limit_fan_in(
+    params: Params,
+    device: Device,
+    fan_in: str,
+    importance: np.ndarray | None = None,
+    limit: np.ndarray | None = None,
+) -> tuple[Params, np.ndarray | None, list[Finding]]:
+    """At most `device.cam_rows` synapses per neuron (or `limit` (N,), of a chip with bad rows), rows renumbered from 0.
 
-    `fan_in="refuse"` returns an error finding per NIR node, `"prune"` drops the rows with the smallest charge per
-    event and says so in a warning per node.
+    `fan_in="refuse"` returns an error finding per NIR node; `"prune"` drops the rows with the smallest `importance` (S,),
+    or the smallest charge per event where none is given, and says in a warning per node what it dropped. Also returns the
+    importance of what is left.
     """
     t = params.topology
+    rows = np.full(t.n_neurons, device.cam_rows) if limit is None else limit
     count = np.bincount(t.post, minlength=t.n_neurons)
+    if (count <= rows).all():
+        return params, importance, []
+    keep = _strongest(params, rows, importance)
     findings = []
     for name, part in t.slices().items():
-        over = np.flatnonzero(count[part] > device.cam_rows)
-        if not len(over):
-            continue
-        worst = int(over[np.argmax(count[part][over])])
-        most = int(count[part][worst])
-        others = f" ({len(over)} neurons of this node have too many)" if len(over) > 1 else ""
-        excess = int((count[part][over] - device.cam_rows).sum())
-        if fan_in == "prune":
-            what = f"the weakest {excess} synapses of {len(over)} neuron(s) were dropped to fit {device.cam_rows} CAM rows."
-            hint = "Train with a sparser layer to choose them yourself."
-        else:
-            tonic = bool(((t.post == part.start + worst) & (t.pre == t.tonic)).any())
-            rows = (
-                f"{most - 1} incoming synapses and a constant input ({most} CAM rows)"
-                if tonic
-                else f"{most} incoming synapses"
-            )
-            what = f"{rows}, a DYNAP-SE2 neuron stores {device.cam_rows}{others}."
-            hint = f'Pass fan_in="prune" (--fan-in prune) to drop the weakest {most - device.cam_rows}, or split the layer.'
-        findings.append(
-            Finding(
-                "warning" if fan_in == "prune" else "error",
-                "fan-in",
-                what,
-                node=name,
-                index=worst,
-                used=most,
-                limit=device.cam_rows,
-                hint=hint,
-            )
+        over = part.start + np.flatnonzero(count[part] > rows[part])
+        if len(over):
+            findings.append(_finding(params, name, part.start, over, count, rows, keep if fan_in == "prune" else None))
+    if fan_in == "prune":
+        params = keep_synapses(params, keep)
+        importance = None if importance is None else importance[keep]
+    return params, importance, findings
+
+
+def _finding(
+    params: Params,
+    name: str,
+    first: int,
+    over: np.ndarray,
+    count: np.ndarray,
+    rows: np.ndarray,
+    keep: np.ndarray | None,
+) -> Finding:
+    """What is wrong with the neurons `over` of a node, or what was dropped where `keep` (S,) says what stays."""
+    t = params.topology
+    excess = count[over] - rows[over]
+    worst = int(over[np.argmax(excess)])
+    most, limit = int(count[worst]), int(rows[worst])
+    room = f"{limit} CAM rows" if (rows[over] == limit).all() else "their CAM rows"
+    if keep is not None:
+        charge = params.row_currents() * event_charge(params)
+        lost = ~keep & np.isin(t.post, over)
+        share = np.bincount(t.post, charge * lost, minlength=t.n_neurons) / np.bincount(
+            t.post, charge, minlength=t.n_neurons
+        ).clip(1e-300)
+        what = (
+            f"the weakest {int(excess.sum())} synapses of {len(over)} neuron(s) were dropped to fit {room}; a neuron loses "
+            f"up to {100 * share[over].max():.2g} % of the sum of its weights."
         )
-    if fan_in == "prune" and findings:
-        params = _keep(params, _strongest(params, device))
-    return params, findings
+        hint = "Train with a sparser layer to choose them yourself."
+    else:
+        tonic = bool(((t.post == worst) & (t.pre == t.tonic)).any())
+        incoming = (
+            f"{most - 1} incoming synapses and a constant input ({most} CAM rows)"
+            if tonic
+            else f"{most} incoming synapses"
+        )
+        others = f" ({len(over)} neurons of this node have too many)" if len(over) > 1 else ""
+        what = f"{incoming}, a DYNAP-SE2 neuron stores {limit}{others}."
+        hint = f'Pass fan_in="prune" (--fan-in prune) to drop the weakest {most - limit}, or split the layer.'
+    severity = "error" if keep is None else "warning"
+    return Finding(severity, "fan-in", what, node=name, index=worst - first, used=most, limit=limit, hint=hint)
 
 
-def _strongest(params: Params, device: Device) -> np.ndarray:
-    """Boolean (S,): the `cam_rows` strongest synapses of each neuron (the tonic input always counts as strongest)."""
+def _strongest(params: Params, rows: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
+    """Boolean (S,): the `rows` (N,) most important synapses of each neuron (the tonic input always counts as such)."""
     t = params.topology
-    strength = np.where(t.pre == t.tonic, np.inf, params.row_currents() * event_charge(params))
-    strongest_first = np.argsort(-strength, kind="stable")
+    strength = params.row_currents() * event_charge(params) if importance is None else importance
+    order = np.argsort(-np.where(t.pre == t.tonic, np.inf, strength), kind="stable")
     keep = np.zeros(t.n_synapses, bool)
-    keep[strongest_first[row_numbers(t.post[strongest_first]) < device.cam_rows]] = True
+    keep[order[row_numbers(t.post[order]) < rows[t.post[order]]]] = True
     return keep
-
-
-def _keep(params: Params, keep: np.ndarray) -> Params:
-    t = params.topology
-    post = t.post[keep]
-    topology = replace(
-        t,
-        pre=t.pre[keep],
-        post=post,
-        dendrite=t.dendrite[keep],
-        row=row_numbers(post),
-        mask=None if t.mask is None else t.mask[keep],
-        delay=None if t.delay is None else t.delay[keep],
-    )
-    weight, factor = (None if v is None else np.asarray(v)[keep] for v in (params.weight, params.delay_factor))
-    return replace(params, weight=weight, topology=topology, delay_factor=factor)

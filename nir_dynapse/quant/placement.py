@@ -1,47 +1,151 @@
-"""Placement: neurons to (chip, core, slot), bias group by bias group, in index order."""
+"""Placement: neurons to chips, cores and slots."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
 from nir_dynapse.device import Device
 from nir_dynapse.errors import CapacityError, Finding
-from nir_dynapse.quant.biases import cores_needed
+from nir_dynapse.params import Topology
+from nir_dynapse.quant.groups import cores_needed
+from nir_dynapse.quant.partition import Wiring, partition
+from nir_dynapse.quant.slots import fill_cores, fits_chip, good_rows, unplaceable
 
-__all__ = ["place"]
+__all__ = ["Placement", "expanded", "place"]
+
+Progress = Callable[[str, float], None]
 
 
-def place(group: np.ndarray, device: Device) -> np.ndarray:
-    """Places (N, 3) = chip, core, slot of neurons with bias groups `group` (N,): each group fills cores of its own.
+class Placement(NamedTuple):
+    """Places (N, 3) = chip, core, slot, and what is worth knowing about how they were found.
 
-    CapacityError where the device has too few neurons or cores; it says how many chips it would take.
+    `limit` (N,), where neurons must drop synapses to fit, is the number of good CAM rows at their places.
     """
-    needed = cores_needed(group, device)
-    chips = -(-needed // device.cores_per_chip)
+
+    place: np.ndarray
+    findings: list[Finding]
+    limit: np.ndarray | None = None
+
+
+def place(
+    t: Topology,
+    alias: np.ndarray,
+    monitored: np.ndarray,
+    activity: np.ndarray,
+    device: Device,
+    *,
+    seed: int = 0,
+    budget: float = 60.0,
+    progress: Progress | None = None,
+    prune: bool = False,
+) -> Placement:
+    """Places for the neurons of `t`: as few chips as hold them, then as few events between chips as can be found.
+
+    `alias` (sources,) says whose synapses a source uses, `monitored` (N,) which neurons send their events out of the
+    stack, `activity` (sources,) how many events each sends (relative). `budget` in s caps the search; it normally ends
+    before. CapacityError where the device has too few neurons, cores or good CAM rows; with `prune`, too few good CAM rows
+    give a `limit` instead.
+    """
+    needed = cores_needed(t.group, device)
+    fewest = -(-needed // device.cores_per_chip)
     if needed > device.n_cores:
-        more = (
-            f"Use device=DYNAPSE2.stack({chips}) (--chips {chips})."
-            if chips <= device.max_stack
-            else f"A stack holds at most {device.max_stack} chips: make the network smaller."
+        raise _too_large(t, needed, fewest, device)
+    need = np.bincount(t.post, minlength=t.n_neurons)
+    synapse, pre = expanded(t, alias)
+    owner = np.maximum(np.arange(t.n_sources) - t.tonic - 1, -1)
+    wiring = Wiring(
+        t.n_neurons,
+        t.group,
+        monitored,
+        pre,
+        t.post[synapse],
+        owner,
+        np.asarray(activity, np.int64),
+    )
+
+    def holds(chip: int, members: np.ndarray) -> bool:
+        return fits_chip(need[members], t.group[members], device.profile(chip), device)
+
+    failed: CapacityError | None = None
+    for n_chips in range(max(fewest, 1), device.n_chips + 1):
+        capacity = holds if device.profiles else None
+        found = partition(wiring, device, n_chips, seed=seed, budget=budget, progress=progress, capacity=capacity)
+        places = np.zeros((t.n_neurons, 3), int)
+        places[:, 0] = found.chip
+        try:
+            for chip in np.unique(found.chip).tolist():
+                members = np.flatnonzero(found.chip == chip)
+                profile = device.profile(chip)
+                inside = fill_cores(need[members], t.group[members], profile, device)
+                if inside is None:
+                    raise unplaceable(need[members], profile, chip)
+                places[members, 1:] = inside
+        except CapacityError as error:  # bad rows: another chip may help
+            failed = failed or error
+            continue
+        return Placement(places, _findings(found, n_chips))
+    if failed is not None and prune:
+        return _pruned(need, t, wiring, device, seed, budget, progress)
+    raise failed or _too_large(t, needed, fewest, device)
+
+
+def _pruned(
+    need: np.ndarray, t: Topology, wiring: Wiring, device: Device, seed: int, budget: float, progress: Progress | None
+) -> Placement:
+    """The placement that loses few synapses: the neediest neurons in the best slots, as far as their good rows go."""
+    found = partition(wiring, device, device.n_chips, seed=seed, budget=budget, progress=progress)
+    places, limit = np.zeros((t.n_neurons, 3), int), np.full(t.n_neurons, device.cam_rows)
+    places[:, 0] = found.chip
+    for chip in np.unique(found.chip).tolist():
+        members = np.flatnonzero(found.chip == chip)
+        profile = device.profile(chip)
+        inside = fill_cores(need[members], t.group[members], profile, device)
+        if inside is None:
+            inside = fill_cores(np.minimum(need[members], 1), t.group[members], profile, device, need[members])
+            if inside is None or profile is None:
+                raise unplaceable(need[members], profile, chip)
+            limit[members] = good_rows(profile)[inside[:, 0], inside[:, 1]]
+        places[members, 1:] = inside
+    return Placement(places, _findings(found, device.n_chips), limit)
+
+
+def expanded(t: Topology, alias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Every synapse that events meet: its index in `t` and its source, those that share another source's rows included."""
+    order = np.argsort(t.pre, kind="stable")
+    start = np.searchsorted(t.pre[order], np.arange(t.n_sources + 1))
+    count = np.diff(start)[alias]
+    source = np.repeat(np.arange(t.n_sources), count)
+    offset = np.arange(len(source)) - np.repeat(np.cumsum(count) - count, count)
+    return order[start[alias][source] + offset], source
+
+
+def _findings(found, n_chips: int) -> list[Finding]:
+    if n_chips == 1:
+        return []
+    saved = 100 * (1 - found.cost.events / found.start.events) if found.start.events else 0.0
+    what = (
+        f"{n_chips} chips; {found.cost.events} events (relative) cross from chip to chip, {saved:.0f} % fewer than in "
+        f"index order ({found.start.events})."
+    )
+    if not found.complete:
+        what += (
+            " The time for placing ran out: with more of it fewer may cross, and other machines may place otherwise."
         )
-        raise CapacityError(
-            Finding(
-                "error",
-                "neurons",
-                f"{len(group)} neurons in {int(group.max()) + 1} bias group(s) take {needed} cores, {device.n_chips} "
-                f"chip(s) have {device.n_cores} cores of {device.neurons_per_core} neurons ({device.n_neurons} in all); "
-                f"it would take {chips} chips.",
-                used=len(group),
-                limit=device.n_neurons,
-                hint=more,
-            )
-        )
-    places = np.zeros((len(group), 3), int)
-    core = 0
-    for g in range(int(group.max()) + 1 if len(group) else 0):
-        members = np.flatnonzero(group == g)
-        offset, slot = np.divmod(np.arange(len(members)), device.neurons_per_core)
-        places[members, 0], places[members, 1] = np.divmod(core + offset, device.cores_per_chip)
-        places[members, 2] = slot
-        core += int(offset.max()) + 1 if len(members) else 0
-    return places
+    return [Finding("info", "placement", what, used=found.cost.events, limit=found.start.events)]
+
+
+def _too_large(t: Topology, needed: int, chips: int, device: Device) -> CapacityError:
+    more = (
+        f"Use device=DYNAPSE2.stack({chips}) (--chips {chips})."
+        if chips <= device.max_stack
+        else f"A stack holds at most {device.max_stack} chips: make the network smaller."
+    )
+    what = (
+        f"{t.n_neurons} neurons in {t.n_groups} bias group(s) take {needed} cores, {device.n_chips} chip(s) have "
+        f"{device.n_cores} cores of {device.neurons_per_core} neurons ({device.n_neurons} in all); it would take {chips} "
+        "chips."
+    )
+    return CapacityError(Finding("error", "neurons", what, used=t.n_neurons, limit=device.n_neurons, hint=more))

@@ -7,12 +7,15 @@ from collections.abc import Callable
 import numpy as np
 
 from nir_dynapse.decoding import matches
-from nir_dynapse.device import Device
+from nir_dynapse.device import DENDRITES, Device
 from nir_dynapse.errors import Finding, sort_findings
-from nir_dynapse.layout import MONITOR_HOP, Layout
-from nir_dynapse.params import Topology
+from nir_dynapse.layout import Layout
+from nir_dynapse.quant.mapping import Wired
+from nir_dynapse.rows import monitor_rows
 
 __all__ = ["RULES", "check_layout", "check_wiring"]
+
+AMPA, NMDA = DENDRITES.index("ampa"), DENDRITES.index("nmda")
 
 Rule = Callable[[Layout, Device], list[Finding]]
 
@@ -44,7 +47,7 @@ def places(layout: Layout, device: Device) -> list[Finding]:
 
 def monitors(layout: Layout, device: Device) -> list[Finding]:
     """Every output neuron is monitored, and no two monitored neurons of a chip share a tag."""
-    rows = int(((layout.sram["cores"] > 0) & (layout.sram["x_hop"] == MONITOR_HOP)).sum())
+    rows = int(monitor_rows(layout.sram, layout.chip).sum())
     found = []
     if rows != len(layout.output_map):
         found.append(_error("monitors", "two monitored neurons of a chip share a tag.", rows, len(layout.output_map)))
@@ -68,6 +71,23 @@ def sram_rows(layout: Layout, device: Device) -> list[Finding]:
     return found
 
 
+def bad_places(layout: Layout, device: Device) -> list[Finding]:
+    """Nothing uses a neuron, a CAM row or a tag that the profile of its chip calls bad."""
+    found = []
+    for chip in range(layout.n_chips):
+        if (profile := device.profile(chip)) is None:
+            continue
+        here = np.flatnonzero(layout.chip == chip)
+        neuron, row = np.nonzero(layout.cam["dendrite"][here] >= 0)
+        neuron = here[neuron]
+        hits = profile.hits(layout.core[neuron], layout.slot[neuron], row, layout.cam["tag"][neuron, row])
+        hits |= ~profile.tags[layout.core[neuron], layout.cam["tag"][neuron, row]]
+        bad = int(hits.sum()) + int((~profile.neurons[layout.core[here], layout.slot[here]]).sum())
+        if bad:
+            found.append(_error("bad-rows", f"chip {chip} uses neurons, CAM rows or tags that do not work.", bad, 0))
+    return found
+
+
 def bias_groups(layout: Layout, device: Device) -> list[Finding]:
     """Every core that holds a neuron has its biases set, to codes that exist."""
     found = []
@@ -80,7 +100,7 @@ def bias_groups(layout: Layout, device: Device) -> list[Finding]:
     return found
 
 
-RULES: tuple[Rule, ...] = (places, monitors, sram_rows, bias_groups)
+RULES: tuple[Rule, ...] = (places, monitors, sram_rows, bias_groups, bad_places)
 
 
 def check_layout(layout: Layout, device: Device) -> tuple[Finding, ...]:
@@ -88,14 +108,20 @@ def check_layout(layout: Layout, device: Device) -> tuple[Finding, ...]:
     return sort_findings(finding for rule in RULES for finding in rule(layout, device))
 
 
-def check_wiring(layout: Layout, asked: Topology) -> tuple[Finding, ...]:
-    """The synapses that the bits make (tags matched core by core) are exactly those asked for: row, dendrite, delay."""
+def check_wiring(layout: Layout, asked: Wired) -> tuple[Finding, ...]:
+    """The synapses that the bits make (tags matched core by core) are exactly those asked for: dendrite and delay, too."""
     source, neuron, row = matches(layout)
     cam = layout.cam[neuron, row]
-    delay = np.zeros(asked.n_synapses, int) if asked.delay is None else asked.delay
-    got = np.stack([source, neuron, row, cam["dendrite"], cam["flags"] >> 1], 1)
-    want = np.stack([asked.pre, asked.post, asked.row, asked.dendrite, delay], 1)
-    got, want = got[np.lexsort(got.T)], want[np.lexsort(want.T)]
-    if got.shape == want.shape and (got == want).all():
+    got = _keys(source, neuron, cam["dendrite"], cam["flags"] >> 1, layout.n_neurons, asked.second_range)
+    want = _keys(asked.source, asked.neuron, asked.dendrite, asked.delay, layout.n_neurons, asked.second_range)
+    if np.array_equal(got, want):
         return ()
-    return (_error("wiring", f"the bits make {len(got)} synapses, {len(want)} were asked for.", len(got), len(want)),)
+    lost, added = len(np.setdiff1d(want, got)), len(np.setdiff1d(got, want))
+    what = f"the bits lose {lost} of {len(want)} synapses and make {added} that nobody asked for."
+    return (_error("wiring", what, len(got), len(want)),)
+
+
+def _keys(source: np.ndarray, neuron: np.ndarray, dendrite: np.ndarray, delay: np.ndarray, n: int, merge: bool):
+    """One number for each connection (parallel rows are one), sorted."""
+    kind = np.where(dendrite == NMDA, AMPA, dendrite) if merge else dendrite
+    return np.unique(((source.astype(np.int64) * n + neuron) * 4 + kind) * 4 + delay)

@@ -1,7 +1,7 @@
 """Weights as masks: four base currents per core, a 4-bit mask per CAM row.
 
-The levels of a core are sums of its base currents. They are found by alternating exact nearest-level assignment and weighted
-least squares over many starts, then moved to the currents that the bias generator can make.
+The levels of a core are sums of its base currents. They are found by alternating exact nearest-level assignment and
+weighted least squares over many starts, then moved to the currents that the bias generator can make.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ def descend(
         base = fit.improve_base(base, gains)
         if move_gains:
             gains = fit.improve_gains(base, gains)
-            size = np.maximum(gains.max(1, keepdims=True), 1e-300)  # the scale of base and gains is one freedom, not two
+            size = np.maximum(
+                gains.max(1, keepdims=True), 1e-300
+            )  # the scale of base and gains is one freedom, not two
             base, gains = base * size, gains / size
         if turn % 8 == 7:
             error = fit.error(base, gains)
@@ -131,7 +133,9 @@ def quantise_weights(
         )
     for name, value, most in (("n_base", n_base, 8), ("rows", rows, 4)):
         if not 1 <= value <= most:
-            raise ParameterRangeError(f"quantise_weights: {name} is {value}, allowed are 1 to {most}. Choose one of them.")
+            raise ParameterRangeError(
+                f"quantise_weights: {name} is {value}, allowed are 1 to {most}. Choose one of them."
+            )
     ascending = None if grid is None else np.unique(_checked("grid", grid))
     if ascending is not None and not len(ascending):
         raise ParameterRangeError("quantise_weights: the grid is empty. Give the currents that a base can be set to.")

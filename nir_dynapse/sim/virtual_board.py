@@ -11,8 +11,9 @@ from nir_dynapse.board import Events
 from nir_dynapse.decoding import layout_to_params
 from nir_dynapse.device import DYNAPSE2, Device, Mismatch
 from nir_dynapse.errors import ConfigurationError, HardwareError
-from nir_dynapse.layout import Layout, cam_from_words, cam_words, sram_from_words, sram_words
+from nir_dynapse.layout import Layout
 from nir_dynapse.params import Params
+from nir_dynapse.rows import cam_from_words, cam_words, sram_from_words, sram_words
 from nir_dynapse.sim.circuit import Disturbance
 from nir_dynapse.sim.mismatch import fabricate
 from nir_dynapse.sim.recording import Recording

@@ -1,0 +1,279 @@
+"""Mapping: Params to bits, stage by stage: fan-in, bias groups, places, tags, weights, rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from nir_dynapse import biasgen
+from nir_dynapse.closed_form import event_charge, row_numbers
+from nir_dynapse.device import BASE_WEIGHTS, COLUMN, DENDRITES, PARAMETERS, Device
+from nir_dynapse.errors import CapacityError, Finding, raise_if_errors
+from nir_dynapse.params import Params, Topology
+from nir_dynapse.quant.biases import encode_biases, open_second_range
+from nir_dynapse.quant.fan_in import limit_fan_in
+from nir_dynapse.quant.groups import TOLERANCE, merge_groups
+from nir_dynapse.quant.placement import expanded, place
+from nir_dynapse.quant.rounding import Rounded, gain_units, round_weights, rounding_findings, weight_errors
+from nir_dynapse.quant.routing import (
+    check_destinations,
+    core_of,
+    input_rows,
+    reached_cores,
+    spare_destinations,
+    sram_rows,
+)
+from nir_dynapse.quant.sharing import keep_synapses, share_sources
+from nir_dynapse.quant.slots import place_slots, spare_rows, unplaceable_tags
+from nir_dynapse.quant.tags import assign_tags
+from nir_dynapse.rows import UNUSED_CAM
+
+__all__ = ["Mapped", "Options", "Wired", "map_params"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to map; the fields are the keywords of `compile`."""
+
+    fan_in: Literal["refuse", "prune"] = "refuse"
+    spare_rows: bool = True
+    second_range: bool = False
+    share_tags: bool = False
+    tolerance: float = TOLERANCE
+    seed: int = 0
+    budget: float = 60.0
+    progress: Callable[[str, float], None] | None = None
+
+
+class Wired(NamedTuple):
+    """The synapses that the bits must make: `source`, `neuron`, `dendrite` and `delay` flags of each (S,).
+
+    `second_range`: AMPA and NMDA stand for one another.
+    """
+
+    source: np.ndarray
+    neuron: np.ndarray
+    dendrite: np.ndarray
+    delay: np.ndarray
+    second_range: bool
+
+
+class Mapped(NamedTuple):
+    """The bits of a Layout (see there), the topology that they came from, and what they do not do exactly."""
+
+    topology: Topology
+    place: np.ndarray
+    cam: np.ndarray
+    sram: np.ndarray
+    codes: np.ndarray
+    input_rows: np.ndarray
+    wired: Wired
+    errors: dict[str, Any]
+    findings: list[Finding]
+
+
+def map_params(
+    asked: Params,
+    monitored: np.ndarray,
+    activity: np.ndarray,
+    importance: np.ndarray | None,
+    device: Device,
+    options: Options,
+) -> Mapped:
+    """Bits for `asked` on `device`: `monitored` (N,) neurons send their events out, `activity` (sources,) weighs events.
+
+    CapacityError with all that does not fit.
+    """
+    alias = np.arange(asked.topology.n_sources)
+    if options.share_tags:
+        alias, keep = share_sources(asked)
+        asked, importance = keep_synapses(asked, keep), None if importance is None else importance[keep]
+    asked, importance, findings = limit_fan_in(asked, device, options.fan_in, importance)
+    capacity = [f for f in findings if f.severity == "error"]
+    try:
+        grouped, found = merge_groups(asked, device, options.tolerance)
+        findings += found
+        placed = place(
+            grouped.topology,
+            alias,
+            monitored,
+            activity,
+            device,
+            seed=options.seed,
+            budget=options.budget,
+            progress=options.progress,
+            prune=options.fan_in == "prune",
+        )
+    except CapacityError as error:
+        raise CapacityError([*capacity, *error.findings]) from None
+    raise_if_errors(capacity, CapacityError)
+    findings += placed.findings
+    if placed.limit is not None:
+        asked, importance, found = limit_fan_in(asked, device, "prune", importance, placed.limit)
+        findings += found
+        grouped = replace(grouped, topology=replace(asked.topology, group=grouped.topology.group), weight=asked.weight)
+
+    opened = None
+    if options.second_range:
+        grouped, opened = open_second_range(grouped)
+    group_codes, got, found = encode_biases(grouped)
+    findings += found
+
+    t, places = grouped.topology, placed.place
+    core = core_of(places, device)
+    reached = reached_cores(t, alias, core, device)
+    check_destinations(t, places[:, 0], reached, monitored, device)
+    spare = spare_destinations(t, reached, monitored, device)
+    usable = np.concatenate([device.usable_tags(chip) for chip in range(device.n_chips)])
+    fan_out = np.bincount(t.pre, minlength=t.n_sources)[alias]
+    least = np.full(t.n_sources, device.n_cores)
+    np.minimum.at(least, alias, spare)  # sources that share their tags also split them alike
+    own = alias == np.arange(t.n_sources)
+    destinations = assign_tags(reached & own[:, None], least, fan_out, usable, device).shared(alias)
+    tags = destinations.tag_at(t.pre, core[t.post], device.n_cores, device.cores_per_chip)
+    places, free = _slots(t, places, tags, device)
+
+    charge = asked.row_currents() * event_charge(asked)
+    unit = gain_units(grouped, got)
+    rounded, cam = _round(
+        t,
+        charge,
+        core,
+        places,
+        tags,
+        free if options.spare_rows else 0 * free,
+        unit,
+        importance,
+        opened,
+        device,
+        options,
+    )
+    errors = weight_errors(t, charge, core, rounded, device)
+    return Mapped(
+        t,
+        places,
+        cam,
+        sram_rows(t, places, destinations, monitored, device),
+        _codes(t, core, group_codes, rounded, device),
+        input_rows(t, destinations),
+        _wired(t, alias, opened is not None),
+        errors,
+        [*findings, *rounding_findings(errors)],
+    )
+
+
+def _slots(t: Topology, places: np.ndarray, tags: np.ndarray, device: Device) -> tuple[np.ndarray, np.ndarray]:
+    """Places with slots whose good CAM rows fit the tags, and the rows that each neuron has to spare (N,)."""
+    high = np.bincount(t.post, tags >= device.first_tag, t.n_neurons).astype(int)
+    low = np.bincount(t.post, tags < device.first_tag, t.n_neurons).astype(int)
+    if not device.profiles:
+        return places, device.cam_rows - high - low
+    places, free = places.copy(), device.cam_rows - high - low
+    for chip, core in np.unique(places[:, :2], axis=0).tolist():
+        profile = device.profile(chip)
+        if profile is None:
+            continue
+        here = np.flatnonzero((places[:, 0] == chip) & (places[:, 1] == core))
+        kinds = profile.row_kinds()[core]
+        slots = place_slots(low[here], high[here], places[here, 2], kinds)
+        if slots is None:
+            raise unplaceable_tags(low[here], high[here], kinds, profile, chip, core)
+        places[here, 2] = slots
+        free[here] = spare_rows(low[here], high[here], kinds[slots])
+    return places, free
+
+
+def _round(
+    t: Topology,
+    charge: np.ndarray,
+    core: np.ndarray,
+    places: np.ndarray,
+    tags: np.ndarray,
+    free: np.ndarray,
+    unit: np.ndarray,
+    importance: np.ndarray | None,
+    opened: np.ndarray | None,
+    device: Device,
+    options: Options,
+) -> tuple[Rounded, np.ndarray]:
+    """Rounded weights and their CAM rows (N, 64): with fewer further rows where single bad rows leave no place for them."""
+    while True:
+        rounded = round_weights(
+            t,
+            charge,
+            core,
+            free,
+            unit,
+            device,
+            importance=importance,
+            second_range=opened,
+            key=options.seed,
+        )
+        neuron, tag = t.post[rounded.which], tags[rounded.which]
+        row = _rows(neuron, tag, places, device)
+        lost = np.bincount(neuron[row < 0], minlength=t.n_neurons)
+        if not lost.any():
+            break
+        further = np.bincount(neuron, minlength=t.n_neurons) - np.bincount(t.post, minlength=t.n_neurons)
+        if (lost > further).any():
+            raise _no_row(t, int(np.argmax(lost - further)), places, device)
+        free = np.where(lost > 0, np.maximum(further - lost, 0), free)
+    cam = np.full((t.n_neurons, device.cam_rows), UNUSED_CAM)
+    cam["tag"][neuron, row] = tag
+    cam["dendrite"][neuron, row] = rounded.dendrite
+    cam["mask"][neuron, row] = rounded.mask
+    if t.delay is not None:
+        cam["flags"][neuron, row] = t.delay[rounded.which] << 1
+    return rounded, cam
+
+
+def _rows(neuron: np.ndarray, tag: np.ndarray, places: np.ndarray, device: Device) -> np.ndarray:
+    """CAM row of each entry: the first ones, or those that work for its tag where the chip has a profile (-1: none)."""
+    row = row_numbers(neuron)
+    if not device.profiles:
+        return row
+    order = np.argsort(neuron, kind="stable")
+    start = np.searchsorted(neuron[order], np.arange(len(places) + 1))
+    for n in np.flatnonzero(np.diff(start)).tolist():
+        profile = device.profile(int(places[n, 0]))
+        if profile is not None:
+            mine = order[start[n] : start[n + 1]]
+            row[mine] = profile.matching(int(places[n, 1]), int(places[n, 2]), tag[mine])
+    return row
+
+
+def _no_row(t: Topology, neuron: int, places: np.ndarray, device: Device) -> CapacityError:
+    name = next(name for name, part in t.slices().items() if neuron < part.stop)
+    chip, core, slot = places[neuron].tolist()
+    profile = device.profile(chip)
+    what = (
+        f"on chip {chip}, core {core}, neuron {slot} the CAM rows that profile '{profile.name if profile else ''}' leaves "
+        f"cannot hold the {int((t.post == neuron).sum())} tags that it listens to, one each."
+    )
+    hint = "Choose another seed, use more chips, or list the whole CAM row as bad so that the neuron goes elsewhere."
+    return CapacityError(
+        Finding("error", "bad-rows", what, node=name, index=neuron - t.slices()[name].start, hint=hint)
+    )
+
+
+def _codes(t: Topology, core: np.ndarray, group_codes: np.ndarray, rounded: Rounded, device: Device) -> np.ndarray:
+    """Codes of all cores (cores, parameters, 2): those of the bias group, with the core's own gains and base currents."""
+    codes = np.zeros((device.n_cores, len(PARAMETERS), 2), np.uint8)
+    used, first = np.unique(core, return_index=True)
+    codes[used] = group_codes[t.group[first]]
+    for c in used.tolist():
+        for dendrite, code in rounded.gain_codes.get(c, {}).items():
+            codes[c, COLUMN[f"i_gain_{DENDRITES[dendrite]}"]] = code
+        for bit, name in enumerate(BASE_WEIGHTS):
+            coarse, fine, _ = biasgen.nearest_codes(name, rounded.base[c, bit])
+            codes[c, COLUMN[name]] = coarse, fine
+    return codes
+
+
+def _wired(t: Topology, alias: np.ndarray, second_range: bool) -> Wired:
+    synapse, source = expanded(t, alias)
+    delay = np.zeros(t.n_synapses, int) if t.delay is None else t.delay
+    return Wired(source, t.post[synapse], t.dendrite[synapse], delay[synapse], second_range)
