@@ -295,16 +295,19 @@ def _weight_errors(data: Any, n_neurons: int) -> dict[str, Any]:
     """What `quant.rounding.weight_errors` made, or nothing; anything else is refused."""
     if data == {}:
         return {}
-    counts = ("weights", "rows", "lost")
+    counts = [
+        n for core in data["cores"].values() for n in (core["weights"], core["rows"], core["lost"], *core["bins"])
+    ]
+    counts += [n for _, _, *pair, _ in data["projections"] for n in pair]
+    errors = [core["nrmse"] for core in data["cores"].values()] + [row[-1] for row in data["projections"]]
     sound = (
         len(data["neurons"]) == n_neurons
-        and all(0 <= float(error) < np.inf for error in data["neurons"])
-        and all(
-            len(core["bins"]) == len(data["borders"]) - 1 and 0 <= core["nrmse"] < np.inf
-            for core in data["cores"].values()
-        )
-        and all(int(n) >= 0 for core in data["cores"].values() for n in (*(core[k] for k in counts), *core["bins"]))
-        and all(int(n) >= int(lost) >= 0 and 0 <= error < np.inf for _, _, n, lost, error in data["projections"])
+        and all(isinstance(n, int) and n >= 0 for n in counts)
+        and all(isinstance(e, (int, float)) and 0 <= e < np.inf for e in (*errors, *data["neurons"]))
+        and all(isinstance(border, (int, float)) and abs(border) < np.inf for border in data["borders"])
+        and all(len(core["bins"]) == len(data["borders"]) - 1 for core in data["cores"].values())
+        and all(isinstance(name, str) for *names, _, _, _ in data["projections"] for name in names)
+        and all(len(row) == 5 for row in data["projections"])
     )
     if not sound:
         raise ConfigurationError("Layout: 'weight_errors' does not fit its neurons. Compile the network again.")

@@ -100,6 +100,12 @@ def make_random_layout(seed: int, n_chips: int = 1, n_neurons: int = 20) -> Layo
         tonic_period=0.01 if tonic else None,
         origin={"file": f"{seed}.nir", "options": {"time_scale": 50.0}},
         findings=(Finding("warning", "approximated", "something was approximated.", node="a", index=0, used=0),),
+        weight_errors={
+            "cores": {"0.0": {"weights": 9, "rows": 12, "lost": 1, "nrmse": 0.02, "bins": [1, 7, 1]}},
+            "projections": [["in", "a", 9, 1, 0.02]],
+            "neurons": rng.random(n_neurons).round(4).tolist(),
+            "borders": [-0.3, -0.1, 0.1, 0.3],
+        },
     )
 
 
