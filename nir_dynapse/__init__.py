@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from nir_dynapse.layout import Layout
     from nir_dynapse.network import Network
     from nir_dynapse.params import Params
+    from nir_dynapse.profile import ChipProfile, load_profiles
     from nir_dynapse.reporting import Report, report
     from nir_dynapse.sim.nir_data import from_nir_data, to_nir_data
     from nir_dynapse.sim.recording import Recording
@@ -61,6 +62,7 @@ __all__ = [
     "DYNAPSE2",
     "Board",
     "CapacityError",
+    "ChipProfile",
     "ConfigurationError",
     "Data",
     "Device",
@@ -83,6 +85,7 @@ __all__ = [
     "from_nir",
     "from_nir_data",
     "from_samna",
+    "load_profiles",
     "open_board",
     "report",
     "simulate",
@@ -114,6 +117,7 @@ _HOME = {
     "layout": ("Layout",),
     "network": ("Network",),
     "params": ("Params",),
+    "profile": ("ChipProfile", "load_profiles"),
     "reporting": ("Report", "report"),
     "sim.nir_data": ("from_nir_data", "to_nir_data"),
     "sim.recording": ("Recording",),

@@ -14,9 +14,6 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import maximum_bipartite_matching
-from scipy.special import betaincinv
 
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
 from nir_dynapse.profile_files import CORES, HALF, HALVES, NEURONS, ROWS, TAGS, Defects, read_defects, write_defects
@@ -199,6 +196,9 @@ class ChipProfile:
         # A single failure counts only where it meets this choice.
         used = np.flatnonzero(result >= 0)
         if len(self._pairs_of(core, slot)) and self.hits(core, slot, result[used], tags[used]).any():
+            from scipy.sparse import csr_array  # scipy takes longer to import than all else here
+            from scipy.sparse.csgraph import maximum_bipartite_matching
+
             graph = csr_array(self.allowed(core, slot, tags).T)
             result = maximum_bipartite_matching(graph, perm_type="column").astype(np.int64)
         return result
@@ -294,5 +294,7 @@ def _probabilities(rng: np.random.Generator, mean: float, evenness: float) -> np
     """(256, 1) failure probabilities of neurons: a Beta distribution, one draw in each 256th of it, in random order."""
     if mean >= 1:
         return np.ones((NEURONS, 1))
+    from scipy.special import betaincinv
+
     quantile = (rng.permutation(NEURONS) + rng.random(NEURONS)) / NEURONS
     return betaincinv(evenness * mean, evenness * (1 - mean), quantile)[:, None]

@@ -1,10 +1,14 @@
-"""A full chip, 1 024 neurons with 64 CAM rows each: seconds to compile, write and read back, and peak memory.
+"""Full chips, 1 024 neurons with 64 CAM rows each: seconds to compile, write and read back, and peak memory.
 
-python3 -m uv run python tests/benchmarks/full_chip.py
+    python3 -m uv run python tests/benchmarks/full_chip.py [--growth]
+
+`--growth` compiles 1, 2, 4 and 8 full chips instead (neighbours within 600 neurons, so that no neuron reaches more chips
+than it has SRAM rows), after one small compile for the imports.
 """
 
 from __future__ import annotations
 
+import argparse
 import resource
 import tempfile
 import time
@@ -18,18 +22,22 @@ import nir_dynapse as nd
 from nir_dynapse.export.samna_config import write_config_json
 from nir_dynapse.network import Network, Population, Port, Projection
 
-N, FAN_IN = 1024, 64
+FAN_IN = 64
 
 
-def network() -> Network:
+def network(n: int, reach: int) -> Network:
+    """`n` recurrent neurons with 63 synapses from neighbours at most `reach`/2 away on a ring, and one input each."""
     rng = np.random.default_rng(0)
-    one = np.ones(N)
+    one = np.ones(n)
     neurons = Population("p", "CubaLIF", 0.02 * one, 20 * one, 0 * one, one, 0 * one, 0.005 * one, 5 * one)
-    pre = np.concatenate([rng.choice(N, FAN_IN - 1, replace=False) for _ in range(N)])
-    post = np.repeat(np.arange(N), FAN_IN - 1)
+    near = np.argsort(rng.random((n, reach)), axis=1)[:, : FAN_IN - 1] - reach // 2
+    pre = ((np.arange(n)[:, None] + near) % n).ravel()
+    post = np.repeat(np.arange(n), FAN_IN - 1)
     recurrent = Projection("p", "p", pre, post, rng.normal(0, 0.02, len(pre)), nodes=("w_rec",))
-    inputs = Projection("in", "p", rng.integers(0, 64, N), np.arange(N), 0.1 * one, nodes=("fc",))
-    return Network((neurons,), (inputs, recurrent), (Port("in", (64,)),), (Port("out", (N,), "p"),), 1e-3)
+    inputs = Projection("in", "p", rng.integers(0, 64, n), np.arange(n), 0.1 * one, nodes=("fc",))
+    # No more outputs than the seven chips from which events can be recorded hold.
+    outputs = (Port("out", (n,), "p"),) if n <= 7168 else ()
+    return Network((neurons,), (inputs, recurrent), (Port("in", (64,)),), outputs, 1e-3)
 
 
 def timed(name: str, work: Callable[[], Any]) -> Any:
@@ -39,8 +47,13 @@ def timed(name: str, work: Callable[[], Any]) -> Any:
     return result
 
 
-def main() -> None:
-    net = network()
+def peak() -> float:
+    """Peak memory of this process in GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def whole_way() -> None:
+    net = network(1024, 1024)
     timed("compile, first use", lambda: nd.compile(net))
     layout = timed("compile again", lambda: nd.compile(net))
     config = timed("configuration object written", lambda: nd.to_samna(layout))
@@ -49,8 +62,36 @@ def main() -> None:
         path = Path(folder) / "config.json.gz"
         timed("config.json.gz written", lambda: write_config_json(layout, path))
         same.append(timed("config.json.gz read", lambda: nd.from_samna(path, names=layout)) == layout)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"both read back equal: {all(same)}; peak memory {peak:.2f} GiB")
+    print(f"both read back equal: {all(same)}; peak memory {peak():.2f} GiB")
+
+
+def growth() -> None:
+    nd.compile(network(100, 100))
+    print(
+        "| chips | neurons | CAM rows | seconds | seconds per chip | events between chips, index order | found | GiB |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for chips in (1, 2, 4, 8):
+        net = network(1024 * chips, 600)
+        start = time.perf_counter()
+        layout = nd.compile(net, device=nd.DYNAPSE2.stack(chips))
+        seconds = time.perf_counter() - start
+        rows = int((layout.cam["dendrite"] >= 0).sum())
+        events = next(((f.limit, f.used) for f in layout.findings if f.code == "placement"), (0, 0))
+        print(
+            f"| {chips} | {layout.n_neurons} | {rows} | {seconds:.2f} | {seconds / chips:.2f} | {events[0]} | {events[1]} "
+            f"| {peak():.2f} |",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--growth", action="store_true")
+    if parser.parse_args().growth:
+        growth()
+    else:
+        whole_way()
 
 
 if __name__ == "__main__":
