@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -28,7 +29,7 @@ from nir_dynapse.quant.routing import (
 )
 from nir_dynapse.quant.sharing import keep_synapses, share_sources
 from nir_dynapse.quant.slots import place_slots, spare_rows, unplaceable_tags
-from nir_dynapse.quant.tags import assign_tags
+from nir_dynapse.quant.tags import Destinations, assign_tags
 from nir_dynapse.rows import UNUSED_CAM
 
 __all__ = ["Mapped", "Options", "Wired", "map_params"]
@@ -127,12 +128,11 @@ def map_params(
     reached = reached_cores(t, alias, core, device)
     check_destinations(t, places[:, 0], reached, monitored, device)
     spare = spare_destinations(t, reached, monitored, device)
-    usable = np.concatenate([device.usable_tags(chip) for chip in range(device.n_chips)])
     fan_out = np.bincount(t.pre, minlength=t.n_sources)[alias]
     least = np.full(t.n_sources, device.n_cores)
     np.minimum.at(least, alias, spare)  # sources that share their tags also split them alike
     own = alias == np.arange(t.n_sources)
-    destinations = assign_tags(reached & own[:, None], least, fan_out, usable, device).shared(alias)
+    destinations = _tags(reached & own[:, None], least, fan_out, device).shared(alias)
     tags = destinations.tag_at(t.pre, core[t.post], device.n_cores, device.cores_per_chip)
     places, free = _slots(t, places, tags, device)
 
@@ -163,6 +163,18 @@ def map_params(
         errors,
         [*findings, *rounding_findings(errors)],
     )
+
+
+def _tags(reached: np.ndarray, spare: np.ndarray, fan_out: np.ndarray, device: Device) -> Destinations:
+    """Tags for all sources; on chips with bad rows only reliable ones for cores in which those suffice."""
+    usable = np.concatenate([device.usable_tags(chip) for chip in range(device.n_chips)])
+    if device.profiles:
+        reliable = usable.copy()
+        enough = reached.sum(0) <= usable[:, device.first_tag :].sum(1)
+        reliable[enough, : device.first_tag] = False
+        with suppress(CapacityError):
+            return assign_tags(reached, spare, fan_out, reliable, device)
+    return assign_tags(reached, spare, fan_out, usable, device)
 
 
 def _slots(t: Topology, places: np.ndarray, tags: np.ndarray, device: Device) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from nir_dynapse.errors import CapacityError, Finding
 from nir_dynapse.params import Topology
 from nir_dynapse.quant.groups import cores_needed
 from nir_dynapse.quant.partition import Wiring, partition
-from nir_dynapse.quant.slots import fill_cores, fits_chip, good_rows, unplaceable
+from nir_dynapse.quant.slots import ChipRoom, good_rows, unplaceable
 
 __all__ = ["Placement", "expanded", "place"]
 
@@ -66,8 +66,10 @@ def place(
         np.asarray(activity, np.int64),
     )
 
+    rooms = [ChipRoom(device.profile(chip), device) for chip in range(device.n_chips)]
+
     def holds(chip: int, members: np.ndarray) -> bool:
-        return fits_chip(need[members], t.group[members], device.profile(chip), device)
+        return rooms[chip].labels(need[members], t.group[members], fewest=False) is not None
 
     failed: CapacityError | None = None
     for n_chips in range(max(fewest, 1), device.n_chips + 1):
@@ -78,10 +80,9 @@ def place(
         try:
             for chip in np.unique(found.chip).tolist():
                 members = np.flatnonzero(found.chip == chip)
-                profile = device.profile(chip)
-                inside = fill_cores(need[members], t.group[members], profile, device)
+                inside = rooms[chip].fill(need[members], t.group[members])
                 if inside is None:
-                    raise unplaceable(need[members], profile, chip)
+                    raise unplaceable(need[members], device.profile(chip), chip)
                 places[members, 1:] = inside
         except CapacityError as error:  # bad rows: another chip may help
             failed = failed or error
@@ -102,9 +103,10 @@ def _pruned(
     for chip in np.unique(found.chip).tolist():
         members = np.flatnonzero(found.chip == chip)
         profile = device.profile(chip)
-        inside = fill_cores(need[members], t.group[members], profile, device)
+        room = ChipRoom(profile, device)
+        inside = room.fill(need[members], t.group[members])
         if inside is None:
-            inside = fill_cores(np.minimum(need[members], 1), t.group[members], profile, device, need[members])
+            inside = room.fill(np.minimum(need[members], 1), t.group[members], need[members])
             if inside is None or profile is None:
                 raise unplaceable(need[members], profile, chip)
             limit[members] = good_rows(profile)[inside[:, 0], inside[:, 1]]
@@ -126,8 +128,9 @@ def _findings(found, n_chips: int) -> list[Finding]:
     if n_chips == 1:
         return []
     saved = 100 * (1 - found.cost.events / found.start.events) if found.start.events else 0.0
+    difference = f"{abs(saved):.0f} % {'fewer' if saved >= 0 else 'more'}"
     what = (
-        f"{n_chips} chips; {found.cost.events} events (relative) cross from chip to chip, {saved:.0f} % fewer than in "
+        f"{n_chips} chips; {found.cost.events} events (relative) cross from chip to chip, {difference} than in "
         f"index order ({found.start.events})."
     )
     if not found.complete:

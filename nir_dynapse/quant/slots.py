@@ -17,8 +17,7 @@ from nir_dynapse.errors import CapacityError, Finding
 from nir_dynapse.profile import ChipProfile
 
 __all__ = [
-    "fill_cores",
-    "fits_chip",
+    "ChipRoom",
     "fits_tags",
     "good_rows",
     "place_slots",
@@ -36,63 +35,123 @@ def good_rows(profile: ChipProfile) -> np.ndarray:
     return rows
 
 
-def fits_chip(need: np.ndarray, group: np.ndarray, profile: ChipProfile | None, device: Device) -> bool:
-    """Whether neurons with `need` (n,) CAM rows in bias groups `group` (n,) fit together on a chip."""
-    return _labels(need, group, profile, device) is not None
+class ChipRoom:
+    """What one chip can hold: asked again and again in the search for places, so that it remembers what fitted last."""
 
+    def __init__(self, profile: ChipProfile | None, device: Device) -> None:
+        self.profile, self.device = profile, device
+        rows = np.full((device.cores_per_chip, device.neurons_per_core), device.cam_rows)
+        self.rows = rows if profile is None else good_rows(profile)
+        # How many slots of each core have at least r good rows: what a set of neurons needs is compared with this.
+        steps = np.arange(device.cam_rows + 1)
+        self.slots = (np.maximum(self.rows, 0)[:, :, None] >= np.maximum(steps, 1)).sum(1)
+        self.last: dict[tuple[int, ...], tuple[int, ...]] = {}
 
-def fill_cores(
-    need: np.ndarray, group: np.ndarray, profile: ChipProfile | None, device: Device, wish: np.ndarray | None = None
-) -> np.ndarray | None:
-    """(n, 2) core and slot on a chip of neurons with `need` (n,) CAM rows in groups `group` (n,); None if they do not fit.
+    def labels(self, need: np.ndarray, group: np.ndarray, *, fewest: bool = True) -> np.ndarray | None:
+        """Bias group of each core (-1: none), of as few cores as possible if `fewest`; None if nothing fits.
 
-    The best slots go to the neurons with the largest `wish` (n,), `need` where it is not given.
-    """
-    wish = need if wish is None else wish
-    labels = _labels(need, group, profile, device)
-    if labels is None:
-        return None
-    place = np.zeros((len(need), 2), int)
-    for g in np.unique(group):
-        members, cores = np.flatnonzero(group == g), np.flatnonzero(labels == g)
-        if profile is None:
-            core, place[members, 1] = np.divmod(np.arange(len(members)), device.neurons_per_core)
-            place[members, 0] = cores[core]
-            continue
-        rows = good_rows(profile)[cores]
-        core, slot = np.divmod(np.argsort(-rows.ravel(), kind="stable")[: len(members)], rows.shape[1])
-        neediest = members[np.argsort(-wish[members], kind="stable")]
-        place[neediest, 0], place[neediest, 1] = cores[core], slot
-    return place
-
-
-def _labels(need: np.ndarray, group: np.ndarray, profile: ChipProfile | None, device: Device) -> np.ndarray | None:
-    """Bias group of each core of a chip (-1: none), as few cores and as early ones as possible; None if nothing fits."""
-    groups, sizes = np.unique(group, return_counts=True)
-    if profile is None:
-        cores = -(-sizes // device.neurons_per_core)
-        if cores.sum() > device.cores_per_chip:
+        `need` (n,) CAM rows and `group` (n,) of the neurons.
+        """
+        cores = self.device.cores_per_chip
+        groups, where = np.unique(group, return_inverse=True)
+        if len(groups) > cores:
             return None
-        return np.r_[np.repeat(groups, cores), np.full(device.cores_per_chip - cores.sum(), -1)]
-    rows = good_rows(profile)
-    sorted_need = {int(g): np.sort(need[group == g])[::-1] for g in groups}
-    best: tuple[int, np.ndarray] | None = None
-    for labels in product([*groups.tolist(), -1], repeat=device.cores_per_chip):
-        used = device.cores_per_chip - labels.count(-1)
-        if (best is None or used < best[0]) and all(
-            _dominated(wanted, rows, labels, g) for g, wanted in sorted_need.items()
-        ):
-            best = used, np.array(labels)
-    return None if best is None else best[1]
+        width = self.device.cam_rows + 1
+        count = np.bincount(where * width + np.minimum(need, width - 1), minlength=len(groups) * width)
+        wanted = np.cumsum(count.reshape(len(groups), width)[:, ::-1], axis=1)[:, ::-1]  # neurons with r rows or more
+        if (wanted.sum(0) > self.slots.sum(0)).any():
+            return None
+        key = tuple(groups.tolist())
+        if not fewest and key in self.last and self._holds(self.last[key], wanted):
+            return self._named(self.last[key], groups)
+        for way in _ways(cores, len(groups)):
+            if self._holds(way, wanted):
+                self.last[key] = way
+                return self._named(way, groups)
+        return None
 
+    def _holds(self, way: tuple[int, ...], wanted: np.ndarray) -> bool:
+        label = np.array(way)
+        return all((wanted[g] <= self.slots[label == g].sum(0)).all() for g in range(len(wanted)))
 
-def _dominated(wanted: np.ndarray, rows: np.ndarray, labels: tuple[int, ...], group: int) -> bool:
-    """Whether neurons with `wanted` rows (descending) fit into the slots of the cores with label `group`, one each."""
-    slots = rows[[core for core, label in enumerate(labels) if label == group]].ravel()
-    if len(slots) < len(wanted):
+    def _named(self, way: tuple[int, ...], groups: np.ndarray) -> np.ndarray:
+        return np.append(groups, -1)[list(way)]
+
+    def fill(self, need: np.ndarray, group: np.ndarray, wish: np.ndarray | None = None) -> np.ndarray | None:
+        """(n, 2) core and slot of neurons with `need` (n,) CAM rows in groups `group` (n,); None if they do not fit.
+
+        Neighbours in index order share cores where that fits, and the best slots of a core go to its neediest neurons. With
+        `wish` (n,) the best slots of all cores of a group go to those with the largest wishes.
+        """
+        labels = self.labels(need, group)
+        if labels is None:
+            return None
+        place = np.zeros((len(need), 2), int)
+        for g in np.unique(group):
+            members, cores = np.flatnonzero(group == g), np.flatnonzero(labels == g)
+            if self.profile is None:
+                core, place[members, 1] = np.divmod(np.arange(len(members)), self.device.neurons_per_core)
+                place[members, 0] = cores[core]
+                continue
+            parts = self._in_order(need, members, cores) if wish is None else None
+            for part, chosen in parts or [(members, cores)]:
+                rows = self.rows[chosen]
+                core, slot = np.divmod(np.argsort(-rows.ravel(), kind="stable")[: len(part)], rows.shape[1])
+                neediest = part[np.argsort(-(need if wish is None else wish)[part], kind="stable")]
+                place[neediest, 0], place[neediest, 1] = chosen[core], slot
+        return place
+
+    def _in_order(
+        self, need: np.ndarray, members: np.ndarray, cores: np.ndarray
+    ) -> list[tuple[np.ndarray, np.ndarray]] | None:
+        """`members` cut in index order, a part for each of `cores` as large as its working slots.
+
+        Neurons that find no slot with enough good rows change places with one of another core; None where that fails.
+        """
+        ends = np.cumsum(self.slots[cores, 0])
+        parts = [part.tolist() for part in np.split(members, np.minimum(ends[:-1], len(members)))]
+        slots, levels = self.slots[cores], np.arange(self.device.cam_rows + 1)
+        wanted = np.array([(need[part][:, None] >= levels).sum(0) for part in parts])
+        for _ in range(2 * len(members)):
+            short = np.argwhere(wanted > slots)
+            if not len(short):
+                return [(np.array(part, int), cores[[k]]) for k, part in enumerate(parts)]
+            here, level = (int(v) for v in short[0])
+            if not self._swap(need, parts, wanted, slots, here, level):
+                return None
+        return None
+
+    def _swap(
+        self, need: np.ndarray, parts: list[list[int]], wanted: np.ndarray, slots: np.ndarray, here: int, level: int
+    ) -> bool:
+        """One neuron of part `here` with `level` rows or more out of it, into a part that can hold it; a small one back."""
+        needy = min((n for n in parts[here] if need[n] >= level), key=lambda n: (need[n], n))
+        levels = np.arange(wanted.shape[1])
+        step = (need[needy] >= levels).astype(int)
+        for there in sorted(range(len(parts)), key=lambda k: (abs(k - here), k)):
+            if there == here:
+                continue
+            back = min(parts[there], key=lambda n: (need[n], n), default=None)
+            full = wanted[there, 0] >= slots[there, 0]
+            change = step - (need[back] >= levels) if full and back is not None else step
+            if (full and (back is None or need[back] >= level)) or (wanted[there] + change > slots[there]).any():
+                continue
+            wanted[there] += change
+            wanted[here] -= change
+            parts[here].remove(needy)
+            parts[there].append(needy)
+            if full and back is not None:
+                parts[there].remove(back)
+                parts[here].append(back)
+            return True
         return False
-    best = np.sort(slots)[::-1][: len(wanted)]
-    return bool((best >= np.maximum(wanted, 1)).all())  # a neuron without synapses needs a slot that works, too
+
+
+@lru_cache(maxsize=8)
+def _ways(cores: int, groups: int) -> tuple[tuple[int, ...], ...]:
+    """All ways to give each core one of the groups or none (-1), those with few and early cores first."""
+    ways = product((*range(groups), -1), repeat=cores)
+    return tuple(sorted(ways, key=lambda way: cores - way.count(-1)))
 
 
 def fits_tags(low: np.ndarray, high: np.ndarray, kinds: np.ndarray) -> np.ndarray:
