@@ -65,6 +65,7 @@ class WeightClass:
 
     def __init__(self, weights: np.ndarray, importance: np.ndarray, book: Codebook) -> None:
         order = np.argsort(weights, kind="stable")
+        order = order[importance[order] > 0]  # what counts for nothing must not set the scale of the starts
         self.book = book
         self.x = weights[order]
         c = importance[order]

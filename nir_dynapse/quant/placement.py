@@ -69,7 +69,7 @@ def place(
     rooms = [ChipRoom(device.profile(chip), device) for chip in range(device.n_chips)]
 
     def holds(chip: int, members: np.ndarray) -> bool:
-        return rooms[chip].labels(need[members], t.group[members], fewest=False) is not None
+        return rooms[chip].labels(need[members], t.group[members]) is not None
 
     failed: CapacityError | None = None
     for n_chips in range(max(fewest, 1), device.n_chips + 1):

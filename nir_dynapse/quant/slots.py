@@ -36,7 +36,7 @@ def good_rows(profile: ChipProfile) -> np.ndarray:
 
 
 class ChipRoom:
-    """What one chip can hold: asked again and again in the search for places, so that it remembers what fitted last."""
+    """What one chip can hold; asked again and again in the search for places."""
 
     def __init__(self, profile: ChipProfile | None, device: Device) -> None:
         self.profile, self.device = profile, device
@@ -45,10 +45,11 @@ class ChipRoom:
         # How many slots of each core have at least r good rows: what a set of neurons needs is compared with this.
         steps = np.arange(device.cam_rows + 1)
         self.slots = (np.maximum(self.rows, 0)[:, :, None] >= np.maximum(steps, 1)).sum(1)
-        self.last: dict[tuple[int, ...], tuple[int, ...]] = {}
+        subsets = (np.arange(1 << device.cores_per_chip)[:, None] >> np.arange(device.cores_per_chip)) & 1
+        self.together = subsets @ self.slots  # of every set of cores
 
-    def labels(self, need: np.ndarray, group: np.ndarray, *, fewest: bool = True) -> np.ndarray | None:
-        """Bias group of each core (-1: none), of as few cores as possible if `fewest`; None if nothing fits.
+    def labels(self, need: np.ndarray, group: np.ndarray) -> np.ndarray | None:
+        """Bias group of each core (-1: none), of as few cores as possible; None if nothing fits.
 
         `need` (n,) CAM rows and `group` (n,) of the neurons.
         """
@@ -61,21 +62,11 @@ class ChipRoom:
         wanted = np.cumsum(count.reshape(len(groups), width)[:, ::-1], axis=1)[:, ::-1]  # neurons with r rows or more
         if (wanted.sum(0) > self.slots.sum(0)).any():
             return None
-        key = tuple(groups.tolist())
-        if not fewest and key in self.last and self._holds(self.last[key], wanted):
-            return self._named(self.last[key], groups)
-        for way in _ways(cores, len(groups)):
-            if self._holds(way, wanted):
-                self.last[key] = way
-                return self._named(way, groups)
-        return None
-
-    def _holds(self, way: tuple[int, ...], wanted: np.ndarray) -> bool:
-        label = np.array(way)
-        return all((wanted[g] <= self.slots[label == g].sum(0)).all() for g in range(len(wanted)))
-
-    def _named(self, way: tuple[int, ...], groups: np.ndarray) -> np.ndarray:
-        return np.append(groups, -1)[list(way)]
+        enough = (wanted[:, None] <= self.together).all(2)
+        ways, sets = _ways(cores, len(groups))
+        good = enough[np.arange(len(groups)), sets].all(1)
+        first = int(np.argmax(good))
+        return np.append(groups, -1)[ways[first]] if good[first] else None
 
     def fill(self, need: np.ndarray, group: np.ndarray, wish: np.ndarray | None = None) -> np.ndarray | None:
         """(n, 2) core and slot of neurons with `need` (n,) CAM rows in groups `group` (n,); None if they do not fit.
@@ -148,10 +139,14 @@ class ChipRoom:
 
 
 @lru_cache(maxsize=8)
-def _ways(cores: int, groups: int) -> tuple[tuple[int, ...], ...]:
-    """All ways to give each core one of the groups or none (-1), those with few and early cores first."""
-    ways = product((*range(groups), -1), repeat=cores)
-    return tuple(sorted(ways, key=lambda way: cores - way.count(-1)))
+def _ways(cores: int, groups: int) -> tuple[np.ndarray, np.ndarray]:
+    """All ways (W, cores) to give each core one of the groups or none (-1), those with few cores first.
+
+    Also the set of cores, a bit each, that every group gets: (W, groups).
+    """
+    ways = np.array(sorted(product((*range(groups), -1), repeat=cores), key=lambda way: cores - way.count(-1)))
+    sets = ((ways[:, None, :] == np.arange(groups)[:, None]) << np.arange(cores)).sum(2)
+    return ways, sets
 
 
 def fits_tags(low: np.ndarray, high: np.ndarray, kinds: np.ndarray) -> np.ndarray:
