@@ -10,15 +10,16 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from nir_dynapse import biasgen
-from nir_dynapse.closed_form import event_charge, row_numbers
+from nir_dynapse.closed_form import event_charge
 from nir_dynapse.device import BASE_WEIGHTS, COLUMN, DENDRITES, PARAMETERS, Device
 from nir_dynapse.errors import CapacityError, Finding, raise_if_errors
 from nir_dynapse.params import Params, Topology
 from nir_dynapse.quant.biases import encode_biases, open_second_range
+from nir_dynapse.quant.cam import round_to_rows
 from nir_dynapse.quant.fan_in import limit_fan_in
 from nir_dynapse.quant.groups import TOLERANCE, merge_groups
 from nir_dynapse.quant.placement import expanded, place
-from nir_dynapse.quant.rounding import Rounded, gain_units, round_weights, rounding_findings, weight_errors
+from nir_dynapse.quant.rounding import Rounded, Rounding, gain_units, rounding_findings, weight_errors
 from nir_dynapse.quant.routing import (
     check_destinations,
     core_of,
@@ -30,7 +31,6 @@ from nir_dynapse.quant.routing import (
 from nir_dynapse.quant.sharing import keep_synapses, share_sources
 from nir_dynapse.quant.slots import place_slots, spare_rows, unplaceable_tags
 from nir_dynapse.quant.tags import Destinations, assign_tags
-from nir_dynapse.rows import UNUSED_CAM
 
 __all__ = ["Mapped", "Options", "Wired", "map_params"]
 
@@ -136,22 +136,18 @@ def map_params(
     tags = destinations.tag_at(t.pre, core[t.post], device.n_cores, device.cores_per_chip)
     places, free = _slots(t, places, tags, device)
 
-    charge = asked.row_currents() * event_charge(asked)
-    unit = gain_units(grouped, got)
-    rounded, cam = _round(
+    problem = Rounding(
         t,
-        charge,
+        asked.row_currents() * event_charge(asked),
         core,
-        places,
-        tags,
         free if options.spare_rows else 0 * free,
-        unit,
+        gain_units(grouped, got),
         importance,
         opened,
-        device,
-        options,
+        options.seed,
     )
-    errors = weight_errors(t, charge, core, rounded, device)
+    rounded, cam = round_to_rows(problem, places, tags, device)
+    errors = weight_errors(problem, rounded, device)
     return Mapped(
         t,
         places,
@@ -196,79 +192,6 @@ def _slots(t: Topology, places: np.ndarray, tags: np.ndarray, device: Device) ->
         places[here, 2] = slots
         free[here] = spare_rows(low[here], high[here], kinds[slots])
     return places, free
-
-
-def _round(
-    t: Topology,
-    charge: np.ndarray,
-    core: np.ndarray,
-    places: np.ndarray,
-    tags: np.ndarray,
-    free: np.ndarray,
-    unit: np.ndarray,
-    importance: np.ndarray | None,
-    opened: np.ndarray | None,
-    device: Device,
-    options: Options,
-) -> tuple[Rounded, np.ndarray]:
-    """Rounded weights and their CAM rows (N, 64): with fewer further rows where single bad rows leave no place for them."""
-    while True:
-        rounded = round_weights(
-            t,
-            charge,
-            core,
-            free,
-            unit,
-            device,
-            importance=importance,
-            second_range=opened,
-            key=options.seed,
-        )
-        neuron, tag = t.post[rounded.which], tags[rounded.which]
-        row = _rows(neuron, tag, places, device)
-        lost = np.bincount(neuron[row < 0], minlength=t.n_neurons)
-        if not lost.any():
-            break
-        further = np.bincount(neuron, minlength=t.n_neurons) - np.bincount(t.post, minlength=t.n_neurons)
-        if (lost > further).any():
-            raise _no_row(t, int(np.argmax(lost - further)), places, device)
-        free = np.where(lost > 0, np.maximum(further - lost, 0), free)
-    cam = np.full((t.n_neurons, device.cam_rows), UNUSED_CAM)
-    cam["tag"][neuron, row] = tag
-    cam["dendrite"][neuron, row] = rounded.dendrite
-    cam["mask"][neuron, row] = rounded.mask
-    if t.delay is not None:
-        cam["flags"][neuron, row] = t.delay[rounded.which] << 1
-    return rounded, cam
-
-
-def _rows(neuron: np.ndarray, tag: np.ndarray, places: np.ndarray, device: Device) -> np.ndarray:
-    """CAM row of each entry: the first ones, or those that work for its tag where the chip has a profile (-1: none)."""
-    row = row_numbers(neuron)
-    if not device.profiles:
-        return row
-    order = np.argsort(neuron, kind="stable")
-    start = np.searchsorted(neuron[order], np.arange(len(places) + 1))
-    for n in np.flatnonzero(np.diff(start)).tolist():
-        profile = device.profile(int(places[n, 0]))
-        if profile is not None:
-            mine = order[start[n] : start[n + 1]]
-            row[mine] = profile.matching(int(places[n, 1]), int(places[n, 2]), tag[mine])
-    return row
-
-
-def _no_row(t: Topology, neuron: int, places: np.ndarray, device: Device) -> CapacityError:
-    name = next(name for name, part in t.slices().items() if neuron < part.stop)
-    chip, core, slot = places[neuron].tolist()
-    profile = device.profile(chip)
-    what = (
-        f"on chip {chip}, core {core}, neuron {slot} the CAM rows that profile '{profile.name if profile else ''}' leaves "
-        f"cannot hold the {int((t.post == neuron).sum())} tags that it listens to, one each."
-    )
-    hint = "Choose another seed, use more chips, or list the whole CAM row as bad so that the neuron goes elsewhere."
-    return CapacityError(
-        Finding("error", "bad-rows", what, node=name, index=neuron - t.slices()[name].start, hint=hint)
-    )
 
 
 def _codes(t: Topology, core: np.ndarray, group_codes: np.ndarray, rounded: Rounded, device: Device) -> np.ndarray:

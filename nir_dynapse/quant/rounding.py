@@ -12,7 +12,7 @@ from nir_dynapse.errors import Finding
 from nir_dynapse.params import Params, Topology
 from nir_dynapse.quant.core_weights import CoreProblem, importance_of, quantise_core
 
-__all__ = ["BINS", "Rounded", "gain_units", "round_weights", "rounding_findings", "weight_errors"]
+__all__ = ["BINS", "Rounded", "Rounding", "gain_units", "round_weights", "rounding_findings", "weight_errors"]
 
 BINS = np.linspace(-0.26, 0.26, 14)
 """Borders of the histograms of errors, in units of the RMS weight of the core; what is beyond counts in the last bins."""
@@ -39,23 +39,27 @@ def gain_units(params: Params, bias: dict[str, np.ndarray]) -> np.ndarray:
     return charge_per_ampere(params.circuit, unity)
 
 
-def round_weights(
-    t: Topology,
-    charge: np.ndarray,
-    core: np.ndarray,
-    spare: np.ndarray,
-    unit: np.ndarray,
-    device: Device,
-    *,
-    importance: np.ndarray | None = None,
-    second_range: np.ndarray | None = None,
-    key: int = 0,
-) -> Rounded:
-    """Round `charge` (S,) of the synapses of `t`, core by core.
+class Rounding(NamedTuple):
+    """Weights to round: `charge` (S,) per event of the synapses of `topology`, on `core` (N,), counted over all chips.
 
-    `core` (N,) counts over all chips, `spare` (N,) are free CAM rows, `unit` (4, groups) as from `gain_units`, `importance`
-    (S,) replaces the default, `second_range` (groups,) allows AMPA weights the NMDA dendrite.
+    `spare` (N,) are free CAM rows, `unit` (4, groups) as from `gain_units`; `importance` (S,) replaces the default,
+    `second_range` (groups,) allows AMPA weights the NMDA dendrite; `key` seeds the starts.
     """
+
+    topology: Topology
+    charge: np.ndarray
+    core: np.ndarray
+    spare: np.ndarray
+    unit: np.ndarray
+    importance: np.ndarray | None = None
+    second_range: np.ndarray | None = None
+    key: int = 0
+
+
+def round_weights(problem: Rounding, device: Device) -> Rounded:
+    """Base currents, gain codes and CAM rows of all cores, core by core."""
+    t, charge, core, spare = problem.topology, problem.charge, problem.core, problem.spare
+    importance, second_range = problem.importance, problem.second_range
     where = core[t.post]
     order = np.argsort(where, kind="stable")
     base = np.zeros((device.n_cores, len(BASE_WEIGHTS)))
@@ -66,16 +70,16 @@ def round_weights(
         rows = order[np.searchsorted(where[order], c) : np.searchsorted(where[order], c, "right")]
         neurons, local = np.unique(t.post[rows], return_inverse=True)
         group = int(t.group[neurons[0]])
-        problem = CoreProblem(
+        here = CoreProblem(
             charge[rows],
             t.dendrite[rows],
             local.reshape(-1),
             importance_of(charge[rows]) if importance is None else importance[rows],
             spare[neurons],
-            unit[:, group],
+            problem.unit[:, group],
             second_range is not None and bool(second_range[group]),
         )
-        result = quantise_core(problem, device, key)
+        result = quantise_core(here, device, problem.key)
         base[c], codes[c], values[rows] = result.base, result.gain_codes, result.values
         parts.append((rows[result.which], result.dendrite, result.mask))
     which, dendrite, mask = (
@@ -85,15 +89,14 @@ def round_weights(
     return Rounded(which[by_synapse], dendrite[by_synapse], mask[by_synapse], base, codes, values)
 
 
-def weight_errors(
-    t: Topology, charge: np.ndarray, core: np.ndarray, rounded: Rounded, device: Device
-) -> dict[str, Any]:
+def weight_errors(problem: Rounding, rounded: Rounded, device: Device) -> dict[str, Any]:
     """How far off the weights are, JSON-ready: RMS error over RMS weight per core, projection and neuron, and histograms.
 
     `cores["chip.core"]`: weights, rows, lost (rounded to nothing), nrmse, bins (counts of errors between `BINS`, in units
     of the core's RMS weight). `projections`: [source node, target node, weights, lost, nrmse]. `neurons`: nrmse of each.
     `borders`: `BINS`.
     """
+    t, charge, core = problem.topology, problem.charge, problem.core
     off, power = (rounded.values - charge) ** 2, charge**2
     lost = (rounded.values == 0) & (charge > 0)
     rows = np.bincount(rounded.which, minlength=t.n_synapses)

@@ -1,0 +1,71 @@
+"""CAM rows: rounded weights written into the rows of each neuron, around the bad ones of a chip profile."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nir_dynapse.closed_form import row_numbers
+from nir_dynapse.device import Device
+from nir_dynapse.errors import CapacityError, Finding
+from nir_dynapse.params import Topology
+from nir_dynapse.quant.rounding import Rounded, Rounding, round_weights
+from nir_dynapse.rows import UNUSED_CAM
+
+__all__ = ["round_to_rows"]
+
+
+def round_to_rows(
+    problem: Rounding, places: np.ndarray, tags: np.ndarray, device: Device
+) -> tuple[Rounded, np.ndarray]:
+    """Rounded weights and CAM rows (N, 64) of neurons at `places` (N, 3), synapses with `tags` (S,).
+
+    With fewer further rows where single bad rows leave no place for them; CapacityError where they leave too few.
+    """
+    t = problem.topology
+    while True:
+        rounded = round_weights(problem, device)
+        neuron, tag = t.post[rounded.which], tags[rounded.which]
+        row = _rows(neuron, tag, places, device)
+        lost = np.bincount(neuron[row < 0], minlength=t.n_neurons)
+        if not lost.any():
+            break
+        further = np.bincount(neuron, minlength=t.n_neurons) - np.bincount(t.post, minlength=t.n_neurons)
+        if (lost > further).any():
+            raise _no_row(t, int(np.argmax(lost - further)), places, device)
+        problem = problem._replace(spare=np.where(lost > 0, further - lost, problem.spare))
+    cam = np.full((t.n_neurons, device.cam_rows), UNUSED_CAM)
+    cam["tag"][neuron, row] = tag
+    cam["dendrite"][neuron, row] = rounded.dendrite
+    cam["mask"][neuron, row] = rounded.mask
+    if t.delay is not None:
+        cam["flags"][neuron, row] = t.delay[rounded.which] << 1
+    return rounded, cam
+
+
+def _rows(neuron: np.ndarray, tag: np.ndarray, places: np.ndarray, device: Device) -> np.ndarray:
+    """CAM row of each entry: the first ones, or those that work for its tag where the chip has a profile (-1: none)."""
+    row = row_numbers(neuron)
+    if not device.profiles:
+        return row
+    order = np.argsort(neuron, kind="stable")
+    start = np.searchsorted(neuron[order], np.arange(len(places) + 1))
+    for n in np.flatnonzero(np.diff(start)).tolist():
+        profile = device.profile(int(places[n, 0]))
+        if profile is not None:
+            mine = order[start[n] : start[n + 1]]
+            row[mine] = profile.matching(int(places[n, 1]), int(places[n, 2]), tag[mine])
+    return row
+
+
+def _no_row(t: Topology, neuron: int, places: np.ndarray, device: Device) -> CapacityError:
+    name = next(name for name, part in t.slices().items() if neuron < part.stop)
+    chip, core, slot = places[neuron].tolist()
+    profile = device.profile(chip)
+    what = (
+        f"on chip {chip}, core {core}, neuron {slot} the CAM rows that profile '{profile.name if profile else ''}' leaves "
+        f"cannot hold the {int((t.post == neuron).sum())} tags that it listens to, one each."
+    )
+    hint = "Choose another seed, use more chips, or list the whole CAM row as bad so that the neuron goes elsewhere."
+    return CapacityError(
+        Finding("error", "bad-rows", what, node=name, index=neuron - t.slices()[name].start, hint=hint)
+    )
