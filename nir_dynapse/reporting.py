@@ -34,7 +34,7 @@ from nir_dynapse.utilisation import (
 __all__ = ["Accuracy", "ChipUse", "CoreUse", "NodeUse", "Report", "Use", "report", "table"]
 
 FORMAT, VERSION = "nir_dynapse.report", 1
-ROUNDING = ("weight-rounding", "weight-vanished")
+ROUNDING = ("weight-rounding", "weight-vanished", "bias-rounding")
 """Codes of info findings that are approximations all the same: every quantised network has them."""
 
 

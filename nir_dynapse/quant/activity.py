@@ -33,11 +33,14 @@ def source_activity(activity: Mapping[str, Any] | None, t: Topology) -> np.ndarr
         known = ", ".join(repr(name) for name in sizes if name)
         raise ParameterRangeError(f"activity: there is no node {unknown[0]!r}. Known nodes: {known}.")
     for name, size in sizes.items():
-        values = np.asarray(activity.get(name, np.nan), float).reshape(-1)
+        try:
+            values = np.asarray(activity.get(name, np.nan), float).reshape(-1)
+        except (TypeError, ValueError):
+            values = np.zeros(0)
         if name in activity and (len(values) not in (1, size) or not np.isfinite(values).all() or (values < 0).any()):
+            said = f"{len(values)} rates ({values.min()} to {values.max()} events/s)" if len(values) else "no numbers"
             raise ParameterRangeError(
-                f"activity: node {name!r} has {len(values)} rates ({values.min()} to {values.max()} events/s), needed are "
-                f"1 or {size} finite ones from 0. Give events per second."
+                f"activity: node {name!r} has {said}, needed are 1 or {size} finite ones from 0. Give events per second."
             )
         parts.append(np.broadcast_to(values, size))
     rates = np.concatenate(parts)

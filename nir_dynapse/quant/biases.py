@@ -14,10 +14,13 @@ from nir_dynapse.params import Params
 __all__ = ["encode_biases", "open_second_range"]
 
 NMDA = DENDRITES.index("nmda")
+WEIGHT_GAINS = tuple(f"i_gain_{name}" for name in DENDRITES)
+NOTEWORTHY, SATURATED = 0.02, 0.1
+"""Relative errors of a bias current above which its code is remarked on, and above which it is a warning."""
 
 
 def encode_biases(params: Params) -> tuple[np.ndarray, dict[str, np.ndarray], list[Finding]]:
-    """Codes (groups, parameters, 2) nearest to the bias currents, the currents they give, and findings on saturation.
+    """Codes (groups, parameters, 2) nearest to the bias currents, the currents they give, and findings on rounding.
 
     The DC current is asked for relative to the leak, gain and threshold that the codes really give.
     """
@@ -25,6 +28,7 @@ def encode_biases(params: Params) -> tuple[np.ndarray, dict[str, np.ndarray], li
     codes = np.zeros((t.n_groups, len(PARAMETERS), 2), np.uint8)
     got: dict[str, np.ndarray] = {}
     findings: list[Finding] = []
+    rounded: list[tuple[float, str]] = []
     for name in (*(n for n in CURRENTS if n != "i_dc"), "i_dc"):
         asked = np.asarray(params.bias[name], float)
         if name == "i_dc":
@@ -34,7 +38,10 @@ def encode_biases(params: Params) -> tuple[np.ndarray, dict[str, np.ndarray], li
         got[name] = current(name, coarse, fine)
         codes[:, COLUMN[name], 0], codes[:, COLUMN[name], 1] = coarse, fine
         off = PARAMETERS[name].off
-        for g in np.flatnonzero((np.abs(error) > 0.1) & (asked != off)):
+        inexact = float(np.abs(error[asked != off]).max(initial=0.0))
+        if NOTEWORTHY < inexact <= SATURATED and name not in WEIGHT_GAINS:  # each core sets those for its own weights
+            rounded.append((inexact, f"{PARAMETERS[name].meaning} ({PARAMETERS[name].bias}) {100 * inexact:.1f} %"))
+        for g in np.flatnonzero((np.abs(error) > SATURATED) & (asked != off)):
             low, high = reach(name)
             owner, index = _owner(params, int(np.argmax(t.group == g)))
             findings.append(
@@ -51,6 +58,10 @@ def encode_biases(params: Params) -> tuple[np.ndarray, dict[str, np.ndarray], li
                     hint="Choose a time constant or gain inside this range.",
                 )
             )
+    if rounded:
+        rounded.sort(reverse=True)
+        what = f"nearest codes of the bias generator, largest errors: {', '.join(words for _, words in rounded)}."
+        findings.append(Finding("info", "bias-rounding", what, used=rounded[0][0], limit=SATURATED))
     return codes, got, findings
 
 

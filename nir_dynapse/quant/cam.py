@@ -6,9 +6,10 @@ import numpy as np
 
 from nir_dynapse.closed_form import row_numbers
 from nir_dynapse.device import Device
-from nir_dynapse.errors import CapacityError, Finding
+from nir_dynapse.errors import Finding
 from nir_dynapse.params import Topology
 from nir_dynapse.quant.rounding import Rounded, Rounding, round_weights
+from nir_dynapse.quant.slots import BadPlace
 from nir_dynapse.rows import UNUSED_CAM
 
 __all__ = ["round_to_rows"]
@@ -57,7 +58,7 @@ def _rows(neuron: np.ndarray, tag: np.ndarray, places: np.ndarray, device: Devic
     return row
 
 
-def _no_row(t: Topology, neuron: int, places: np.ndarray, device: Device) -> CapacityError:
+def _no_row(t: Topology, neuron: int, places: np.ndarray, device: Device) -> BadPlace:
     name = next(name for name, part in t.slices().items() if neuron < part.stop)
     chip, core, slot = places[neuron].tolist()
     profile = device.profile(chip)
@@ -66,6 +67,5 @@ def _no_row(t: Topology, neuron: int, places: np.ndarray, device: Device) -> Cap
         f"cannot hold the {int((t.post == neuron).sum())} tags that it listens to, one each."
     )
     hint = "Choose another seed, use more chips, or list the whole CAM row as bad so that the neuron goes elsewhere."
-    return CapacityError(
-        Finding("error", "bad-rows", what, node=name, index=neuron - t.slices()[name].start, hint=hint)
-    )
+    finding = Finding("error", "bad-rows", what, node=name, index=neuron - t.slices()[name].start, hint=hint)
+    return BadPlace(finding, (chip, core, slot))

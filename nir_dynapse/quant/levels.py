@@ -7,6 +7,7 @@ the sorted weights (prefix sums at the borders between levels), so it takes as l
 
 from __future__ import annotations
 
+from copy import copy
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -72,6 +73,12 @@ class WeightClass:
         self.count = np.r_[0.0, np.cumsum(c)]
         self.first = np.r_[0.0, np.cumsum(c * self.x)]
         self.second = float(np.sum(c * self.x**2))
+
+    def with_book(self, book: Codebook) -> WeightClass:
+        """The same weights with other levels."""
+        other = copy(self)
+        other.book = book
+        return other
 
     def collect(self, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Importance and weighted sum of the weights that are nearest to each of the levels (R, L)."""

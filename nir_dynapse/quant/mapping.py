@@ -18,7 +18,7 @@ from nir_dynapse.quant.biases import encode_biases, open_second_range
 from nir_dynapse.quant.cam import round_to_rows
 from nir_dynapse.quant.fan_in import limit_fan_in
 from nir_dynapse.quant.groups import TOLERANCE, merge_groups
-from nir_dynapse.quant.placement import expanded, place
+from nir_dynapse.quant.placement import Placement, expanded, place
 from nir_dynapse.quant.rounding import Rounded, Rounding, gain_units, rounding_findings, weight_errors
 from nir_dynapse.quant.routing import (
     check_destinations,
@@ -29,7 +29,7 @@ from nir_dynapse.quant.routing import (
     sram_rows,
 )
 from nir_dynapse.quant.sharing import keep_synapses, share_sources
-from nir_dynapse.quant.slots import place_slots, spare_rows, unplaceable_tags
+from nir_dynapse.quant.slots import BadPlace, place_slots, spare_rows, unplaceable_tags
 from nir_dynapse.quant.tags import Destinations, assign_tags
 
 __all__ = ["Mapped", "Options", "Wired", "map_params"]
@@ -94,24 +94,70 @@ def map_params(
         asked, importance = keep_synapses(asked, keep), None if importance is None else importance[keep]
     asked, importance, findings = limit_fan_in(asked, device, options.fan_in, importance)
     capacity = [f for f in findings if f.severity == "error"]
+    task = _Task(asked, asked, alias, monitored, activity, importance, device, options)
     try:
         grouped, found = merge_groups(asked, device, options.tolerance)
-        findings += found
-        placed = place(
-            grouped.topology,
-            alias,
-            monitored,
-            activity,
-            device,
-            seed=options.seed,
-            budget=options.budget,
-            progress=options.progress,
-            prune=options.fan_in == "prune",
-        )
+        task = task._replace(grouped=grouped)
+        if capacity:  # what else does not fit is said at once
+            _placed(task, None)
     except CapacityError as error:
         raise CapacityError([*capacity, *error.findings]) from None
     raise_if_errors(capacity, CapacityError)
-    findings += placed.findings
+    mapped = _around_bad_places(task)
+    return mapped._replace(findings=[*findings, *found, *mapped.findings])
+
+
+class _Task(NamedTuple):
+    """What is mapped: `asked`, and `grouped`, the same with bias groups that fit the cores."""
+
+    asked: Params
+    grouped: Params
+    alias: np.ndarray
+    monitored: np.ndarray
+    activity: np.ndarray
+    importance: np.ndarray | None
+    device: Device
+    options: Options
+
+
+def _around_bad_places(task: _Task) -> Mapped:
+    """Mapped; where a core or neuron turns out unfit for the tags that it would listen to, again without it."""
+    device = task.device
+    blocked = np.zeros((device.n_chips, device.cores_per_chip, device.neurons_per_core), bool)
+    first: CapacityError | None = None
+    while True:
+        try:
+            return _map(task, blocked if blocked.any() else None)
+        except BadPlace as error:
+            chip, core, slot = error.where
+            first = first or error
+            if blocked[chip, core].all() or blocked[chip, core, slot if slot is not None else slice(None)].all():
+                raise first from None
+            blocked[chip, core, slot if slot is not None else slice(None)] = True
+        except CapacityError as error:
+            raise (first or error) from None
+
+
+def _placed(task: _Task, blocked: np.ndarray | None) -> Placement:
+    options = task.options
+    return place(
+        task.grouped.topology,
+        task.alias,
+        task.monitored,
+        task.activity,
+        task.device,
+        seed=options.seed,
+        budget=options.budget,
+        progress=options.progress,
+        prune=options.fan_in == "prune",
+        blocked=blocked,
+    )
+
+
+def _map(task: _Task, blocked: np.ndarray | None) -> Mapped:
+    asked, grouped, alias, monitored, _, importance, device, options = task
+    placed = _placed(task, blocked)
+    findings = placed.findings
     if placed.limit is not None:
         asked, importance, found = limit_fan_in(asked, device, "prune", importance, placed.limit)
         findings += found
@@ -132,7 +178,7 @@ def map_params(
     least = np.full(t.n_sources, device.n_cores)
     np.minimum.at(least, alias, spare)  # sources that share their tags also split them alike
     own = alias == np.arange(t.n_sources)
-    destinations = _tags(reached & own[:, None], least, fan_out, device).shared(alias)
+    destinations = _tags(t, core, reached & own[:, None], least, fan_out, device).shared(alias)
     tags = destinations.tag_at(t.pre, core[t.post], device.n_cores, device.cores_per_chip)
     places, free = _slots(t, places, tags, device)
 
@@ -161,15 +207,26 @@ def map_params(
     )
 
 
-def _tags(reached: np.ndarray, spare: np.ndarray, fan_out: np.ndarray, device: Device) -> Destinations:
-    """Tags for all sources; on chips with bad rows only reliable ones for cores in which those suffice."""
+def _tags(
+    t: Topology, core: np.ndarray, reached: np.ndarray, spare: np.ndarray, fan_out: np.ndarray, device: Device
+) -> Destinations:
+    """Tags for all sources; on chips with bad rows, for each core only from the half for which its rows suffice."""
     usable = np.concatenate([device.usable_tags(chip) for chip in range(device.n_chips)])
     if device.profiles:
-        reliable = usable.copy()
-        enough = reached.sum(0) <= usable[:, device.first_tag :].sum(1)
-        reliable[enough, : device.first_tag] = False
+        restricted, degree = usable.copy(), reached.sum(0)
+        halves = slice(device.first_tag, None), slice(device.first_tag)  # the preferred one first
+        need = np.bincount(t.post, minlength=t.n_neurons)
+        for c in np.unique(core).tolist():
+            if (profile := device.profile(c // device.cores_per_chip)) is None:
+                continue
+            wanted = np.sort(need[core == c])[::-1]
+            for k, half in enumerate(halves):
+                rows = np.sort(profile.usable_rows(1 - k)[c % device.cores_per_chip])[::-1]
+                if degree[c] <= usable[c, half].sum() and (wanted <= rows[: len(wanted)]).all():
+                    restricted[c, halves[1 - k]] = False
+                    break
         with suppress(CapacityError):
-            return assign_tags(reached, spare, fan_out, reliable, device)
+            return assign_tags(reached, spare, fan_out, restricted, device)
     return assign_tags(reached, spare, fan_out, usable, device)
 
 

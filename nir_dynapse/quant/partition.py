@@ -53,12 +53,13 @@ def partition(
     budget: float = 10.0,
     progress: Progress | None = None,
     capacity: Capacity | None = None,
+    first: np.ndarray | None = None,
 ) -> Partition:
     """The partition over `n_chips` chips of least `Cost` found, never worse than in index order; the same for a seed.
 
     `budget` in s cuts the search short (`complete` False). `progress(stage, fraction)`. `capacity(chip, neurons)`: a
-    further limit, kept if at all possible. CapacityError where the cores do not suffice, or too many neurons are
-    monitored to be within `device.max_hop` chips of the FPGA.
+    further limit, kept if at all possible; `first` (N,) a partition that keeps it. CapacityError where the cores do not
+    suffice, or too many neurons are monitored to be within `device.max_hop` chips of the FPGA.
     """
     _check_cores(wiring, device, n_chips)
     n = wiring.n_neurons
@@ -78,7 +79,7 @@ def partition(
     for number, order in enumerate(orders):
         found.append(search.coarse(order))
         report("cells", (number + 1) / len(orders))
-    search.fine(found)
+    search.fine(found if first is None else [first, *found])
     report("neurons", 0.5)
     search.restart(seed)
     search.spare_rows()
@@ -201,7 +202,7 @@ class _Search:
         for chip in found:
             self.offer(chip)
         keys = [cost(self.wiring, chip, self.device) for chip in found]
-        ranked = sorted(range(len(found)), key=lambda i: (keys[i], i))
+        ranked = sorted(range(len(found)), key=lambda i: (self._refused(found[i]), keys[i], i))
         most = len(found) if self.size < MEDIUM else 2 if self.size < LARGE else 1
         for i in ranked[:most]:
             if not self.clock.over():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from nir_dynapse.errors import CapacityError, Finding
 from nir_dynapse.params import Topology
 from nir_dynapse.quant.groups import cores_needed
 from nir_dynapse.quant.partition import Wiring, partition
-from nir_dynapse.quant.slots import ChipRoom, good_rows, unplaceable
+from nir_dynapse.quant.slots import ChipRoom, good_rows, legal_start, unplaceable
 
 __all__ = ["Placement", "expanded", "place"]
 
@@ -41,13 +42,14 @@ def place(
     budget: float = 60.0,
     progress: Progress | None = None,
     prune: bool = False,
+    blocked: np.ndarray | None = None,
 ) -> Placement:
     """Places for the neurons of `t`: as few chips as hold them, then as few events between chips as can be found.
 
     `alias` (sources,) says whose synapses a source uses, `monitored` (N,) which neurons send their events out of the
     stack, `activity` (sources,) how many events each sends (relative). `budget` in s caps the search; it normally ends
-    before. CapacityError where the device has too few neurons, cores or good CAM rows; with `prune`, too few good CAM rows
-    give a `limit` instead.
+    before. `blocked` (chips, cores, slots) must stay empty. CapacityError where the device has too few neurons, cores or
+    good CAM rows; with `prune`, too few good CAM rows give a `limit` instead.
     """
     needed = cores_needed(t.group, device)
     fewest = -(-needed // device.cores_per_chip)
@@ -66,15 +68,27 @@ def place(
         np.asarray(activity, np.int64),
     )
 
-    rooms = [ChipRoom(device.profile(chip), device) for chip in range(device.n_chips)]
-
-    def holds(chip: int, members: np.ndarray) -> bool:
-        return rooms[chip].labels(need[members], t.group[members]) is not None
-
     failed: CapacityError | None = None
-    for n_chips in range(max(fewest, 1), device.n_chips + 1):
-        capacity = holds if device.profiles else None
-        found = partition(wiring, device, n_chips, seed=seed, budget=budget, progress=progress, capacity=capacity)
+    for n_chips, either in product(range(max(fewest, 1), device.n_chips + 1), (False, True)):
+        if either and not device.profiles:
+            continue
+        closed = [None] * n_chips if blocked is None else blocked
+        rooms = [ChipRoom(device.profile(chip), device, closed[chip], either) for chip in range(n_chips)]
+
+        def holds(chip: int, members: np.ndarray, rooms: list[ChipRoom] = rooms) -> bool:
+            return rooms[chip].labels(need[members], t.group[members]) is not None
+
+        first = legal_start(need, t.group, rooms) if device.profiles else None
+        found = partition(
+            wiring,
+            device,
+            n_chips,
+            seed=seed,
+            budget=budget,
+            progress=progress,
+            capacity=holds if device.profiles else None,
+            first=first,
+        )
         places = np.zeros((t.n_neurons, 3), int)
         places[:, 0] = found.chip
         try:

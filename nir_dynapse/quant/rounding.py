@@ -17,6 +17,9 @@ __all__ = ["BINS", "Rounded", "Rounding", "gain_units", "round_weights", "roundi
 BINS = np.linspace(-0.26, 0.26, 14)
 """Borders of the histograms of errors, in units of the RMS weight of the core; what is beyond counts in the last bins."""
 
+IMPRECISE = 0.2
+"""RMS error over RMS weight of a core from which it is a warning."""
+
 
 class Rounded(NamedTuple):
     """CAM rows of all cores: row k makes a part of synapse `which[k]` through `dendrite[k]` with `mask[k]`.
@@ -152,6 +155,19 @@ def rounding_findings(errors: dict[str, Any]) -> list[Finding]:
                 used=core["nrmse"],
             )
         )
+        if core["nrmse"] > IMPRECISE:
+            found.append(
+                Finding(
+                    "warning",
+                    "weight-precision",
+                    f"chip {chip}, core {index}: the weights are off by {100 * core['nrmse']:.0f} % of their RMS; they "
+                    "differ too much for the sums of four base currents, or are out of reach.",
+                    used=core["nrmse"],
+                    limit=IMPRECISE,
+                    hint="Give neurons fewer synapses (spare CAM rows make weights finer), or pass second_range=True "
+                    "(--second-range).",
+                )
+            )
     for source, target, weights, lost, _ in errors["projections"]:
         if lost:
             found.append(

@@ -17,9 +17,11 @@ from nir_dynapse.errors import CapacityError, Finding
 from nir_dynapse.profile import ChipProfile
 
 __all__ = [
+    "BadPlace",
     "ChipRoom",
     "fits_tags",
     "good_rows",
+    "legal_start",
     "place_slots",
     "spare_rows",
     "unplaceable",
@@ -27,21 +29,39 @@ __all__ = [
 ]
 
 
+class BadPlace(CapacityError):
+    """A core, or a neuron of it, that turned out unfit once the tags were known: `where` = chip, core, slot (None: all)."""
+
+    def __init__(self, finding: Finding, where: tuple[int, int, int | None]) -> None:
+        super().__init__(finding)
+        self.where = where
+
+
 @lru_cache(maxsize=32)
-def good_rows(profile: ChipProfile) -> np.ndarray:
-    """CAM rows that a neuron in each slot can use (cores, slots): those good for the preferred tags, from 1024."""
+def good_rows(profile: ChipProfile, either: bool = False) -> np.ndarray:
+    """CAM rows that a neuron in each slot can use (cores, slots): those good for the preferred tags, from 1024.
+
+    With `either`, those good for the half of the tags for which more are.
+    """
     rows = np.array(profile.usable_rows(1))
+    rows = np.maximum(rows, profile.usable_rows(0)) if either else rows
     rows.flags.writeable = False
     return rows
 
 
 class ChipRoom:
-    """What one chip can hold; asked again and again in the search for places."""
+    """What one chip can hold; asked again and again in the search for places.
 
-    def __init__(self, profile: ChipProfile | None, device: Device) -> None:
+    `blocked` (cores, slots): what must stay empty; `either`: see `good_rows`.
+    """
+
+    def __init__(
+        self, profile: ChipProfile | None, device: Device, blocked: np.ndarray | None = None, either: bool = False
+    ) -> None:
         self.profile, self.device = profile, device
         rows = np.full((device.cores_per_chip, device.neurons_per_core), device.cam_rows)
-        self.rows = rows if profile is None else good_rows(profile)
+        rows = rows if profile is None else good_rows(profile, either)
+        self.rows = rows if blocked is None else np.where(blocked, 0, rows)
         # How many slots of each core have at least r good rows: what a set of neurons needs is compared with this.
         steps = np.arange(device.cam_rows + 1)
         self.slots = (np.maximum(self.rows, 0)[:, :, None] >= np.maximum(steps, 1)).sum(1)
@@ -149,6 +169,50 @@ def _ways(cores: int, groups: int) -> tuple[np.ndarray, np.ndarray]:
     return ways, sets
 
 
+def legal_start(need: np.ndarray, group: np.ndarray, rooms: list[ChipRoom]) -> np.ndarray | None:
+    """Chip (N,) of neurons with `need` (N,) CAM rows in bias groups `group` (N,) such that all fit; None if none is found.
+
+    Group by group, those with the neediest neurons first, each into the cores that take most of its neurons. For a single
+    group that is as good as can be.
+    """
+    chip = np.full(len(need), -1)
+    cores = [(c, np.sort(room.rows[core])[::-1]) for c, room in enumerate(rooms) for core in range(len(room.rows))]
+    groups = sorted(np.unique(group).tolist(), key=lambda g: (-int(need[group == g].max()), -int((group == g).sum())))
+    if len(groups) == 1:
+        slots = np.concatenate([rows for _, rows in cores])
+        owner = np.repeat([c for c, _ in cores], [len(rows) for _, rows in cores])
+        best, neediest = np.argsort(-slots, kind="stable")[: len(need)], np.argsort(-need, kind="stable")
+        if len(best) < len(need) or (slots[best] < np.maximum(need[neediest], 1)).any():
+            return None
+        chip[neediest] = owner[best]
+        return chip
+    for g in groups:
+        members = np.flatnonzero(group == g)
+        members = members[np.argsort(-need[members], kind="stable")]
+        while len(members) and cores:
+            taken = [_take(need[members], rows) for _, rows in cores]
+            best = max(range(len(cores)), key=lambda k: (taken[k].sum(), -k))
+            if not taken[best].any():
+                break
+            chip[members[taken[best]]] = cores[best][0]
+            members = members[~taken[best]]
+            del cores[best]
+        if len(members):
+            return None
+    return chip
+
+
+def _take(need: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Boolean (n,): which neurons of descending `need` a core with slots of descending `rows` takes, one slot each."""
+    taken = np.zeros(len(need), bool)
+    slot = 0
+    for n, wanted in enumerate(np.maximum(need, 1).tolist()):
+        if slot < len(rows) and rows[slot] >= wanted:
+            taken[n] = True
+            slot += 1
+    return taken
+
+
 def fits_tags(low: np.ndarray, high: np.ndarray, kinds: np.ndarray) -> np.ndarray:
     """Boolean (n, slots): where `low` (n,) and `high` (n,) rows for tags of each half find good ones.
 
@@ -210,7 +274,7 @@ def unplaceable(need: np.ndarray, profile: ChipProfile | None, chip: int) -> Cap
 
 def unplaceable_tags(
     low: np.ndarray, high: np.ndarray, kinds: np.ndarray, profile: ChipProfile, chip: int, core: int
-) -> CapacityError:
+) -> BadPlace:
     """Why neurons with `low` and `high` rows for tags of each half find no slots in a core."""
     places = fits_tags(low, high, kinds).sum(1)
     worst = int(np.argmin(places))
@@ -220,6 +284,5 @@ def unplaceable_tags(
         f"{int(places[worst])} neurons, and {len(low)} need a place each (profile '{profile.name}': {profile.describe()})."
     )
     hint = "Use more chips or sparser layers: with at most 1024 sources per core all tags are from 1024."
-    return CapacityError(
-        Finding("error", "bad-rows", what, used=int(low.max()), limit=int(kinds.sum(1).max()), hint=hint)
-    )
+    finding = Finding("error", "bad-rows", what, used=int(low.max()), limit=int(kinds.sum(1).max()), hint=hint)
+    return BadPlace(finding, (chip, core, None))

@@ -16,6 +16,7 @@ import numpy as np
 
 from nir_dynapse.device import Device
 from nir_dynapse.errors import CapacityError, Finding
+from nir_dynapse.quant.slots import BadPlace
 
 __all__ = ["Destinations", "assign_tags"]
 
@@ -75,7 +76,7 @@ def assign_tags(
         for source in left:
             parts = _split(int(masks[source]), int(spare[source]), free, order, device)
             if parts is None:
-                raise CapacityError(_exhausted(source, chip, here, usable[cores], bool(spare[source]), device))
+                raise _exhausted(source, chip, here, usable[cores], bool(spare[source]), device)
             spare[source] -= len(parts) - 1
             for mask, tag in parts:
                 free[_members(mask, device), tag] = False
@@ -119,7 +120,7 @@ def _partitions(members: list[int], most: int) -> Iterator[list[list[int]]]:
 
 def _exhausted(
     source: int, chip: int, here: np.ndarray, usable: np.ndarray, could_split: bool, device: Device
-) -> Finding:
+) -> CapacityError:
     """Why there is no tag left: the core where they are scarcest."""
     room = usable.sum(1) - here.sum(0)
     crowded = int(np.argmin(np.where(here[source], room, np.iinfo(int).max)))
@@ -132,7 +133,7 @@ def _exhausted(
     if sources <= tags:
         what += " Sources that reach several cores of a chip need one that is free in all of them"
         what += ", and have no SRAM row left to split." if not could_split else "."
-    return Finding(
+    finding = Finding(
         "error",
         "tags",
         what,
@@ -140,3 +141,4 @@ def _exhausted(
         limit=tags,
         hint="Use fewer input channels, sparser connections between the populations, or more chips.",
     )
+    return BadPlace(finding, (chip, crowded, None)) if tags < device.n_tags else CapacityError(finding)

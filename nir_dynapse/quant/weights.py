@@ -13,10 +13,13 @@ import numpy as np
 from nir_dynapse.errors import ParameterRangeError
 from nir_dynapse.quant.levels import Fit, WeightClass, codebook, nearest_levels, row_masks
 
-__all__ = ["QuantisedWeights", "assign_masks", "best_start", "descend", "quantise_weights", "to_grid"]
+__all__ = ["QuantisedWeights", "assign_masks", "best_start", "descend", "quantise_weights", "starts", "to_grid"]
 
 STARTS = 192
 ROUNDS = 40
+FEW = 64
+"""Weights below which more starts are worth their time: with few weights there are many local optima."""
+MOST_LEVELS = 4096
 SETTLED = 1e-7
 """Relative gain of a round below which the starts have settled."""
 
@@ -43,13 +46,13 @@ def assign_masks(weights: np.ndarray, base: np.ndarray) -> np.ndarray:
     return nearest_levels(np.asarray(weights, float), bits @ np.asarray(base, float))
 
 
-def starts(top: float, n_base: int, rows: int, key: int) -> np.ndarray:
+def starts(top: float, n_base: int, rows: int, key: int, few: bool = False) -> np.ndarray:
     """Base currents (R, n_base) to start from: ladders and random sorted ones, which span the largest weight.
 
-    The more rows, the more levels, the fewer starts are needed.
+    The more rows, the more levels, the fewer starts are needed; `few` weights need more.
     """
     rng = np.random.default_rng(key)
-    n = STARTS // rows
+    n = STARTS // rows * (4 if few else 1)
     ladders = []
     # With r rows a count reaches r, so that the densest ladder has steps of r + 1.
     for ratio in sorted({2.0, float(rows + 1)}):
@@ -57,7 +60,8 @@ def starts(top: float, n_base: int, rows: int, key: int) -> np.ndarray:
         ladders.append(np.outer(np.linspace(0.4, 1.1, n // 4), top * ladder / ladder.sum()))
     random = np.sort(rng.dirichlet(np.full(n_base, 0.7), n - n // 4), axis=1)
     spread = top * rng.uniform(0.5, 1.2, (len(random), 1))
-    return np.concatenate([*ladders, random * spread]) / np.sqrt(rows)
+    even = top * rng.uniform(0, 0.5, (n, n_base))
+    return np.concatenate([*ladders, random * spread, even]) / np.sqrt(rows)
 
 
 def descend(
@@ -122,8 +126,8 @@ def quantise_weights(
     min over base, masks of Σ_i importance_i·(weight_i − Σ_r Σ_b bit_irb·base_b)². `importance` (n,) weighs the errors,
     `grid` holds the currents that a base can be set to (any positive value where None), `key` seeds the starts, `rows` is
     the number of parallel CAM rows that a weight may take. Zero weights get mask 0 and do not take part. Deterministic.
-    ParameterRangeError for weights or importance that are negative or not finite, and for `n_base` or `rows` outside 1..8
-    and 1..4.
+    ParameterRangeError for weights or importance that are negative or not finite, for `n_base` or `rows` outside 1..8
+    and 1..4, and for more than `MOST_LEVELS` levels.
     """
     weights = _checked("weights", weights)
     importance = np.ones_like(weights) if importance is None else _checked("importance", importance)
@@ -136,6 +140,11 @@ def quantise_weights(
             raise ParameterRangeError(
                 f"quantise_weights: {name} is {value}, allowed are 1 to {most}. Choose one of them."
             )
+    if (rows + 1) ** n_base > MOST_LEVELS:
+        raise ParameterRangeError(
+            f"quantise_weights: {n_base} base currents and {rows} rows make {(rows + 1) ** n_base} levels, allowed are "
+            f"{MOST_LEVELS}. Choose fewer of either."
+        )
     ascending = None if grid is None else np.unique(_checked("grid", grid))
     if ascending is not None and not len(ascending):
         raise ParameterRangeError("quantise_weights: the grid is empty. Give the currents that a base can be set to.")
@@ -159,7 +168,11 @@ def quantise_weights(
 
 def best_start(fit: Fit, n_base: int, rows: int, key: int, grid: np.ndarray | None) -> np.ndarray:
     """The best base currents (n_base,), ascending, of many starts for weights of one dendrite; on `grid` where given."""
-    first = starts(fit.top, n_base, rows, key)
+    few = sum(len(c.x) for c in fit.classes) < FEW
+    first = starts(fit.top, n_base, rows, key, few)
+    if rows > 1:  # never worse than with a row less
+        fewer = Fit([c.with_book(codebook(n_base, rows - 1, (0,), 1)) for c in fit.classes])
+        first = np.concatenate([first, best_start(fewer, n_base, rows - 1, key, grid)[None]])
     base, gains, error = descend(fit, first, np.ones((len(first), 1)))
     order = np.argsort(error, kind="stable")[:4]
     if grid is None:
