@@ -70,6 +70,14 @@ def compile(
         raise ParameterRangeError(f"compile: fan_in is {fan_in!r}. Choose 'refuse' or 'prune'.")
     if monitor not in ("outputs", "all"):
         raise ParameterRangeError(f"compile: monitor is {monitor!r}. Choose 'outputs' or 'all'.")
+    for name, value, sound in (
+        ("seed", seed, seed >= 0),
+        ("tolerance", tolerance, tolerance >= 0),
+        ("budget", budget, budget > 0),
+    ):
+        if not sound:
+            least = "above 0" if name == "budget" else "from 0"
+            raise ParameterRangeError(f"compile: {name} is {value}. Give a number {least}.")
     asked = to_params(net, device) if params is None else params.numpy().check()
     findings = list(asked.findings)
     importance = _checked(importance, asked)
@@ -78,12 +86,12 @@ def compile(
         asked, importance = merge_parallel(asked, importance)
     monitored = _monitored(net, asked.topology.n_neurons, monitor)
 
-    options = Options(fan_in, spare_rows, second_range, share_tags is True, tolerance, seed, budget, progress)
+    options = Options(fan_in, spare_rows, second_range, share_tags is True, True, tolerance, seed, budget, progress)
+    can_share = share_tags is None and not share_sources(asked)[1].all()
     try:
-        mapped = map_params(asked, monitored, rates, importance, device, options)
+        mapped = map_params(asked, monitored, rates, importance, device, replace(options, spread=not can_share))
     except CapacityError as error:
-        short_of_tags = any(f.code == "tags" for f in error.findings)
-        if share_tags is not None or not short_of_tags or share_sources(asked)[1].all():
+        if not can_share or not any(f.code == "tags" for f in error.findings):
             raise
         mapped = map_params(asked, monitored, rates, importance, device, replace(options, share_tags=True))
     findings += mapped.findings
@@ -128,7 +136,7 @@ def _checked(importance: np.ndarray | None, params: Params) -> np.ndarray | None
             f"compile: importance has {len(values)} values, needed is a finite one from 0 for each of the "
             f"{params.topology.n_synapses} synapses. Give them in the order of params.topology (to_params(net))."
         )
-    return values
+    return values / (values.max(initial=0.0) or 1.0)
 
 
 def _monitored(net: Network, n: int, monitor: str) -> np.ndarray:

@@ -126,8 +126,9 @@ def deploy(
         findings = check_data(data, network)
         tell("compile", stages["compile"])
         further = dict(options or {})
+        if activity_data is not None:
+            check_data(activity_data, network, labels=False)
         if device.n_chips > 1:
-            check_data(activity_data or data, network, labels=False)
             further["activity"] = measured_activity(network, activity_data or data)
         layout = compile(network, device=device, fan_in=fan_in, seed=seed, strict=strict, **further)
         tell("verify", stages["verify"])

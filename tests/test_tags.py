@@ -99,14 +99,18 @@ def test_a_full_core_says_which_and_why() -> None:
     assign_tags(reached[:20], np.ones(20, int), np.ones(20), usable, FEW)
 
 
-def pooled(networks: ModuleType, channels: int, equal: bool) -> Network:
-    """100 neurons, each with the events of `channels`/100 channels, all alike where `equal`."""
-    per = channels // 100
+def pooled(networks: ModuleType, channels: int, equal: bool, neurons: int = 100) -> Network:
+    """`neurons` neurons, each with the events of channels of its own, all alike where `equal`."""
+    per = channels // neurons
     rng = np.random.default_rng(1)
     weight = np.full(channels, 0.05) if equal else rng.uniform(0.05, 0.06, channels)
     pooling = Projection("in", "p", np.arange(channels), np.arange(channels) // per, weight, nodes=("pool",))
     return Network(
-        (networks.population("p", 100),), (pooling,), (Port("in", (channels,)),), (Port("out", (100,), "p"),), 1e-3
+        (networks.population("p", neurons),),
+        (pooling,),
+        (Port("in", (channels,)),),
+        (Port("out", (neurons,), "p"),),
+        1e-3,
     )
 
 
@@ -116,10 +120,14 @@ def test_sources_with_the_same_targets_share_a_tag_where_tags_run_short(networks
     source, neuron, _ = matches(layout)
     assert set(zip(source.tolist(), neuron.tolist(), strict=True)) == {(c, c // 30) for c in range(3000)}
     assert len(np.unique(layout.cam["tag"][layout.cam["dendrite"] >= 0])) == 100
-    with pytest.raises(CapacityError, match="3000 sources"):
-        compile(net, share_tags=False)
-    with pytest.raises(CapacityError, match="3000 sources"):
-        compile(pooled(networks, 3000, equal=False))
+    for spread in (compile(net, share_tags=False), compile(pooled(networks, 3000, equal=False))):
+        assert len(np.unique(spread.core)) == 2  # no core hears more than it can tell apart
+        assert len(matches(spread)[0]) >= 3000
+    with pytest.raises(CapacityError, match="sources, a core tells 2048 tags apart"):
+        compile(pooled(networks, 9000, equal=False, neurons=1000))
+    assert (
+        len(np.unique(compile(pooled(networks, 9000, equal=True, neurons=1000)).input_rows["tag"])) == 256
+    )  # cores tell them apart
     few = pooled(networks, 300, equal=True)
     assert len(np.unique(compile(few).input_rows["tag"])) == 300
     assert len(np.unique(compile(few, share_tags=True).input_rows["tag"])) == 100

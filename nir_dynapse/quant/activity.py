@@ -12,6 +12,8 @@ from nir_dynapse.params import Topology
 
 __all__ = ["source_activity"]
 
+MOST = 1e12
+"""Events per second that no source sends."""
 RESOLUTION = 1000
 """Events that the mean source counts as."""
 
@@ -37,10 +39,11 @@ def source_activity(activity: Mapping[str, Any] | None, t: Topology) -> np.ndarr
             values = np.asarray(activity.get(name, np.nan), float).reshape(-1)
         except (TypeError, ValueError):
             values = np.zeros(0)
-        if name in activity and (len(values) not in (1, size) or not np.isfinite(values).all() or (values < 0).any()):
+        if name in activity and (len(values) not in (1, size) or not (values < MOST).all() or (values < 0).any()):
             said = f"{len(values)} rates ({values.min()} to {values.max()} events/s)" if len(values) else "no numbers"
             raise ParameterRangeError(
-                f"activity: node {name!r} has {said}, needed are 1 or {size} finite ones from 0. Give events per second."
+                f"activity: node {name!r} has {said}, needed are 1 or {size} finite ones from 0, "
+                f"below {MOST:g}. Give events per second."
             )
         parts.append(np.broadcast_to(values, size))
     rates = np.concatenate(parts)

@@ -23,6 +23,10 @@ def round_to_rows(
     With fewer further rows where single bad rows leave no place for them; CapacityError where they leave too few.
     """
     t = problem.topology
+    if device.profiles:  # before anything is rounded: is there a row for every tag?
+        lost = np.bincount(t.post[_rows(t.post, tags, places, device) < 0], minlength=t.n_neurons)
+        if lost.any():
+            raise _no_row(t, np.flatnonzero(lost), places, device)
     while True:
         rounded = round_weights(problem, device)
         neuron, tag = t.post[rounded.which], tags[rounded.which]
@@ -32,7 +36,7 @@ def round_to_rows(
             break
         further = np.bincount(neuron, minlength=t.n_neurons) - np.bincount(t.post, minlength=t.n_neurons)
         if (lost > further).any():
-            raise _no_row(t, int(np.argmax(lost - further)), places, device)
+            raise _no_row(t, np.flatnonzero(lost > further), places, device)
         problem = problem._replace(spare=np.where(lost > 0, further - lost, problem.spare))
     cam = np.full((t.n_neurons, device.cam_rows), UNUSED_CAM)
     cam["tag"][neuron, row] = tag
@@ -58,7 +62,8 @@ def _rows(neuron: np.ndarray, tag: np.ndarray, places: np.ndarray, device: Devic
     return row
 
 
-def _no_row(t: Topology, neuron: int, places: np.ndarray, device: Device) -> BadPlace:
+def _no_row(t: Topology, neurons: np.ndarray, places: np.ndarray, device: Device) -> BadPlace:
+    neuron = int(neurons[0])
     name = next(name for name, part in t.slices().items() if neuron < part.stop)
     chip, core, slot = places[neuron].tolist()
     profile = device.profile(chip)
@@ -68,4 +73,4 @@ def _no_row(t: Topology, neuron: int, places: np.ndarray, device: Device) -> Bad
     )
     hint = "Choose another seed, use more chips, or list the whole CAM row as bad so that the neuron goes elsewhere."
     finding = Finding("error", "bad-rows", what, node=name, index=neuron - t.slices()[name].start, hint=hint)
-    return BadPlace(finding, (chip, core, slot))
+    return BadPlace(finding, *(tuple(place) for place in places[neurons].tolist()))

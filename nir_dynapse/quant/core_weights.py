@@ -15,7 +15,7 @@ import numpy as np
 from nir_dynapse import biasgen
 from nir_dynapse.device import BASE_WEIGHTS, DENDRITES, Device
 from nir_dynapse.quant.levels import Fit, WeightClass, codebook, nearest_levels, row_masks
-from nir_dynapse.quant.weights import FEW, descend, starts, to_grid
+from nir_dynapse.quant.weights import descend, starts, to_grid
 
 __all__ = ["CoreProblem", "CoreWeights", "importance_of", "quantise_core"]
 
@@ -161,7 +161,7 @@ class _Core:
         fit = self.fit(self.relaxed())
         mean_rows = 1 + float(sum(r * s.mean() for r, s in enumerate(self.relaxed())))
         rows = int(np.clip(round(mean_rows), 1, self.most_rows))
-        first = starts(fit.top, len(BASE_WEIGHTS), rows, key, few=int(self.present.sum()) < FEW)
+        first = starts(fit.top, len(BASE_WEIGHTS), rows, key)
         base, gains, error = descend(fit, first, self._gain_starts(len(first), key), move_gains=move)
         candidates = [(base[k], gains[k]) for k in np.argsort(error, kind="stable")[:4]]
         if self.most_rows > 1:

@@ -33,10 +33,13 @@ def limit_fan_in(
         return params, importance, []
     keep = _strongest(params, rows, importance)
     findings = []
+    which = "weakest" if importance is None else "least important"
     for name, part in t.slices().items():
         over = part.start + np.flatnonzero(count[part] > rows[part])
         if len(over):
-            findings.append(_finding(params, name, part.start, over, count, rows, keep if fan_in == "prune" else None))
+            findings.append(
+                _finding(params, name, part.start, over, count, rows, keep if fan_in == "prune" else None, which)
+            )
     if fan_in == "prune":
         params = keep_synapses(params, keep)
         importance = None if importance is None else importance[keep]
@@ -51,6 +54,7 @@ def _finding(
     count: np.ndarray,
     rows: np.ndarray,
     keep: np.ndarray | None,
+    which: str,
 ) -> Finding:
     """What is wrong with the neurons `over` of a node, or what was dropped where `keep` (S,) says what stays."""
     t = params.topology
@@ -65,7 +69,7 @@ def _finding(
             t.post, charge, minlength=t.n_neurons
         ).clip(1e-300)
         what = (
-            f"the weakest {int(excess.sum())} synapses of {len(over)} neuron(s) were dropped to fit {room}; a neuron loses "
+            f"the {which} {int(excess.sum())} synapses of {len(over)} neuron(s) were dropped to fit {room}; a neuron loses "
             f"up to {100 * share[over].max():.2g} % of the sum of its weights."
         )
         hint = "Train with a sparser layer to choose them yourself."

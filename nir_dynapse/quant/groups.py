@@ -225,5 +225,6 @@ def _finding(
         index=neuron - part.start,
         used=float(worst[k]),
         limit=tolerance,
-        hint="Use fewer different time constants, or more chips (device=DYNAPSE2.stack(n), --chips n).",
+        hint="Use fewer different time constants, more chips (device=DYNAPSE2.stack(n), --chips n), or a larger tolerance "
+        "(tolerance=, --tolerance).",
     )

@@ -37,12 +37,13 @@ __all__ = ["Mapped", "Options", "Wired", "map_params"]
 
 @dataclass(frozen=True)
 class Options:
-    """How to map; the fields are the keywords of `compile`."""
+    """How to map; the fields are the keywords of `compile`, and `spread`: fewer neurons to a core where tags run short."""
 
     fan_in: Literal["refuse", "prune"] = "refuse"
     spare_rows: bool = True
     second_range: bool = False
     share_tags: bool = False
+    spread: bool = True
     tolerance: float = TOLERANCE
     seed: int = 0
     budget: float = 60.0
@@ -121,21 +122,29 @@ class _Task(NamedTuple):
 
 
 def _around_bad_places(task: _Task) -> Mapped:
-    """Mapped; where a core or neuron turns out unfit for the tags that it would listen to, again without it."""
+    """Mapped; where tags run short or find no good rows, again with fewer neurons to a core, or without unfit places.
+
+    Raises what went wrong first where nothing helps.
+    """
     device = task.device
-    blocked = np.zeros((device.n_chips, device.cores_per_chip, device.neurons_per_core), bool)
-    first: CapacityError | None = None
-    while True:
-        try:
-            return _map(task, blocked if blocked.any() else None)
-        except BadPlace as error:
-            chip, core, slot = error.where
-            first = first or error
-            if blocked[chip, core].all() or blocked[chip, core, slot if slot is not None else slice(None)].all():
-                raise first from None
-            blocked[chip, core, slot if slot is not None else slice(None)] = True
-        except CapacityError as error:
-            raise (first or error) from None
+    most, errors = device.neurons_per_core, []
+    while not errors or (task.options.spread and most and task.grouped.topology.n_neurons <= most * device.n_cores):
+        blocked = np.zeros((device.n_chips, device.cores_per_chip, device.neurons_per_core), bool)
+        blocked[:, :, most:] = True
+        while True:
+            try:
+                return _map(task, blocked if blocked.any() else None)
+            except CapacityError as error:
+                errors.append(error)
+                where = error.where if isinstance(error, BadPlace) else ()
+                if all(blocked[place].all() for place in where):
+                    break
+                for place in where:
+                    blocked[place] = True
+        if not any(f.code in ("tags", "bad-rows") for f in errors[0].findings):
+            break
+        most //= 2
+    raise errors[0]
 
 
 def _placed(task: _Task, blocked: np.ndarray | None) -> Placement:

@@ -70,6 +70,7 @@ def place(
 
     failed: CapacityError | None = None
     for n_chips, either in product(range(max(fewest, 1), device.n_chips + 1), (False, True)):
+        limited = bool(device.profiles) or blocked is not None
         if either and not device.profiles:
             continue
         closed = [None] * n_chips if blocked is None else blocked
@@ -78,7 +79,7 @@ def place(
         def holds(chip: int, members: np.ndarray, rooms: list[ChipRoom] = rooms) -> bool:
             return rooms[chip].labels(need[members], t.group[members]) is not None
 
-        first = legal_start(need, t.group, rooms) if device.profiles else None
+        first = legal_start(need, t.group, rooms) if limited else None
         found = partition(
             wiring,
             device,
@@ -86,7 +87,7 @@ def place(
             seed=seed,
             budget=budget,
             progress=progress,
-            capacity=holds if device.profiles else None,
+            capacity=holds if limited else None,
             first=first,
         )
         places = np.zeros((t.n_neurons, 3), int)

@@ -30,9 +30,9 @@ __all__ = [
 
 
 class BadPlace(CapacityError):
-    """A core, or a neuron of it, that turned out unfit once the tags were known: `where` = chip, core, slot (None: all)."""
+    """Cores, or neurons of them, that turned out unfit once the tags were known: `where` holds (chip, core[, slot])."""
 
-    def __init__(self, finding: Finding, where: tuple[int, int, int | None]) -> None:
+    def __init__(self, finding: Finding, *where: tuple[int, ...]) -> None:
         super().__init__(finding)
         self.where = where
 
@@ -62,6 +62,7 @@ class ChipRoom:
         rows = np.full((device.cores_per_chip, device.neurons_per_core), device.cam_rows)
         rows = rows if profile is None else good_rows(profile, either)
         self.rows = rows if blocked is None else np.where(blocked, 0, rows)
+        self.whole = profile is None and (blocked is None or not blocked.any())
         # How many slots of each core have at least r good rows: what a set of neurons needs is compared with this.
         steps = np.arange(device.cam_rows + 1)
         self.slots = (np.maximum(self.rows, 0)[:, :, None] >= np.maximum(steps, 1)).sum(1)
@@ -100,7 +101,7 @@ class ChipRoom:
         place = np.zeros((len(need), 2), int)
         for g in np.unique(group):
             members, cores = np.flatnonzero(group == g), np.flatnonzero(labels == g)
-            if self.profile is None:
+            if self.whole:
                 core, place[members, 1] = np.divmod(np.arange(len(members)), self.device.neurons_per_core)
                 place[members, 0] = cores[core]
                 continue
@@ -285,4 +286,4 @@ def unplaceable_tags(
     )
     hint = "Use more chips or sparser layers: with at most 1024 sources per core all tags are from 1024."
     finding = Finding("error", "bad-rows", what, used=int(low.max()), limit=int(kinds.sum(1).max()), hint=hint)
-    return BadPlace(finding, (chip, core, None))
+    return BadPlace(finding, (chip, core))

@@ -141,4 +141,4 @@ def _exhausted(
         limit=tags,
         hint="Use fewer input channels, sparser connections between the populations, or more chips.",
     )
-    return BadPlace(finding, (chip, crowded, None)) if tags < device.n_tags else CapacityError(finding)
+    return BadPlace(finding, (chip, crowded)) if tags < device.n_tags else CapacityError(finding)

@@ -46,13 +46,13 @@ def assign_masks(weights: np.ndarray, base: np.ndarray) -> np.ndarray:
     return nearest_levels(np.asarray(weights, float), bits @ np.asarray(base, float))
 
 
-def starts(top: float, n_base: int, rows: int, key: int, few: bool = False) -> np.ndarray:
+def starts(top: float, n_base: int, rows: int, key: int, times: int = 1, even: bool = False) -> np.ndarray:
     """Base currents (R, n_base) to start from: ladders and random sorted ones, which span the largest weight.
 
-    The more rows, the more levels, the fewer starts are needed; `few` weights need more.
+    The more rows, the more levels, the fewer starts are needed; `times` as many, and `even`ly drawn ones beside them.
     """
     rng = np.random.default_rng(key)
-    n = STARTS // rows * (4 if few else 1)
+    n = STARTS // rows * times
     ladders = []
     # With r rows a count reaches r, so that the densest ladder has steps of r + 1.
     for ratio in sorted({2.0, float(rows + 1)}):
@@ -60,8 +60,8 @@ def starts(top: float, n_base: int, rows: int, key: int, few: bool = False) -> n
         ladders.append(np.outer(np.linspace(0.4, 1.1, n // 4), top * ladder / ladder.sum()))
     random = np.sort(rng.dirichlet(np.full(n_base, 0.7), n - n // 4), axis=1)
     spread = top * rng.uniform(0.5, 1.2, (len(random), 1))
-    even = top * rng.uniform(0, 0.5, (n, n_base))
-    return np.concatenate([*ladders, random * spread, even]) / np.sqrt(rows)
+    drawn = [top * rng.uniform(0, 0.5, (n, n_base))] if even else []
+    return np.concatenate([*ladders, random * spread, *drawn]) / np.sqrt(rows)
 
 
 def descend(
@@ -169,7 +169,7 @@ def quantise_weights(
 def best_start(fit: Fit, n_base: int, rows: int, key: int, grid: np.ndarray | None) -> np.ndarray:
     """The best base currents (n_base,), ascending, of many starts for weights of one dendrite; on `grid` where given."""
     few = sum(len(c.x) for c in fit.classes) < FEW
-    first = starts(fit.top, n_base, rows, key, few)
+    first = starts(fit.top, n_base, rows, key, times=4 if few else 1, even=True)
     if rows > 1:  # never worse than with a row less
         fewer = Fit([c.with_book(codebook(n_base, rows - 1, (0,), 1)) for c in fit.classes])
         first = np.concatenate([first, best_start(fewer, n_base, rows - 1, key, grid)[None]])
