@@ -254,7 +254,7 @@ def core_error(result: CoreWeights, p: CoreProblem, dendrite: int) -> float:
 
 
 @given(seeds, st.booleans())
-@settings(max_examples=25)
+@settings(max_examples=12)
 def test_a_core_is_what_its_codes_and_rows_make(seed: int, second_range: bool) -> None:
     """Base currents and gains that can be set, rows within the budget of each neuron, dendrites kept."""
     rng = np.random.default_rng(seed)
