@@ -287,7 +287,6 @@ def test_targets_on_too_many_chips() -> None:
     assert compile(fan_out(9, 20), device=DYNAPSE2.stack(6), spare_rows=False).n_neurons == 21
 
 
-@pytest.mark.xfail(raises=CapacityError, strict=True, reason="full cores of different bias groups do not change places")
 def test_targets_that_fill_four_chips() -> None:
     """16 targets in 16 cores fit on four chips, and the five other neurons on the two that are left."""
     compile(fan_out(16, 20), device=DYNAPSE2.stack(6))

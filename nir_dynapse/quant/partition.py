@@ -17,6 +17,7 @@ from nir_dynapse.device import Device
 from nir_dynapse.errors import CapacityError, Finding
 from nir_dynapse.quant.partition_cost import Cost, Wiring, cores_used, cost, fits, overflowing, reached, traffic
 from nir_dynapse.quant.partition_refine import Clock, Graph, refine
+from nir_dynapse.quant.partition_repair import gather
 from nir_dynapse.quant.partition_start import affinity, breadth_order, cells, cluster_order, fill, within_reach
 
 __all__ = ["Cost", "Partition", "Wiring", "cost", "fits", "partition"]
@@ -252,6 +253,8 @@ class _Search:
             penalty += step * over
             chip = self.deep(chip, self.weight + penalty)
             self.offer(chip)
+        if self.size < MEDIUM and self.cost.overflow:
+            self.offer(gather(self.wiring, self.chip, self.device, self.n_chips, self.clock))
 
     def polish(self) -> None:
         if not self.clock.over():
