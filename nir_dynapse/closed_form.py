@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from nir_dynapse.biasgen import reach
-from nir_dynapse.device import CURRENTS, DENDRITES, DYNAPSE2, PARAMETERS, Circuit, Device
+from nir_dynapse.device import AMPA, CURRENTS, DENDRITES, DYNAPSE2, GABA, PARAMETERS, Circuit, Device
 from nir_dynapse.errors import Finding, ParameterRangeError, raise_if_errors
 from nir_dynapse.network import Network, Population
 from nir_dynapse.params import Params, Topology, latch_bits
@@ -35,6 +35,7 @@ __all__ = [
     "FAST_SYNAPSE",
     "MEMORYLESS_PEAK",
     "charge_per_ampere",
+    "counted_up",
     "decode_tau",
     "effective_tau",
     "event_charge",
@@ -52,7 +53,6 @@ INHIBITION_STRETCH = 1.25
 REFRACTORY = 0.6
 """Refractory period in units of dt. This and `INHIBITION_STRETCH` were chosen on three networks together (accuracy of the
 two examples, cosine on Braille; `tests/benchmarks/mapping.py`): 1.0 and 1.0 cost the examples 1 to 3 points."""
-AMPA, GABA = DENDRITES.index("ampa"), DENDRITES.index("gaba")
 
 
 def effective_tau(tau: np.ndarray, dt: float) -> np.ndarray:
@@ -321,6 +321,11 @@ def _tonic_steps(jump: np.ndarray, tonic_jump: np.ndarray, tau_syn: float, dt: f
     if ratio >= 1:
         return float(max(1, min(np.floor(ratio), np.floor(tau_syn / 2 / dt))))
     return 1.0 / min(10.0, float(np.ceil(1 / ratio)))
+
+
+def counted_up(count: np.ndarray) -> np.ndarray:
+    """0, 1, … count[0] − 1, 0, 1, … count[1] − 1, …: the positions within runs of these lengths (n,)."""
+    return np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
 
 
 def row_numbers(post: np.ndarray) -> np.ndarray:

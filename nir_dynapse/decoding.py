@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nir_dynapse import biasgen
-from nir_dynapse.closed_form import MEMORYLESS_PEAK, decode_tau, event_charge, is_memoryless
+from nir_dynapse.closed_form import MEMORYLESS_PEAK, counted_up, decode_tau, event_charge, is_memoryless
 from nir_dynapse.device import BASE_WEIGHTS, COLUMN, CURRENTS, DENDRITES, DYNAPSE2, Device
 from nir_dynapse.errors import Finding
 from nir_dynapse.layout import Layout
@@ -43,8 +43,7 @@ def matches(layout: Layout) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     first = np.searchsorted(listening[order], key, "left")
     count = np.searchsorted(listening[order], key, "right") - first
     which = np.repeat(np.arange(len(key)), count)
-    offset = np.arange(len(which)) - np.repeat(np.cumsum(count) - count, count)
-    hit = order[first[which] + offset]
+    hit = order[first[which] + counted_up(count)]
     return source[which], neuron[hit], row[hit]
 
 

@@ -20,6 +20,7 @@ from nir_dynapse.errors import ParameterRangeError
 from nir_dynapse.profile import ChipProfile
 
 __all__ = [
+    "AMPA",
     "BASE_WEIGHTS",
     "COLUMN",
     "CURRENTS",
@@ -27,9 +28,13 @@ __all__ = [
     "DENDRITES",
     "DENDRITE_VALUES",
     "DYNAPSE2",
+    "GABA",
     "LATCHES",
     "LATCH_NAMES",
+    "NMDA",
     "PARAMETERS",
+    "SHUNT",
+    "WEIGHT_GAINS",
     "Circuit",
     "Device",
     "Mismatch",
@@ -38,6 +43,11 @@ __all__ = [
 
 DENDRITES: tuple[str, ...] = ("ampa", "nmda", "gaba", "shunt")
 """The four dendritic DPI synapses; the index in this tuple is the dendrite code used in arrays."""
+
+AMPA, NMDA, GABA, SHUNT = range(len(DENDRITES))
+
+WEIGHT_GAINS: tuple[str, ...] = tuple(f"i_gain_{name}" for name in DENDRITES)
+"""The gains of the dendrites: what a core sets for its own weights, whatever its bias group."""
 
 DENDRITE_VALUES: tuple[int, ...] = (1024, 256, 512, 128, 0)
 """samna's value of each dendrite in the order of `DENDRITES`; the last one (index -1) is an unused row."""

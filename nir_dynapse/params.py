@@ -122,6 +122,10 @@ class Topology:
         ends = np.cumsum([0, *(size for _, size in self.populations)])
         return {name: slice(int(a), int(a) + size) for (name, size), a in zip(self.populations, ends, strict=False)}
 
+    def name_of(self, neuron: int) -> tuple[str, int]:
+        """Population (NIR node) of a neuron, and its index there."""
+        return next((name, neuron - part.start) for name, part in self.slices().items() if neuron < part.stop)
+
     def has_latch(self, name: str) -> np.ndarray:
         """Boolean (N,): which neurons have latch `name` set."""
         return (self.latches >> LATCHES.index(name)) & 1 == 1

@@ -10,7 +10,7 @@ import numpy as np
 
 from nir_dynapse import biasgen
 from nir_dynapse.decoding import matches
-from nir_dynapse.device import BASE_WEIGHTS, COLUMN, CURRENTS, DENDRITES, Device
+from nir_dynapse.device import AMPA, BASE_WEIGHTS, COLUMN, CURRENTS, NMDA, WEIGHT_GAINS, Device
 from nir_dynapse.layout import Layout
 from nir_dynapse.network import Network
 
@@ -26,10 +26,6 @@ __all__ = [
     "layout_projections",
     "network_nodes",
 ]
-
-
-WEIGHT_GAINS = tuple(f"i_gain_{name}" for name in DENDRITES)
-"""What a core sets for its own weights, whatever its bias group."""
 
 
 class Use(NamedTuple):
@@ -94,7 +90,7 @@ def _fan_in(layout: Layout) -> np.ndarray:
 
 def _sign(dendrite: np.ndarray) -> np.ndarray:
     """Dendrites with AMPA and NMDA, which may make one weight together, as one (their index; 0 for both)."""
-    return np.where(dendrite == DENDRITES.index("nmda"), DENDRITES.index("ampa"), dendrite).astype(np.int64)
+    return np.where(dendrite == NMDA, AMPA, dendrite).astype(np.int64)
 
 
 def core_use(layout: Layout, device: Device, index: int, group: int) -> CoreUse:

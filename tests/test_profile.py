@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chip_profiles import changed
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
 from nir_dynapse.profile import BOARDS, ChipProfile
 
@@ -23,16 +24,6 @@ PUBLISHED = {
     "red": ((56, 52, 63, 63), (8, 35, 18, 0)),
     "dev": ((64, 61, 58, 64), (61, 34, 19, 31)),
 }
-
-
-def changed(name="changed", pairs=(), **defects) -> ChipProfile:
-    """A perfect chip but for the places named: {"rows": [(index, ...)]}."""
-    arrays = {}
-    for key, places in defects.items():
-        arrays[key] = np.array(getattr(ChipProfile.perfect(), key))
-        for place in places:
-            arrays[key][place] = False
-    return ChipProfile(name, pairs=np.array(pairs, int).reshape(-1, 4), **arrays)
 
 
 def with_pairs(key: int, board: str = "orange", n_pairs: int = 40_000) -> ChipProfile:

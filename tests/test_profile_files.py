@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from chip_profiles import changed
 from nir_dynapse import profile_files
 from nir_dynapse.errors import ConfigurationError, DynapseError, ParameterRangeError
 from nir_dynapse.profile import ChipProfile, load_profiles
@@ -19,16 +20,6 @@ from nir_dynapse.profile import ChipProfile, load_profiles
 quick = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 HEADER = "core,neuron,cam,tag\n"
 GOOD_CORE = json.dumps(np.zeros((256, 64, 2), int).tolist())
-
-
-def changed(name="changed", pairs=(), **defects) -> ChipProfile:
-    """A perfect chip but for the places named: {"rows": [(index, ...)]}."""
-    arrays = {}
-    for key, places in defects.items():
-        arrays[key] = np.array(getattr(ChipProfile.perfect(), key))
-        for place in places:
-            arrays[key][place] = False
-    return ChipProfile(name, pairs=np.array(pairs, int).reshape(-1, 4), **arrays)
 
 
 def from_csv(tmp_path: Path, lines: str, header: str = HEADER) -> ChipProfile:

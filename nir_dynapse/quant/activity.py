@@ -31,9 +31,11 @@ def source_activity(activity: Mapping[str, Any] | None, t: Topology) -> np.ndarr
         rates[t.tonic] = 0
         return rates
     parts = []
-    if unknown := sorted(set(activity) - set(sizes) | ({""} & set(activity))):
-        known = ", ".join(repr(name) for name in sizes if name)
-        raise ParameterRangeError(f"activity: there is no node {unknown[0]!r}. Known nodes: {known}.")
+    known = [name for name in sizes if name]  # the tonic channel has none
+    if unknown := sorted(set(activity) - set(known)):
+        raise ParameterRangeError(
+            f"activity: there is no node {unknown[0]!r}. Known nodes: {', '.join(map(repr, known))}."
+        )
     for name, size in sizes.items():
         try:
             values = np.asarray(activity.get(name, np.nan), float).reshape(-1)

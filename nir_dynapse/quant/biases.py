@@ -7,14 +7,12 @@ from dataclasses import replace
 import numpy as np
 
 from nir_dynapse.biasgen import current, nearest_codes, reach
-from nir_dynapse.device import COLUMN, CURRENTS, DENDRITES, PARAMETERS
+from nir_dynapse.device import COLUMN, CURRENTS, NMDA, PARAMETERS, WEIGHT_GAINS
 from nir_dynapse.errors import Finding
 from nir_dynapse.params import Params
 
 __all__ = ["encode_biases", "open_second_range"]
 
-NMDA = DENDRITES.index("nmda")
-WEIGHT_GAINS = tuple(f"i_gain_{name}" for name in DENDRITES)
 NOTEWORTHY, SATURATED = 0.02, 0.1
 """Relative errors of a bias current above which its code is remarked on, and above which it is a warning."""
 
@@ -43,7 +41,7 @@ def encode_biases(params: Params) -> tuple[np.ndarray, dict[str, np.ndarray], li
             rounded.append((inexact, f"{PARAMETERS[name].meaning} ({PARAMETERS[name].bias}) {100 * inexact:.1f} %"))
         for g in np.flatnonzero((np.abs(error) > SATURATED) & (asked != off)):
             low, high = reach(name)
-            owner, index = _owner(params, int(np.argmax(t.group == g)))
+            owner, index = t.name_of(int(np.argmax(t.group == g)))
             findings.append(
                 Finding(
                     "warning",
@@ -73,11 +71,3 @@ def open_second_range(params: Params) -> tuple[Params, np.ndarray]:
     tau = circuit.tau("i_tau_ampa", np.asarray(params.bias["i_tau_ampa"], float))
     leak = np.where(taken, params.bias["i_tau_nmda"], circuit.tau("i_tau_nmda", tau))
     return replace(params, bias={**params.bias, "i_tau_nmda": leak}), ~taken
-
-
-def _owner(params: Params, neuron: int) -> tuple[str, int]:
-    """NIR node and index of a neuron."""
-    for name, part in params.topology.slices().items():
-        if part.start <= neuron < part.stop:
-            return name, neuron - part.start
-    raise IndexError(neuron)

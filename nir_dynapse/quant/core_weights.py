@@ -13,13 +13,12 @@ from typing import NamedTuple
 import numpy as np
 
 from nir_dynapse import biasgen
-from nir_dynapse.device import BASE_WEIGHTS, DENDRITES, Device
+from nir_dynapse.device import AMPA, BASE_WEIGHTS, DENDRITES, NMDA, WEIGHT_GAINS, Device
 from nir_dynapse.quant.levels import Fit, WeightClass, codebook, nearest_levels, row_masks
 from nir_dynapse.quant.weights import descend, starts, to_grid
 
 __all__ = ["CoreProblem", "CoreWeights", "importance_of", "quantise_core"]
 
-AMPA, NMDA = DENDRITES.index("ampa"), DENDRITES.index("nmda")
 MOST_ROWS = 3
 """Parallel CAM rows of one weight at most: three make 256 levels, far finer than the mismatch between rows."""
 WORTH = 0.01
@@ -158,8 +157,9 @@ class _Core:
             none = np.zeros(len(self.x), int)
             return 0.0, CoreWeights(base, {}, np.arange(len(self.x)), self.problem.dendrite, none, none.astype(float))
         move = len(self.dendrites) > 1
-        fit = self.fit(self.relaxed())
-        mean_rows = 1 + float(sum(r * s.mean() for r, s in enumerate(self.relaxed())))
+        shares = self.relaxed()
+        fit = self.fit(shares)
+        mean_rows = 1 + float(sum(r * share.mean() for r, share in enumerate(shares)))
         rows = int(np.clip(round(mean_rows), 1, self.most_rows))
         first = starts(fit.top, len(BASE_WEIGHTS), rows, key)
         base, gains, error = descend(fit, first, self._gain_starts(len(first), key), move_gains=move)
@@ -193,7 +193,7 @@ class _Core:
 
     def _on_grid(self, base: np.ndarray, gains: np.ndarray) -> tuple[float, CoreWeights]:
         """Codes for the gains, base currents on the grid, rows: the error and the solution."""
-        p, names = self.problem, [f"i_gain_{DENDRITES[d]}" for d in self.dendrites]
+        p, names = self.problem, [WEIGHT_GAINS[d] for d in self.dendrites]
         unit = p.unit[self.dendrites]
         # Amperes per unit of base: the largest level is `weight_top`, lower where a gain would fall below its reach.
         amperes = self.device.weight_top / max(float(base.sum()), 1e-300)

@@ -24,9 +24,9 @@ FLOOR = 1e-15
 """Current in A that stands for none in logarithms."""
 
 
-def cores_needed(group: np.ndarray, device: Device) -> int:
-    """Cores that the bias groups take: no core holds neurons of two groups."""
-    sizes = np.bincount(group) if len(group) else np.zeros(0, int)
+def cores_needed(group: np.ndarray, device: Device, count: np.ndarray | None = None) -> int:
+    """Cores that the bias groups take: no core holds neurons of two groups. `count` neurons each stand for (one)."""
+    sizes = np.bincount(group, count).astype(int)
     return int(np.sum(-(-sizes // device.neurons_per_core)))
 
 
@@ -101,13 +101,10 @@ def _clusters(logs: np.ndarray, matters: np.ndarray, sizes: np.ndarray, device: 
     count = np.bincount(rough, sizes).astype(int)
     distance = _distances(logs[first], matters[first])
     tree = linkage(distance, "complete")
-    cores = np.zeros(len(first), int)
-    for clusters in range(min(device.n_cores, len(first)), 0, -1):
-        label = fcluster(tree, clusters, "maxclust") - 1
-        cores = label
-        if _cores(label, count, device) <= device.n_cores:
-            break
-    label = _moved(cores.copy(), squareform(distance), count, device)
+    # One cluster always fits.
+    fits = (fcluster(tree, n, "maxclust") - 1 for n in range(min(device.n_cores, len(first)), 0, -1))
+    label = next(label for label in fits if cores_needed(label, device, count) <= device.n_cores)
+    label = _moved(label.copy(), squareform(distance), count, device)
     return np.unique(label, return_inverse=True)[1].reshape(-1)[rough]
 
 
@@ -120,10 +117,6 @@ def _distances(logs: np.ndarray, matters: np.ndarray) -> np.ndarray:
         apart = np.abs(logs[first, k] - logs[second, k])
         distance = np.maximum(distance, np.where(matters[first, k] & matters[second, k], apart, 0.0))
     return distance
-
-
-def _cores(label: np.ndarray, count: np.ndarray, device: Device) -> int:
-    return int(np.sum(-(-np.bincount(label, count).astype(int) // device.neurons_per_core)))
 
 
 def _moved(label: np.ndarray, distance: np.ndarray, count: np.ndarray, device: Device) -> np.ndarray:
@@ -142,7 +135,7 @@ def _moved(label: np.ndarray, distance: np.ndarray, count: np.ndarray, device: D
                 trial = label.copy()
                 trial[group] = c
                 width = max(_width(distance, trial == c), _width(distance, trial == widest))
-                if width < best[0] and _cores(trial, count, device) <= device.n_cores:
+                if width < best[0] and cores_needed(trial, device, count) <= device.n_cores:
                     best = width, group, c
         if best[1] < 0:
             break
@@ -209,7 +202,7 @@ def _finding(
     order = [int(k) for k in np.argsort(-worst, kind="stable") if worst[k] > 1e-3] or [int(np.argmax(worst))]
     k = order[0]
     neuron = int(np.argmax(change[:, k]))
-    node, part = next((name, part) for name, part in t.slices().items() if neuron < part.stop)
+    node, index = t.name_of(neuron)
     called = [f"{PARAMETERS[name].meaning} ({PARAMETERS[name].bias})" for name in shared]
     others = "".join(f", {called[i]} by {100 * worst[i]:.1f} % (mean {100 * mean[i]:.1f} %)" for i in order[1:])
     what = (
@@ -222,7 +215,7 @@ def _finding(
         "bias-groups",
         what,
         node=node,
-        index=neuron - part.start,
+        index=index,
         used=float(worst[k]),
         limit=tolerance,
         hint="Use fewer different time constants, more chips (device=DYNAPSE2.stack(n), --chips n), or a larger tolerance "

@@ -7,6 +7,7 @@ the sorted weights (prefix sums at the borders between levels), so it takes as l
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import copy
 from functools import lru_cache
 from typing import NamedTuple
@@ -17,10 +18,9 @@ __all__ = ["Codebook", "Fit", "WeightClass", "codebook", "nearest_levels", "row_
 
 
 class Codebook(NamedTuple):
-    """Levels that up to some number of CAM rows make: `counts` (L, dendrites, n_base), `rows` (L,) that each takes."""
+    """Levels that up to some number of CAM rows make: `counts` (L, dendrites, n_base), those with few rows first."""
 
     counts: np.ndarray
-    rows: np.ndarray
 
     def levels(self, base: np.ndarray, gains: np.ndarray) -> np.ndarray:
         """Σ_d gain_d·Σ_b count_db·base_b for starts `base` (R, n_base), `gains` (R, dendrites): (R, L)."""
@@ -41,9 +41,9 @@ def codebook(n_base: int, rows: int, dendrites: tuple[int, ...], n_dendrites: in
         merged, total = counts[first], used[first] + single.max(1)[second]
         merged[:, d] = single[second]
         counts, used = merged[total <= rows], total[total <= rows]
-    order = np.argsort(used, kind="stable")  # of equal levels the one with fewer rows is taken
-    counts.flags.writeable = used.flags.writeable = False
-    return Codebook(counts[order], used[order])
+    counts = counts[np.argsort(used, kind="stable")]  # of equal levels the one with fewer rows is taken
+    counts.flags.writeable = False
+    return Codebook(counts)
 
 
 def row_masks(counts: np.ndarray, rows: int) -> np.ndarray:
@@ -111,35 +111,24 @@ class Fit:
 
     def improve_base(self, base: np.ndarray, gains: np.ndarray) -> np.ndarray:
         """Nearest level for every weight, then the base currents that fit this assignment best (least squares, ≥ 0)."""
-        n = base.shape[1]
-        matrix, target = np.zeros((len(base), n, n)), np.zeros((len(base), n))
-        for c in self.classes:
-            count, first = c.collect(c.book.levels(base, gains))
-            features = np.tensordot(gains, c.book.counts, (1, 1))
-            _accumulate(features, count, first, matrix, target)
-        return self._solve(matrix, target, base)
+        return self._least_squares(base, gains, base, lambda counts: np.tensordot(gains, counts, (1, 1)))
 
     def improve_gains(self, base: np.ndarray, gains: np.ndarray) -> np.ndarray:
         """Nearest level for every weight, then the gains that fit this assignment best (least squares, ≥ 0)."""
-        n = gains.shape[1]
-        matrix, target = np.zeros((len(base), n, n)), np.zeros((len(base), n))
+        return self._least_squares(base, gains, gains, lambda counts: np.tensordot(base, counts, (1, 2)))
+
+    def _least_squares(
+        self, base: np.ndarray, gains: np.ndarray, old: np.ndarray, features_of: Callable[[np.ndarray], np.ndarray]
+    ) -> np.ndarray:
+        """What takes the place of `old` (R, n), in which levels are linear with the features (R, L, n) of their counts."""
+        n = old.shape[1]
+        matrix, target = np.zeros((len(old), n, n)), np.zeros((len(old), n))
         for c in self.classes:
             count, first = c.collect(c.book.levels(base, gains))
-            features = np.tensordot(base, c.book.counts, (1, 2))
-            _accumulate(features, count, first, matrix, target)
-        return self._solve(matrix, target, gains)
-
-    def _solve(self, matrix: np.ndarray, target: np.ndarray, old: np.ndarray) -> np.ndarray:
+            features = features_of(c.book.counts)
+            matrix += np.matmul((features * count[..., None]).transpose(0, 2, 1), features)
+            target += np.matmul(first[:, None, :], features)[:, 0]
         # A value that no weight selects is undetermined: the ridge keeps it where it is.
         ridge = 1e-9 * max(self.total, 1e-30)
-        matrix = matrix + ridge * np.eye(old.shape[1])
+        matrix += ridge * np.eye(n)
         return np.maximum(np.linalg.solve(matrix, (target + ridge * old)[..., None])[..., 0], 0.0)
-
-
-def _accumulate(
-    features: np.ndarray, count: np.ndarray, first: np.ndarray, matrix: np.ndarray, target: np.ndarray
-) -> None:
-    """Add Σ_l count_l·f_l·f_lᵀ and Σ_l first_l·f_l of features (R, L, n) to the normal equations."""
-    weighted = features * count[..., None]
-    matrix += np.matmul(weighted.transpose(0, 2, 1), features)
-    target += np.matmul(first[:, None, :], features)[:, 0]

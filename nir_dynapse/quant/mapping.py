@@ -11,7 +11,7 @@ import numpy as np
 
 from nir_dynapse import biasgen
 from nir_dynapse.closed_form import event_charge
-from nir_dynapse.device import BASE_WEIGHTS, COLUMN, DENDRITES, PARAMETERS, Device
+from nir_dynapse.device import BASE_WEIGHTS, COLUMN, PARAMETERS, WEIGHT_GAINS, Device
 from nir_dynapse.errors import CapacityError, Finding, raise_if_errors
 from nir_dynapse.params import Params, Topology
 from nir_dynapse.quant.biases import encode_biases, open_second_range
@@ -267,7 +267,7 @@ def _codes(t: Topology, core: np.ndarray, group_codes: np.ndarray, rounded: Roun
     codes[used] = group_codes[t.group[first]]
     for c in used.tolist():
         for dendrite, code in rounded.gain_codes.get(c, {}).items():
-            codes[c, COLUMN[f"i_gain_{DENDRITES[dendrite]}"]] = code
+            codes[c, COLUMN[WEIGHT_GAINS[dendrite]]] = code
         for bit, name in enumerate(BASE_WEIGHTS):
             coarse, fine, _ = biasgen.nearest_codes(name, rounded.base[c, bit])
             codes[c, COLUMN[name]] = coarse, fine

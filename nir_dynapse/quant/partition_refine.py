@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
+from nir_dynapse.closed_form import counted_up
 from nir_dynapse.quant.partition_cost import Wiring
 
 __all__ = ["Clock", "Graph", "refine"]
@@ -124,7 +125,7 @@ class _State:
         order = order[np.argsort(segment[order], kind="stable")]
         lengths = np.bincount(segment, minlength=self.n_groups * self.k)
         if self.graph.n > most:
-            rank = np.arange(self.graph.n) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+            rank = counted_up(lengths)
             share = max(8, most // max(1, int((lengths > 0).sum())))
             order = order[rank < share]
             lengths = np.minimum(lengths, share)
@@ -200,7 +201,7 @@ class _State:
         if len(changed):
             starts = graph.net_start[changed]
             lengths = graph.net_start[changed + 1] - starts
-            pins = np.arange(lengths.sum()) + np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
+            pins = np.repeat(starts, lengths) + counted_up(lengths)
             change = np.concatenate([-graph.weight[emptied], graph.weight[opened]])
             column = np.repeat(np.array([a, b]), [len(emptied), len(opened)])
             np.add.at(flat, graph.net_vertex[pins] * self.k + np.repeat(column, lengths), np.repeat(change, lengths))

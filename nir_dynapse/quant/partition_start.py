@@ -6,6 +6,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import breadth_first_order
 
+from nir_dynapse.closed_form import counted_up
 from nir_dynapse.device import Device
 from nir_dynapse.quant.partition_cost import Wiring, cores_used
 
@@ -29,7 +30,7 @@ def affinity(wiring: Wiring) -> sparse.csr_matrix:
     starts = np.cumsum(size) - size
     taken = np.minimum(size, SAMPLE)
     pick = np.repeat(np.arange(wiring.n_nets), taken)
-    rank = np.arange(len(pick)) - np.repeat(np.cumsum(taken) - taken, taken)
+    rank = counted_up(taken)
     sample = neuron[starts[pick] + rank * size[pick] // taken[pick]] if len(pick) else neuron[:0]
     table = np.full((wiring.n_nets, SAMPLE), -1)
     table[pick, rank] = sample

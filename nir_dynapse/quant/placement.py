@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nir_dynapse.closed_form import counted_up
 from nir_dynapse.device import Device
 from nir_dynapse.errors import CapacityError, Finding
 from nir_dynapse.params import Topology
@@ -135,8 +136,7 @@ def expanded(t: Topology, alias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     start = np.searchsorted(t.pre[order], np.arange(t.n_sources + 1))
     count = np.diff(start)[alias]
     source = np.repeat(np.arange(t.n_sources), count)
-    offset = np.arange(len(source)) - np.repeat(np.cumsum(count) - count, count)
-    return order[start[alias][source] + offset], source
+    return order[start[alias][source] + counted_up(count)], source
 
 
 def _findings(found, n_chips: int) -> list[Finding]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nir_dynapse.closed_form import charge_per_ampere
-from nir_dynapse.device import BASE_WEIGHTS, DENDRITES, Device
+from nir_dynapse.device import BASE_WEIGHTS, WEIGHT_GAINS, Device
 from nir_dynapse.errors import Finding
 from nir_dynapse.params import Params, Topology
 from nir_dynapse.quant.core_weights import CoreProblem, importance_of, quantise_core
@@ -38,7 +38,7 @@ class Rounded(NamedTuple):
 
 def gain_units(params: Params, bias: dict[str, np.ndarray]) -> np.ndarray:
     """Charge per event per A of weight current and A of gain current, (4, groups), with the currents `bias` (groups,)."""
-    unity = {**bias, **{f"i_gain_{name}": np.ones(len(bias["i_tau_mem"])) for name in DENDRITES}}
+    unity = {**bias, **dict.fromkeys(WEIGHT_GAINS, np.ones(len(bias["i_tau_mem"])))}
     return charge_per_ampere(params.circuit, unity)
 
 

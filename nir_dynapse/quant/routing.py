@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from nir_dynapse.closed_form import row_numbers
 from nir_dynapse.device import Device
 from nir_dynapse.errors import CapacityError, Finding
 from nir_dynapse.params import Topology
@@ -44,7 +45,7 @@ def check_destinations(
     need = targets.sum(1) + monitored
     if (need > device.sram_rows).any():
         worst = int(np.argmax(need))
-        node, index = _name(t, worst)
+        node, index = t.name_of(worst)
         others = int((need > device.sram_rows).sum())
         also = " and it is monitored" if monitored[worst] else ""
         raise CapacityError(
@@ -64,7 +65,7 @@ def check_destinations(
     far = monitored & (chip + MONITOR_HOP >= 0)
     if far.any():
         worst = int(np.argmax(far))
-        node, index = _name(t, worst)
+        node, index = t.name_of(worst)
         raise CapacityError(
             Finding(
                 "error",
@@ -79,10 +80,6 @@ def check_destinations(
                 hint="Monitor fewer neurons, or make the network smaller.",
             )
         )
-
-
-def _name(t: Topology, neuron: int) -> tuple[str, int]:
-    return next((name, neuron - part.start) for name, part in t.slices().items() if neuron < part.stop)
 
 
 def input_rows(t: Topology, destinations: Destinations) -> np.ndarray:
@@ -101,7 +98,7 @@ def sram_rows(
     d = destinations
     here = np.flatnonzero(d.source > t.tonic)
     neuron = d.source[here] - t.tonic - 1
-    row = np.arange(len(here)) - np.searchsorted(neuron, neuron)
+    row = row_numbers(neuron)
     sram = np.zeros((t.n_neurons, device.sram_rows), SRAM_DTYPE)
     sram["tag"][neuron, row] = d.tag[here]
     sram["cores"][neuron, row] = d.cores[here]

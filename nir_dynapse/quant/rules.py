@@ -7,15 +7,13 @@ from collections.abc import Callable
 import numpy as np
 
 from nir_dynapse.decoding import matches
-from nir_dynapse.device import DENDRITES, Device
+from nir_dynapse.device import AMPA, NMDA, Device
 from nir_dynapse.errors import Finding, sort_findings
 from nir_dynapse.layout import Layout
 from nir_dynapse.quant.mapping import Wired
 from nir_dynapse.rows import monitor_rows
 
 __all__ = ["RULES", "check_layout", "check_wiring"]
-
-AMPA, NMDA = DENDRITES.index("ampa"), DENDRITES.index("nmda")
 
 Rule = Callable[[Layout, Device], list[Finding]]
 

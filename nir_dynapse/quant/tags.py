@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nir_dynapse.closed_form import counted_up
 from nir_dynapse.device import Device
 from nir_dynapse.errors import CapacityError, Finding
 from nir_dynapse.quant.slots import BadPlace
@@ -42,7 +43,7 @@ class Destinations(NamedTuple):
         first = np.searchsorted(self.source, alias)
         count = np.searchsorted(self.source, alias, "right") - first
         source = np.repeat(np.arange(len(alias)), count)
-        which = np.repeat(first, count) + np.arange(len(source)) - np.repeat(np.cumsum(count) - count, count)
+        which = np.repeat(first, count) + counted_up(count)
         return Destinations(source, self.chip[which], self.cores[which], self.tag[which])
 
 
