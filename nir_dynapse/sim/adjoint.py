@@ -152,7 +152,7 @@ class _Shelf(NamedTuple):
 
 
 def _cut(tree: Any, length: int) -> Any:
-    return jax.tree_util.tree_map(lambda a: a.reshape(-1, length, *a.shape[1:]), tree)
+    return jax.tree_util.tree_map(lambda a: a.reshape(a.shape[0] // length, length, *a.shape[1:]), tree)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))

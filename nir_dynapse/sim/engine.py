@@ -167,7 +167,7 @@ def _fast(weights: Any, c: Constants, start: State, events: Array, program: Prog
     def stretch(state: State, part: Array) -> tuple[State, Array]:
         if n_sub > 1:
             empty = jnp.zeros((part.shape[0], n_sub - 1, batch, sources), part.dtype)
-            part = jnp.concatenate([part[:, None], empty], axis=1).reshape(-1, batch, sources)
+            part = jnp.concatenate([part[:, None], empty], axis=1).reshape(n_sub * len(part), batch, sources)
         steps = part.shape[0]
         if not program.checkpoint:  # the state at the end is not needed
             more = padded(steps, batch, n) - steps
@@ -175,7 +175,7 @@ def _fast(weights: Any, c: Constants, start: State, events: Array, program: Prog
         parts = tuple(pick(part, group.inputs) for group in program.structure.groups)
         state, spikes = segment(weights, c, state, parts, static)
         spikes = spikes[:steps]
-        return state, spikes if n_sub == 1 else spikes.reshape(-1, n_sub, batch, n).sum(1)
+        return state, spikes if n_sub == 1 else spikes.reshape(steps // n_sub, n_sub, batch, n).sum(1)
 
     if not program.checkpoint:
         return stretch(start, events)[1]

@@ -68,7 +68,9 @@ def groups_of(params: Params, used: tuple[int, ...]) -> tuple[Group, ...]:
     disjoint = len(set(neurons)) == len(neurons)
     if len(used) > 1 and worth and disjoint and side_by_side:
         return tuple(parts)
-    return (Group(used, None if t.tonic_period else tuple(range(t.n_channels))),)  # spares the silent tonic channel
+    # Spares the silent tonic channel, and all products with spikes where no neuron has a target.
+    recurrent = bool((t.pre >= n_inputs).any())
+    return (Group(used, None if t.tonic_period else tuple(range(t.n_channels)), None if recurrent else ()),)
 
 
 def _indices(values: np.ndarray) -> tuple[int, ...]:
