@@ -21,12 +21,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from nir_dynapse.device import Mismatch
 from nir_dynapse.params import Params, Topology
 from nir_dynapse.readout import run_readout
+from nir_dynapse.recording import Recording
 from nir_dynapse.sim.circuit import Disturbance, internal_step, prepare, run_bin, structure_of, tonic_events
 from nir_dynapse.sim.disturbance import of_bin
 from nir_dynapse.sim.dynamics import Structure, initial_state
 from nir_dynapse.sim.engine import loop_for
 from nir_dynapse.sim.mismatch import fabricate
-from nir_dynapse.sim.recording import Recording
 
 __all__ = ["BYTES", "NOMINAL", "gather", "is_first_process", "output_counts"]
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from nir_dynapse.errors import ConfigurationError
 from nir_dynapse.network import Port
-from nir_dynapse.sim.recording import Recording
+from nir_dynapse.recording import Recording
 
 __all__ = ["from_nir_data", "input_counts", "is_nir_data", "to_nir_data"]
 

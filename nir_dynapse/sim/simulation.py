@@ -18,6 +18,7 @@ from nir_dynapse.layout import Layout
 from nir_dynapse.network import Network
 from nir_dynapse.params import Params
 from nir_dynapse.readout import run_readout
+from nir_dynapse.recording import Recording
 from nir_dynapse.sim.circuit import (
     Disturbance,
     end_currents,
@@ -32,7 +33,6 @@ from nir_dynapse.sim.dynamics import Constants, State, Structure, initial_state
 from nir_dynapse.sim.engine import Program, loop_for, run
 from nir_dynapse.sim.mismatch import fabricate
 from nir_dynapse.sim.nir_data import input_counts, is_nir_data
-from nir_dynapse.sim.recording import Recording
 from nir_dynapse.sim.reference import run_reference
 from nir_dynapse.sim.wiring import Weights
 
