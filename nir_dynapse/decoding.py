@@ -5,14 +5,25 @@ from __future__ import annotations
 import numpy as np
 
 from nir_dynapse import biasgen
-from nir_dynapse.closed_form import MEMORYLESS_PEAK, counted_up, decode_tau, event_charge, is_memoryless
-from nir_dynapse.device import BASE_WEIGHTS, COLUMN, CURRENTS, DENDRITES, DYNAPSE2, Device
+from nir_dynapse.closed_form import (
+    INHIBITION_STRETCH,
+    MEMORYLESS_PEAK,
+    counted_up,
+    decode_tau,
+    event_charge,
+    is_memoryless,
+)
+from nir_dynapse.device import AMPA, BASE_WEIGHTS, COLUMN, CURRENTS, DEAD_THRESHOLD, DENDRITES, DYNAPSE2, GABA, Device
 from nir_dynapse.errors import Finding
 from nir_dynapse.layout import Layout
 from nir_dynapse.network import Network, Population, Projection
 from nir_dynapse.params import Params, Topology
 
-__all__ = ["layout_to_params", "to_network"]
+__all__ = ["core_currents", "layout_to_params", "to_network"]
+
+
+SAME_TAU = 0.03
+"""Relative difference up to which the time constants of AMPA and GABA may differ because their codes are rounded."""
 
 
 def destinations(layout: Layout) -> tuple[np.ndarray, np.ndarray]:
@@ -47,13 +58,35 @@ def matches(layout: Layout) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return source[which], neuron[hit], row[hit]
 
 
+def core_currents(layout: Layout, name: str, cores: np.ndarray, device: Device = DYNAPSE2) -> np.ndarray:
+    """Current in A of parameter `name` that flows in `cores` (numbers chip·4 + core): of their codes, as measured."""
+    scale = np.ones(max(device.n_cores, len(layout.used_cores)))  # a Layout may have more chips than the device
+    scale[: device.n_cores] = device.scale(name)
+    return biasgen.current(name, *layout.codes[cores, COLUMN[name]].T) * scale[cores]
+
+
 def layout_to_params(layout: Layout, device: Device = DYNAPSE2) -> Params:
-    """The circuit that the bits of a Layout configure: codes to amperes, tags to synapses. One bias group per used core."""
+    """The circuit that the bits of a Layout configure: codes to amperes, tags to synapses. One bias group per used core.
+
+    On chips with a profile the currents are those measured, and what is bad has no effect: synapses that need it are left
+    out, neurons get a threshold that no membrane reaches (one more bias group for those of a core). A warning counts them.
+    """
     source, neuron, row = matches(layout)
+    silent, deaf = _bad(layout, device, neuron, row)
+    findings = list(layout.findings)
+    findings += _told(layout, device, "neurons do not work and never spike", np.flatnonzero(silent))
+    unheard = "synapses sit in CAM rows or listen to tags that do not work, and deliver nothing"
+    findings += _told(layout, device, unheard, neuron[deaf], row[deaf])
+    source, neuron, row = source[~deaf], neuron[~deaf], row[~deaf]
     cam = layout.cam[neuron, row]
     used = np.flatnonzero(layout.used_cores)
     group = np.searchsorted(used, layout.core_index)
-    amperes = {name: biasgen.current(name, *layout.codes[used, k].T) for name, k in COLUMN.items()}
+    amperes = {name: core_currents(layout, name, used, device) for name in COLUMN}
+    if silent.any():
+        alike = np.unique(group[silent])  # whose biases the new groups have
+        group = np.where(silent, len(used) + np.searchsorted(alike, group), group)
+        amperes = {name: np.r_[value, value[alike]] for name, value in amperes.items()}
+        amperes["i_spkthr"][len(used) :] = DEAD_THRESHOLD
     topology = Topology(
         inputs=layout.inputs,
         populations=tuple(layout.sizes.items()),
@@ -74,7 +107,6 @@ def layout_to_params(layout: Layout, device: Device = DYNAPSE2) -> Params:
         projections=layout.projections,
         delay=cam["flags"] >> 1,
     )
-    findings = list(layout.findings)
     if (plastic := cam["flags"] & 1 == 1).any():
         findings.append(
             Finding(
@@ -87,6 +119,35 @@ def layout_to_params(layout: Layout, device: Device = DYNAPSE2) -> Params:
     bias = {name: amperes[name] for name in CURRENTS}
     base = np.stack([amperes[name] for name in BASE_WEIGHTS], 1)
     return Params(bias, None, base, topology, device.circuit, tuple(findings))
+
+
+def _bad(layout: Layout, device: Device, neuron: np.ndarray, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Boolean (N,) neurons and (S,) synapses in `row` of `neuron` that the profiles of the chips call bad."""
+    silent, deaf = np.zeros(layout.n_neurons, bool), np.zeros(len(neuron), bool)
+    for chip in range(layout.n_chips):
+        if (profile := device.profile(chip)) is None or profile.flawless:
+            continue
+        here = np.flatnonzero(layout.chip == chip)
+        silent[here] = ~profile.neurons[layout.core[here], layout.slot[here]]
+        at = np.flatnonzero((layout.chip[neuron] == chip) & ~silent[neuron])
+        n, r = neuron[at], row[at]
+        deaf[at] = profile.hits(layout.core[n], layout.slot[n], r, layout.cam["tag"][n, r])
+    return silent, deaf
+
+
+def _told(
+    layout: Layout, device: Device, what: str, neuron: np.ndarray, row: np.ndarray | None = None
+) -> list[Finding]:
+    """A warning that says how many are bad (`neuron` and, of synapses, `row` of each) and where the first one is."""
+    if not len(neuron):
+        return []
+    n = int(neuron[0])
+    profile = device.profile(int(layout.chip[n]))
+    place = f"chip {layout.chip[n]}, core {layout.core[n]}, neuron {layout.slot[n]}"
+    place += "" if row is None else f", CAM row {row[0]}, tag {layout.cam['tag'][n, row[0]]}"
+    what = f"{len(neuron)} {what}, the first on {place} (profile '{profile.name if profile else ''}')."
+    hint = "Compile for this chip (device=DYNAPSE2.with_profiles(profile), --profile)."
+    return [Finding("warning", "bad-rows", what, *layout.names[n], used=len(neuron), limit=0, hint=hint)]
 
 
 def to_network(thing: Layout | Params, device: Device = DYNAPSE2) -> Network:
@@ -109,7 +170,12 @@ def to_network(thing: Layout | Params, device: Device = DYNAPSE2) -> Network:
     charge = charge * np.where(is_memoryless(membrane, dt), MEMORYLESS_PEAK, 1.0)[t.post]
 
     findings = list(params.findings)
-    for latch, what in (("adaptation", "spike-frequency adaptation"), ("nmda_gate", "NMDA gating")):
+    latches = {
+        "adaptation": "spike-frequency adaptation",
+        "nmda_gate": "NMDA gating",
+        "exponential": "the exponential soma",
+    }
+    for latch, what in latches.items():
         if t.has_latch(latch).any():
             findings.append(
                 Finding("warning", "no-nir-counterpart", f"{what} has no counterpart in NIR and is left out.")
@@ -125,10 +191,7 @@ def to_network(thing: Layout | Params, device: Device = DYNAPSE2) -> Network:
     if t.tonic_period:
         per_step = np.bincount(t.post[is_tonic], charge[is_tonic], minlength=t.n_neurons) * dt / t.tonic_period
         steady = steady + per_step * tau_mem / dt
-    # One synaptic time constant per neuron in NIR: that of the dendrite which carries the most charge.
-    share = np.zeros((len(DENDRITES), t.n_neurons))
-    np.add.at(share, (t.dendrite, t.post), np.abs(charge))
-    tau_syn = tau[np.argmax(share, 0), np.arange(t.n_neurons)]
+    tau_syn = _synaptic_tau(params, tau, np.abs(charge))
 
     slices = t.slices()
     kinds = dict(zip(slices, t.kinds or ["CubaLIF"] * len(slices), strict=True))
@@ -167,6 +230,34 @@ def to_network(thing: Layout | Params, device: Device = DYNAPSE2) -> Network:
         tuple(findings),
         readout=t.readout,
     )
+
+
+def _synaptic_tau(params: Params, tau: np.ndarray, charge: np.ndarray) -> np.ndarray:
+    """The one synaptic time constant that NIR has per neuron: that of the dendrite which carries the most charge.
+
+    GABA's is `INHIBITION_STRETCH` times that of the network. Where AMPA and GABA say the same but for the rounding of
+    codes, both count as the value between them that has the codes of both: a core stays one bias group.
+    """
+    t, circuit = params.topology, params.circuit
+    tau = tau.copy()
+    tau[GABA] /= INHIBITION_STRETCH
+    close = np.flatnonzero(np.abs(tau[GABA] / tau[AMPA] - 1) < SAME_TAU)
+    part = np.linspace(0, 1, 17)[:, None]
+    between = tau[AMPA, close] ** (1 - part) * tau[GABA, close] ** part
+    fits = np.ones(between.shape, bool)
+    for dendrite, stretch in ((AMPA, 1.0), (GABA, INHIBITION_STRETCH)):
+        name = f"i_tau_{DENDRITES[dendrite]}"
+        tried, held = (
+            np.stack(biasgen.nearest_codes(name, circuit.tau(name, stretch * value))[:2])
+            for value in (between, tau[dendrite, close])
+        )
+        fits &= (tried == held[:, None]).all(0)
+    tau[AMPA, close] = tau[GABA, close] = between[np.argmax(fits, 0), np.arange(len(close))]
+    share, shared = np.zeros((len(DENDRITES), t.n_neurons)), np.zeros((len(DENDRITES), t.n_groups))
+    np.add.at(share, (t.dendrite, t.post), charge)
+    np.add.at(shared, (t.dendrite, t.group[t.post]), charge)
+    share = np.where(share.any(0), share, shared[:, t.group])  # neurons without input follow the others of their group
+    return tau[np.argmax(share, 0), np.arange(t.n_neurons)]
 
 
 def _projections(t: Topology, weight: np.ndarray, is_tonic: np.ndarray) -> tuple[Projection, ...]:

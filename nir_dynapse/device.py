@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from nir_dynapse.errors import ParameterRangeError
+from nir_dynapse.errors import ConfigurationError, ParameterRangeError
 from nir_dynapse.profile import ChipProfile
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "BASE_WEIGHTS",
     "COLUMN",
     "CURRENTS",
+    "DEAD_THRESHOLD",
     "DELAYS",
     "DENDRITES",
     "DENDRITE_VALUES",
@@ -165,6 +166,9 @@ CURRENTS: tuple[str, ...] = tuple(name for name, row in PARAMETERS.items() if ro
 DELAYS: tuple[str, ...] = ("i_delay_precise", "i_delay_mismatched")
 """The two delays; bit b of the delay flags of a CAM row adds `DELAYS[b]`."""
 
+DEAD_THRESHOLD = 1.0
+"""Threshold in A of a neuron that does not work: no membrane reaches it."""
+
 
 @dataclass(frozen=True)
 class Circuit:
@@ -292,13 +296,19 @@ class Device:
                 f"Device {self.name}: {self.n_chips} chips asked for, a stack holds 1 to {self.max_stack} "
                 f"(hops reach ±{self.max_hop}). Choose a number of chips in that range."
             )
+        for chip, profile in self._known():
+            if strange := sorted({*profile.scales, *profile.factors} - {*PARAMETERS}):
+                raise ConfigurationError(
+                    f"Device {self.name}, chip {chip}: profile '{profile.name}' has scales or factors of "
+                    f"{', '.join(strange)}, known parameters are {', '.join(PARAMETERS)}. Rename or remove them."
+                )
 
     def stack(self, n_chips: int) -> Device:
         """The same device with `n_chips` chips in a row (1 to 8)."""
         return replace(self, n_chips=n_chips)
 
     def with_profiles(self, *profiles: ChipProfile | None) -> Device:
-        """The same device with a profile of what works for chip 0, 1, … (None: everything)."""
+        """The same device with a profile of what works and what was measured for chip 0, 1, … (None: nominal)."""
         return replace(self, profiles=profiles)
 
     def profile(self, chip: int) -> ChipProfile | None:
@@ -309,6 +319,31 @@ class Device:
         """Boolean (cores, tags): the tags that each core of a chip can be reached by."""
         profile = self.profile(chip)
         return np.ones((self.cores_per_chip, self.n_tags), bool) if profile is None else profile.tags
+
+    def _known(self) -> list[tuple[int, ChipProfile]]:
+        """The chips that have a profile."""
+        return [(chip, profile) for chip, profile in enumerate(self.profiles) if profile is not None]
+
+    @property
+    def has_scales(self) -> bool:
+        """Whether the currents of some core are known to differ from those of the nominal bias generator."""
+        return any(profile.scales for _, profile in self._known())
+
+    def scale(self, name: str) -> np.ndarray:
+        """(n_cores,): the current that flows over the nominal current of its code, for parameter `name`; 1 if unknown."""
+        result, name = np.ones((self.n_chips, self.cores_per_chip)), _known_parameter(name)
+        for chip, profile in self._known():
+            result[chip] = profile.scales.get(name, 1.0)
+        return result.reshape(-1)
+
+    def factors(self, name: str, place: np.ndarray) -> np.ndarray:
+        """(n,): current of parameter `name` in the neuron at `place` (n, 3) over the mean of its core; 1 if unknown."""
+        result, name = np.ones(len(place)), _known_parameter(name)
+        for chip, profile in self._known():
+            if (known := profile.factors.get(name)) is not None:
+                here = place[:, 0] == chip
+                result[here] = known[place[here, 1], place[here, 2]]
+        return result
 
     @property
     def n_cores(self) -> int:
@@ -325,6 +360,12 @@ class Device:
     def tag_order(self) -> np.ndarray:
         """All tags in order of preference: from `first_tag` upwards, then from 0 (low tags fail more often on silicon)."""
         return np.r_[np.arange(self.first_tag, self.n_tags), np.arange(self.first_tag)]
+
+
+def _known_parameter(name: str) -> str:
+    if name not in PARAMETERS:
+        raise ParameterRangeError(f"Device: unknown parameter {name!r}. Known parameters: {', '.join(PARAMETERS)}.")
+    return name
 
 
 DYNAPSE2 = Device()

@@ -1,7 +1,8 @@
-"""`ChipProfile`: which neurons, CAM rows and tags of one chip work. Equal by content.
+"""`ChipProfile`: which neurons, CAM rows and tags of one chip work, and what its currents are. Equal by content.
 
 On silicon a part of the CAM rows fails, and fails differently for tags below 1024 and from 1024 upwards (`half` 0 and 1,
 half = tag >> 10): published profiles of six boards have 1–30 % bad rows in the high half and 4–100 % in the low half.
+Currents differ from those of the nominal bias generator too, by a scale of each core and a factor of each neuron.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -16,9 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
+from nir_dynapse.measured import checked_ratios, json_ready, range_of
 from nir_dynapse.profile_files import CORES, HALF, HALVES, NEURONS, ROWS, TAGS, Defects, read_defects, write_defects
 
-__all__ = ["BOARDS", "ChipProfile", "load_profiles"]
+__all__ = ["BOARDS", "ChipProfile", "load_profiles", "save_profiles"]
 
 
 class Board(NamedTuple):
@@ -50,17 +53,26 @@ BOARDS: dict[str, Board] = {
 LOW_FAILS_TOO = 0.98
 BAD_NEURONS = 0.005
 
+RATIOS: dict[str, tuple[int, ...]] = {"scales": (CORES,), "factors": (CORES, NEURONS)}
+"""Fields of a profile that hold ratios of measured currents, and their shapes."""
+
 _NEURONS, _ROWS, _TAGS = (CORES, NEURONS), (CORES, NEURONS, ROWS, HALVES), (CORES, TAGS)
 
 
 @dataclass(frozen=True, eq=False)
 class ChipProfile:
-    """What of one chip can be used: true is usable.
+    """What of one chip can be used (true is usable), and what a calibration measured.
 
     `neurons` (4, 256); `rows` (4, 256, 64, 2): CAM row for tags of each half; `tags` (4, 2048): tags by which a core can be
     reached; `pairs` (P, 4): single (core, neuron, CAM row, tag) that fail although the row works for the rest of that half
-    (sorted, without repetitions and without those of rows that fail anyway). Arrays are read-only copies; `name` does not
-    take part in equality. Wrong shapes and values are a ConfigurationError.
+    (sorted, without repetitions and without those of rows that fail anyway).
+
+    `scales`, name of a parameter (`device.PARAMETERS`) -> (4,): the current that really flows over the nominal current of
+    the code, mean of the neurons of each core; `factors`, name -> (4, 256): that of each neuron over the mean of its core.
+    A parameter that is missing is as it should be. Both are rounded to six digits.
+
+    Arrays are read-only copies; `name` and `measured` (free form, JSON-ready: where the numbers come from) do not take part
+    in equality. Wrong shapes and values are a ConfigurationError.
     """
 
     name: str = "profile"
@@ -68,6 +80,9 @@ class ChipProfile:
     rows: np.ndarray = field(default_factory=lambda: np.ones(_ROWS, bool), repr=False)
     tags: np.ndarray = field(default_factory=lambda: np.ones(_TAGS, bool), repr=False)
     pairs: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.int64), repr=False)
+    scales: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    factors: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    measured: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.isprintable():
@@ -83,6 +98,10 @@ class ChipProfile:
                 )
             self._set(key, value)
         self._set("pairs", self._checked_pairs(np.array(self.pairs)))
+        for key, shape in RATIOS.items():
+            ratios = checked_ratios(f"ChipProfile {self.name}: {key}", getattr(self, key), shape)
+            object.__setattr__(self, key, ratios)
+        object.__setattr__(self, "measured", json_ready(f"ChipProfile {self.name}: measured", self.measured))
 
     def _set(self, key: str, value: np.ndarray) -> None:
         value.flags.writeable = False
@@ -117,11 +136,14 @@ class ChipProfile:
 
     @cached_property
     def digest(self) -> str:
-        """A hexadecimal SHA-256 of the content (without the name), equal for equal profiles on every machine."""
+        """A hexadecimal SHA-256 of the content that counts for equality, the same on every machine."""
         content = hashlib.sha256()
         for flags in (self.neurons, self.rows, self.tags):
             content.update(np.packbits(flags).tobytes())
         content.update(self.pairs.astype("<i8").tobytes())
+        for key in RATIOS:
+            for name, value in getattr(self, key).items():
+                content.update(f"{key} {name} ".encode() + value.astype("<f8").tobytes())
         return content.hexdigest()
 
     def __eq__(self, other: object) -> bool:
@@ -132,22 +154,28 @@ class ChipProfile:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Through the constructor: NumPy forgets on the way that an array is read-only.
-        return type(self), (self.name, self.neurons, self.rows, self.tags, self.pairs)
+        arrays = self.neurons, self.rows, self.tags, self.pairs
+        return type(self), (self.name, *arrays, self.scales, self.factors, self.measured)
 
     @property
     def flawless(self) -> bool:
-        """Whether nothing is bad."""
+        """Whether nothing is bad; currents may differ all the same."""
         return bool(self.neurons.all() and self.rows.all() and self.tags.all() and not len(self.pairs))
 
     def describe(self) -> str:
-        """One line: bad neurons, % of bad rows (low/high half) per core, usable tags per core, single failures."""
+        """One line: bad neurons, % of bad rows (low/high half) and usable tags per core, single failures, currents."""
         bad = 100 * (1 - self.rows.mean(axis=(1, 2)))
         rows = ", ".join(f"{low:.0f}/{high:.0f}" for low, high in bad)
         tags = ", ".join(str(n) for n in self.tags.sum(1))
-        return (
-            f"{self.name}: {(~self.neurons).sum()} bad neurons; bad CAM rows for tags below/from {HALF}: {rows} %; usable "
-            f"tags: {tags}; {len(self.pairs)} single failures"
+        parts = (
+            f"{self.name}: {(~self.neurons).sum()} bad neurons",
+            f"bad CAM rows for tags below/from {HALF}: {rows} %",
+            f"usable tags: {tags}",
+            f"{len(self.pairs)} single failures",
+            range_of("bias scales", self.scales),
+            range_of("factors", self.factors),
         )
+        return "; ".join(filter(None, parts))
 
     # -- What a placer asks ---------------------------------------------------------------------------------------------
 
@@ -226,8 +254,9 @@ class ChipProfile:
 
         JSON as the labs write it: "cams" [4][256][64][2] failure frequency of each CAM row for each half of the tags,
         usable where it is at most `max_failure`; optional "tags" [core][half] lists of usable tags, "neurons" [core] lists
-        of bad neurons, "pairs" list of bad [core, neuron, cam, tag]. CSV: a header `core,neuron,cam,tag`, then one line for
-        each defect, in which an empty field or `*` means all and `a-b` a range.
+        of bad neurons, "pairs" list of bad [core, neuron, cam, tag], "scales" {parameter: [4]}, "factors" {parameter:
+        [4][256]} and an object "measured". CSV, for defects only: a header `core,neuron,cam,tag`, then one line for each
+        defect, in which an empty field or `*` means all and `a-b` a range.
         """
         profiles = load_profiles(path, max_failure=max_failure)
         if len(profiles) != 1:
@@ -238,8 +267,13 @@ class ChipProfile:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write JSON that `load` reads (gzip where the name ends in .gz), never half a file (ConfigurationError)."""
+        save_profiles(path, (self,))
+
+    def _defects(self) -> Defects:
         pairs = [tuple(pair) for pair in self.pairs.tolist()]
-        write_defects(path, Defects(self.name, self.neurons, self.rows, self.tags, pairs))
+        ratios = {key: {name: x.tolist() for name, x in getattr(self, key).items()} for key in RATIOS}
+        further = {key: value for key, value in {**ratios, "measured": self.measured}.items() if value}
+        return Defects(self.name, self.neurons, self.rows, self.tags, pairs, further)
 
     # -- Made up --------------------------------------------------------------------------------------------------------
 
@@ -280,10 +314,19 @@ def load_profiles(path: str | os.PathLike[str], *, max_failure: float = 0.1) -> 
     JSON {"chips": [profile or null, ...]} or CSV with a further column `chip` (0 to 7; empty: all eight); a chip without a
     profile is perfect, and so are those after the last one named. Formats and errors as in `ChipProfile.load`.
     """
-    return tuple(
-        ChipProfile(d.name, d.neurons, d.rows, d.tags, np.array(d.pairs, np.int64))
-        for d in read_defects(path, max_failure)
-    )
+    return tuple(_of_file(path, defects) for defects in read_defects(path, max_failure))
+
+
+def _of_file(path: str | os.PathLike[str], d: Defects) -> ChipProfile:
+    try:
+        return ChipProfile(d.name, d.neurons, d.rows, d.tags, np.array(d.pairs, np.int64), **d.further)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def save_profiles(path: str | os.PathLike[str], profiles: Sequence[ChipProfile]) -> None:
+    """Write the profiles of chips 0, 1, … of a stack as one JSON file that `load_profiles` reads (ConfigurationError)."""
+    write_defects(path, *(profile._defects() for profile in profiles))
 
 
 def _code(core: Any, slot: Any, row: Any, tag: Any) -> Any:

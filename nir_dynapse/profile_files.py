@@ -1,4 +1,4 @@
-"""Files that say which neurons, CAM rows and tags of a chip work: JSON as the labs write it, and CSV lists of defects.
+"""Files of chip profiles: which neurons, CAM rows and tags work (JSON as the labs write it, CSV lists), measured currents.
 
 A file is material from outside: its size is bounded before it is parsed, and every shape and number is checked before it
 becomes an array, so that a damaged file ends in a sentence. `profile.ChipProfile` is what the rest of the package uses.
@@ -33,6 +33,8 @@ MOST_BYTES = 1 << 26
 # A list costs Python some 60 bytes and a file two: the brackets are counted before they become lists.
 MOST_LISTS = 1 << 22
 REMEDY = "Write the file again, or measure the chip again."
+FURTHER = ("scales", "factors", "measured")
+"""Keys of a JSON file that `profile.ChipProfile` checks."""
 # Columns of a CSV file and how many values each can take, in the order of a defect.
 COLUMNS = {"chip": CHIPS, "core": CORES, "neuron": NEURONS, "cam": ROWS, "tag": TAGS}
 
@@ -40,7 +42,8 @@ COLUMNS = {"chip": CHIPS, "core": CORES, "neuron": NEURONS, "cam": ROWS, "tag": 
 class Defects(NamedTuple):
     """What a file says of one chip: `neurons` (4, 256), `rows` (4, 256, 64, 2), `tags` (4, 2048) bool, true where usable.
 
-    `pairs`: (core, neuron, CAM row, tag) combinations that fail one by one.
+    `pairs`: (core, neuron, CAM row, tag) combinations that fail one by one. `further`: the values of `FURTHER` that the
+    file has, as they stand there.
     """
 
     name: str
@@ -48,12 +51,13 @@ class Defects(NamedTuple):
     rows: np.ndarray
     tags: np.ndarray
     pairs: list[tuple[int, ...]]
+    further: dict[str, Any]
 
 
 def _no_defects(name: str) -> Defects:
     """A chip on which everything works."""
     neurons, rows = np.ones((CORES, NEURONS), bool), np.ones((CORES, NEURONS, ROWS, HALVES), bool)
-    return Defects(name, neurons, rows, np.ones((CORES, TAGS), bool), [])
+    return Defects(name, neurons, rows, np.ones((CORES, TAGS), bool), [], {})
 
 
 def read_defects(path: str | os.PathLike[str], max_failure: float) -> list[Defects]:
@@ -152,6 +156,7 @@ class _Json(NamedTuple):
                 chip.neurons[core, self.integers(bad, f"{prefix}neurons[{core}]", 0, NEURONS)] = False
         if "pairs" in data:
             chip.pairs.extend(self.pairs(data["pairs"], f"{prefix}pairs"))
+        chip.further.update({key: data[key] for key in FURTHER if key in data})
         return chip
 
     def error(self, key: str, what: str) -> ConfigurationError:
@@ -223,6 +228,7 @@ def _to_json(chip: Defects) -> dict[str, Any]:
         ],
         "neurons": [np.flatnonzero(~core).tolist() for core in chip.neurons],
         "pairs": [list(pair) for pair in chip.pairs],
+        **chip.further,
     }
 
 
@@ -312,9 +318,13 @@ def _mark(chip: Defects, cores: range, neurons: range, rows: range, tags: range)
 # -- Writing ----------------------------------------------------------------------------------------------------------
 
 
-def write_defects(path: str | os.PathLike[str], chip: Defects) -> None:
-    """Write as JSON (gzip where the name ends in .gz) under a temporary name, then renamed (ConfigurationError)."""
-    content = json.dumps(_to_json(chip), separators=(",", ":")).encode()
+def write_defects(path: str | os.PathLike[str], *chips: Defects) -> None:
+    """Write as JSON (gzip where the name ends in .gz) under a temporary name, then renamed (ConfigurationError).
+
+    Several chips become a stack: an object with the key "chips".
+    """
+    each = [_to_json(chip) for chip in chips]
+    content = json.dumps(each[0] if len(each) == 1 else {"chips": each}, separators=(",", ":")).encode()
     target = Path(path)
     if target.name.lower().endswith(".gz"):
         content = gzip.compress(content, mtime=0)

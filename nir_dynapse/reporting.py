@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from nir_dynapse import biasgen
 from nir_dynapse.conversion_table import conversion_dict, conversion_text, table
-from nir_dynapse.device import BASE_WEIGHTS, COLUMN, DENDRITES, DYNAPSE2, LATCHES, PARAMETERS, Device
+from nir_dynapse.decoding import core_currents
+from nir_dynapse.device import BASE_WEIGHTS, DENDRITES, DYNAPSE2, LATCHES, PARAMETERS, Device
 from nir_dynapse.errors import Finding, sort_findings
 from nir_dynapse.layout import Layout
 from nir_dynapse.network import Conversion, Network
@@ -227,8 +227,8 @@ def _standing(layout: Layout, device: Device) -> list[Finding]:
 
 def _taus(layout: Layout, device: Device, dendrite: str, rows: np.ndarray) -> str:
     """Time constants of `dendrite` in the cores of the CAM rows (N, 64) selected by `rows`, in words."""
-    codes = layout.codes[np.unique(layout.core_index[rows.any(1)]), COLUMN[f"i_tau_{dendrite}"]]
-    tau = 1e3 * device.circuit.tau(f"i_tau_{dendrite}", biasgen.current(f"i_tau_{dendrite}", codes[:, 0], codes[:, 1]))
+    name, cores = f"i_tau_{dendrite}", np.unique(layout.core_index[rows.any(1)])
+    tau = 1e3 * device.circuit.tau(name, core_currents(layout, name, cores, device))
     low, high = f"{tau.min():.3g}", f"{tau.max():.3g}"
     return f"{low} ms" if low == high else f"{low} to {high} ms"
 

@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nir_dynapse import biasgen
-from nir_dynapse.decoding import matches
+from nir_dynapse.decoding import core_currents, matches
 from nir_dynapse.device import AMPA, BASE_WEIGHTS, COLUMN, CURRENTS, NMDA, WEIGHT_GAINS, Device
 from nir_dynapse.layout import Layout
 from nir_dynapse.network import Network
@@ -103,7 +102,7 @@ def core_use(layout: Layout, device: Device, index: int, group: int) -> CoreUse:
     nodes: dict[str, int] = {}
     for n in here.tolist():
         nodes[layout.names[n][0]] = nodes.get(layout.names[n][0], 0) + 1
-    codes = {name: layout.codes[index, COLUMN[name]] for name in BASE_WEIGHTS}
+    base = {name: float(core_currents(layout, name, np.array([index]), device)[0]) for name in BASE_WEIGHTS}
     return CoreUse(
         chip,
         core,
@@ -113,7 +112,7 @@ def core_use(layout: Layout, device: Device, index: int, group: int) -> CoreUse:
         Use(int(_fan_in(layout)[here].max(initial=0)), device.cam_rows),
         Use(int((layout.sram["cores"][here] > 0).sum()), len(here) * device.sram_rows),
         Use(len(np.unique(cam["tag"][listening])), device.n_tags),
-        {name: float(biasgen.current(name, *codes[name])) for b, name in enumerate(BASE_WEIGHTS) if used_bits >> b & 1},
+        {name: current for b, (name, current) in enumerate(base.items()) if used_bits >> b & 1},
         group,
     )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,7 +63,7 @@ def one(profile: ChipProfile | None) -> Device:
     return DYNAPSE2.with_profiles(profile)
 
 
-def profile(name: str = "worn", good: dict[tuple[int, int], int] | None = None, **arrays: np.ndarray) -> ChipProfile:
+def profile(name: str = "worn", good: dict[tuple[int, int], int] | None = None, **arrays: Any) -> ChipProfile:
     """A chip on which only the neurons `good` work, (core, slot) -> number of good CAM rows (at random places)."""
     if good is None:
         return ChipProfile(name, **arrays)

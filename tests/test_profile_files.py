@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -291,7 +292,12 @@ junk = st.recursive(
 
 
 @settings(quick, max_examples=30)
-@given(st.sampled_from(["cams", "tags", "neurons", "pairs", "prob", "name", "chips", "a core"]), junk)
+@given(
+    st.sampled_from(
+        ["cams", "tags", "neurons", "pairs", "prob", "name", "chips", "a core", "scales", "factors", "measured"]
+    ),
+    junk,
+)
 def test_no_value_is_a_traceback(tmp_path, key, value):
     data = {"cams": ["good core"] * 4, key: value}
     if key == "a core":
@@ -326,7 +332,10 @@ def test_no_bytes_are_a_traceback(tmp_path, content, name):
 def test_no_damaged_bit_is_a_traceback(tmp_path, seed):
     rng = np.random.default_rng(seed)
     path = tmp_path / ("p.json" if seed % 2 else "p.json.gz")
-    changed(rows=[(0, 0, 0, 0)], pairs=[(1, 2, 3, 4)]).save(path)
+    p = changed(rows=[(0, 0, 0, 0)], pairs=[(1, 2, 3, 4)])
+    replace(p, scales={"i_ref": [0.5, 1, 1, 2]}, factors={"i_w1": np.full((4, 256), 0.9)}, measured={"a": [1.5]}).save(
+        path
+    )
     content = bytearray(path.read_bytes())
     for place in rng.integers(0, len(content), 3).tolist():
         content[place] = int(rng.integers(256))

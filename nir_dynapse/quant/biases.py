@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -15,12 +16,17 @@ __all__ = ["encode_biases", "open_second_range"]
 
 NOTEWORTHY, SATURATED = 0.02, 0.1
 """Relative errors of a bias current above which its code is remarked on, and above which it is a warning."""
+ALWAYS = ("i_gain_mem", "i_spkthr", "i_pulse")
+"""Parameters that matter although a network leaves them at their `off`: measured scales may move that out of reach."""
 
 
-def encode_biases(params: Params) -> tuple[np.ndarray, dict[str, np.ndarray], list[Finding]]:
+def encode_biases(
+    params: Params, scales: Mapping[str, np.ndarray] | None = None
+) -> tuple[np.ndarray, dict[str, np.ndarray], list[Finding]]:
     """Codes (groups, parameters, 2) nearest to the bias currents, the currents they give, and findings on rounding.
 
-    The DC current is asked for relative to the leak, gain and threshold that the codes really give.
+    `scales` by parameter (groups,): the current that flows over the nominal one of its code (`Device.scale`). The DC
+    current is asked for relative to the leak, gain and threshold that the codes really give.
     """
     t = params.topology
     codes = np.zeros((t.n_groups, len(PARAMETERS), 2), np.uint8)
@@ -32,15 +38,20 @@ def encode_biases(params: Params) -> tuple[np.ndarray, dict[str, np.ndarray], li
         if name == "i_dc":
             asked = asked * got["i_tau_mem"] * got["i_spkthr"] / got["i_gain_mem"]
             asked = asked * params.bias["i_gain_mem"] / (params.bias["i_tau_mem"] * np.asarray(params.bias["i_spkthr"]))
-        coarse, fine, error = nearest_codes(name, asked)
-        got[name] = current(name, coarse, fine)
+        scale = np.ones(t.n_groups) if scales is None else scales[name]
+        coarse, fine, error = nearest_codes(name, asked / scale)
+        got[name] = current(name, coarse, fine) * scale
         codes[:, COLUMN[name], 0], codes[:, COLUMN[name], 1] = coarse, fine
         off = PARAMETERS[name].off
         inexact = float(np.abs(error[asked != off]).max(initial=0.0))
         if NOTEWORTHY < inexact <= SATURATED and name not in WEIGHT_GAINS:  # each core sets those for its own weights
             rounded.append((inexact, f"{PARAMETERS[name].meaning} ({PARAMETERS[name].bias}) {100 * inexact:.1f} %"))
-        for g in np.flatnonzero((np.abs(error) > SATURATED) & (asked != off)):
-            low, high = reach(name)
+        lowest, highest = (scale * end for end in reach(name))
+        matters = (asked != off) | ((name in ALWAYS) & ((asked < lowest) | (asked > highest)))
+        if scales is not None and name in WEIGHT_GAINS:  # what the core cannot reach it makes up for with base currents
+            matters[:] = False
+        for g in np.flatnonzero((np.abs(error) > SATURATED) & matters):
+            low, high = float(lowest[g]), float(highest[g])
             owner, index = t.name_of(int(np.argmax(t.group == g)))
             findings.append(
                 Finding(

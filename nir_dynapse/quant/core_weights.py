@@ -19,6 +19,10 @@ from nir_dynapse.quant.weights import descend, starts, to_grid
 
 __all__ = ["CoreProblem", "CoreWeights", "importance_of", "quantise_core"]
 
+NOMINAL = np.ones(len(DENDRITES))
+NOMINAL.flags.writeable = False
+SHY = 0.97
+"""Part of the reach of a base current that is aimed at where cores are scaled: the rest is for the last fit."""
 MOST_ROWS = 3
 """Parallel CAM rows of one weight at most: three make 256 levels, far finer than the mismatch between rows."""
 WORTH = 0.01
@@ -31,6 +35,7 @@ class CoreProblem(NamedTuple):
 
     `spare` (m,) are the CAM rows that each neuron has beyond one per weight; `unit` (4,) is the charge per event of each
     dendrite per A of gain current and A of weight current. `second_range` lets AMPA weights use the NMDA dendrite too.
+    `base_scale` (4,) and `gain_scale` (4,) of the dendrites: currents that flow over the nominal ones of their codes.
     """
 
     charge: np.ndarray
@@ -40,10 +45,12 @@ class CoreProblem(NamedTuple):
     spare: np.ndarray
     unit: np.ndarray
     second_range: bool = False
+    base_scale: np.ndarray = NOMINAL
+    gain_scale: np.ndarray = NOMINAL
 
 
 class CoreWeights(NamedTuple):
-    """Base currents (4,) in A, code (coarse, fine) of the gain of each dendrite in use, and the CAM rows.
+    """Base currents (4,) in A as they flow, code (coarse, fine) of the gain of each dendrite in use, and the CAM rows.
 
     Row k makes a part of weight `which[k]` through `dendrite[k]` with `mask[k]`; every weight has at least one row.
     `values` (n,) is what the rows make of each weight, as charge per event.
@@ -90,7 +97,9 @@ def quantise_core(problem: CoreProblem, device: Device, key: int = 0) -> CoreWei
 class _Core:
     def __init__(self, problem: CoreProblem, device: Device, most_rows: int) -> None:
         self.problem, self.device, self.most_rows = problem, device, most_rows
-        self.grid = np.unique(biasgen.grid(BASE_WEIGHTS[0]))
+        # One row for each base current; all four have the same transistors.
+        self.grid = np.unique(biasgen.grid(BASE_WEIGHTS[0])) * problem.base_scale[:, None]
+        self.scaled = bool((problem.base_scale != 1).any())
         self.size = float(problem.charge.max(initial=0.0)) or 1.0
         self.x = problem.charge / self.size
         self.present = self.x > 0
@@ -153,7 +162,7 @@ class _Core:
     def solve(self, key: int) -> tuple[float, CoreWeights]:
         """Weighted squared error and the solution."""
         if not self.present.any():
-            base = np.full(len(BASE_WEIGHTS), self.grid[0])
+            base = self.grid[:, 0].copy()
             none = np.zeros(len(self.x), int)
             return 0.0, CoreWeights(base, {}, np.arange(len(self.x)), self.problem.dendrite, none, none.astype(float))
         move = len(self.dendrites) > 1
@@ -194,30 +203,35 @@ class _Core:
     def _on_grid(self, base: np.ndarray, gains: np.ndarray) -> tuple[float, CoreWeights]:
         """Codes for the gains, base currents on the grid, rows: the error and the solution."""
         p, names = self.problem, [WEIGHT_GAINS[d] for d in self.dendrites]
-        unit = p.unit[self.dendrites]
+        unit, scale = p.unit[self.dendrites], p.gain_scale[self.dendrites]
+        if self.scaled:  # the largest for the one that reaches furthest
+            base = np.sort(base)[np.argsort(np.argsort(p.base_scale, kind="stable"))]
         # Amperes per unit of base: the largest level is `weight_top`, lower where a gain would fall below its reach.
         amperes = self.device.weight_top / max(float(base.sum()), 1e-300)
-        lowest = np.array([biasgen.reach(name)[0] for name in names])
+        lowest = np.array([biasgen.reach(name)[0] for name in names]) * scale
         with np.errstate(divide="ignore"):
             amperes = min(amperes, float(np.min(np.where(gains > 0, gains * self.size / (unit * lowest), np.inf))))
+        if self.scaled:
+            amperes = min(amperes, SHY * float(np.min(self.grid[:, -1] / np.maximum(base, 1e-300))))
         codes, real = {}, np.zeros(len(gains))
         for k, name in enumerate(names):
-            coarse, fine, _ = biasgen.nearest_codes(name, gains[k] * self.size / (unit[k] * amperes))
+            coarse, fine, _ = biasgen.nearest_codes(name, gains[k] * self.size / (unit[k] * amperes) / scale[k])
             codes[self.dendrites[k]] = int(coarse), int(fine)
-            real[k] = float(biasgen.current(name, coarse, fine)) * unit[k] * amperes / self.size
+            real[k] = float(biasgen.current(name, coarse, fine)) * scale[k] * unit[k] * amperes / self.size
         grid = self.grid / amperes
         fit = self.fit(self.shares(self.allot(base, real)))
         found, _, _ = descend(fit, base[None], real[None], rounds=8)
         index, _ = to_grid(fit, found[0], real, grid)
-        index = np.sort(index)
-        rows = self.allot(grid[index], real)
-        solution = self._rows(index, codes, rows, grid[index], real)
+        index = index if self.scaled else np.sort(index)
+        chosen = np.arange(len(index)), index
+        rows = self.allot(grid[chosen], real)
+        solution = self._rows(self.grid[chosen], codes, rows, grid[chosen], real)
         error = float(np.sum(p.importance * (solution.values / self.size - self.x) ** 2))
         return error, solution
 
     def _rows(
         self,
-        index: np.ndarray,
+        amperes: np.ndarray,
         codes: dict[int, tuple[int, int]],
         rows: np.ndarray,
         base: np.ndarray,
@@ -238,7 +252,7 @@ class _Core:
         order = np.argsort(np.r_[which, nothing], kind="stable")
         values = np.einsum("ndb,d,b->n", counts, gains, base) * self.size
         return CoreWeights(
-            self.grid[index],
+            amperes,
             codes,
             np.r_[which, nothing][order],
             np.r_[dendrite, p.dendrite[nothing]][order],

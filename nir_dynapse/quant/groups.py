@@ -12,7 +12,7 @@ from nir_dynapse.device import CURRENTS, DELAYS, DENDRITES, PARAMETERS, Device
 from nir_dynapse.errors import CapacityError, Finding
 from nir_dynapse.params import Params, Topology
 
-__all__ = ["TOLERANCE", "cores_needed", "merge_groups"]
+__all__ = ["TOLERANCE", "cores_needed", "merge_groups", "one_group_per_core"]
 
 TOLERANCE = 0.25
 """Largest relative change of a bias current that merging neurons into one bias group may cause."""
@@ -68,6 +68,19 @@ def merge_groups(params: Params, device: Device, tolerance: float = TOLERANCE) -
     if finding.severity == "error":
         raise CapacityError(finding)
     return replace(params, bias=bias, topology=replace(t, group=label)), [finding]
+
+
+def one_group_per_core(params: Params, core: np.ndarray) -> tuple[Params, np.ndarray]:
+    """`params` with a bias group for each core that `core` (N,) names, in their order, and the group it was before.
+
+    The biases are those of before; the cores may then be set to them each in its own way.
+    """
+    t = params.topology
+    _, first, group = np.unique(core, return_index=True, return_inverse=True)
+    before = t.group[first]
+    bias = {name: np.asarray(value, float)[before] for name, value in params.bias.items()}
+    base = None if params.base is None else np.asarray(params.base)[before]
+    return replace(params, bias=bias, base=base, topology=replace(t, group=group.reshape(-1))), before
 
 
 def _matters(params: Params, name: str) -> np.ndarray:

@@ -11,13 +11,14 @@ import numpy as np
 
 from nir_dynapse import biasgen
 from nir_dynapse.closed_form import event_charge
-from nir_dynapse.device import BASE_WEIGHTS, COLUMN, PARAMETERS, WEIGHT_GAINS, Device
+from nir_dynapse.device import BASE_WEIGHTS, COLUMN, CURRENTS, PARAMETERS, WEIGHT_GAINS, Device
 from nir_dynapse.errors import CapacityError, Finding, raise_if_errors
+from nir_dynapse.measured import range_of
 from nir_dynapse.params import Params, Topology
 from nir_dynapse.quant.biases import encode_biases, open_second_range
 from nir_dynapse.quant.cam import round_to_rows
 from nir_dynapse.quant.fan_in import limit_fan_in
-from nir_dynapse.quant.groups import TOLERANCE, merge_groups
+from nir_dynapse.quant.groups import TOLERANCE, merge_groups, one_group_per_core
 from nir_dynapse.quant.placement import Placement, expanded, place
 from nir_dynapse.quant.rounding import Rounded, Rounding, gain_units, rounding_findings, weight_errors
 from nir_dynapse.quant.routing import (
@@ -175,11 +176,16 @@ def _map(task: _Task, blocked: np.ndarray | None) -> Mapped:
     opened = None
     if options.second_range:
         grouped, opened = open_second_range(grouped)
-    group_codes, got, found = encode_biases(grouped)
-    findings += found
-
-    t, places = grouped.topology, placed.place
+    places, scales = placed.place, None
     core = core_of(places, device)
+    if device.has_scales:  # cores that should be alike need different codes
+        grouped, before = one_group_per_core(grouped, core)
+        opened = None if opened is None else opened[before]
+        scales = {name: device.scale(name)[np.unique(core)] for name in CURRENTS}
+        findings += _scaled(np.unique(places[:, 0]), device)
+    group_codes, got, found = encode_biases(grouped, scales)
+    findings += found
+    t = grouped.topology
     reached = reached_cores(t, alias, core, device)
     check_destinations(t, places[:, 0], reached, monitored, device)
     spare = spare_destinations(t, reached, monitored, device)
@@ -269,9 +275,17 @@ def _codes(t: Topology, core: np.ndarray, group_codes: np.ndarray, rounded: Roun
         for dendrite, code in rounded.gain_codes.get(c, {}).items():
             codes[c, COLUMN[WEIGHT_GAINS[dendrite]]] = code
         for bit, name in enumerate(BASE_WEIGHTS):
-            coarse, fine, _ = biasgen.nearest_codes(name, rounded.base[c, bit])
+            coarse, fine, _ = biasgen.nearest_codes(name, rounded.base[c, bit] / device.scale(name)[c])
             codes[c, COLUMN[name]] = coarse, fine
     return codes
+
+
+def _scaled(chips: np.ndarray, device: Device) -> list[Finding]:
+    """A remark on the chips whose codes follow from measured currents."""
+    profiles = [(chip, device.profile(chip)) for chip in chips.tolist()]
+    known = [f"chip {c} ('{p.name}': {range_of('bias scales', p.scales)})" for c, p in profiles if p and p.scales]
+    what = f"codes are chosen for the bias currents that were measured on {', '.join(known)}."
+    return [Finding("info", "bias-scales", what)] if known else []
 
 
 def _wired(t: Topology, alias: np.ndarray, second_range: bool) -> Wired:

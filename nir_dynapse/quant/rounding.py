@@ -24,8 +24,8 @@ IMPRECISE = 0.2
 class Rounded(NamedTuple):
     """CAM rows of all cores: row k makes a part of synapse `which[k]` through `dendrite[k]` with `mask[k]`.
 
-    `base` (cores, 4) in A, `gain_codes[core][dendrite]` = (coarse, fine), `values` (S,) the charge per event that each
-    synapse gets.
+    `base` (cores, 4) in A as it flows, `gain_codes[core][dendrite]` = (coarse, fine), `values` (S,) the charge per event
+    that each synapse gets.
     """
 
     which: np.ndarray
@@ -69,6 +69,7 @@ def round_weights(problem: Rounding, device: Device) -> Rounded:
     codes: dict[int, dict[int, tuple[int, int]]] = {}
     values = np.zeros(t.n_synapses)
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    base_scale, gain_scale = (np.stack([device.scale(n) for n in names], 1) for names in (BASE_WEIGHTS, WEIGHT_GAINS))
     for c in np.unique(where).tolist():
         rows = order[np.searchsorted(where[order], c) : np.searchsorted(where[order], c, "right")]
         neurons, local = np.unique(t.post[rows], return_inverse=True)
@@ -81,6 +82,8 @@ def round_weights(problem: Rounding, device: Device) -> Rounded:
             spare[neurons],
             problem.unit[:, group],
             second_range is not None and bool(second_range[group]),
+            base_scale[c],
+            gain_scale[c],
         )
         result = quantise_core(here, device, problem.key)
         base[c], codes[c], values[rows] = result.base, result.gain_codes, result.values

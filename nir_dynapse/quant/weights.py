@@ -93,19 +93,23 @@ def descend(
 def to_grid(fit: Fit, base: np.ndarray, gains: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, float]:
     """Indices (n_base,) of the best base currents on the ascending `grid` near `base` (n_base,), and their error.
 
-    Nearest values first, then coordinate descent with the gains (D,) as they are.
+    The grid is (size,), or (n_base, size) with one for each. Nearest values first, then coordinate descent with the gains
+    (D,) as they are.
     """
-    index = np.clip(np.searchsorted(grid, base), 1, len(grid) - 1)
-    index = np.where(base - grid[index - 1] < grid[index] - base, index - 1, index)
-    best = float(fit.error(grid[index][None], gains[None])[0])
+    bits, size = np.arange(len(base)), grid.shape[-1]
+    grid = np.broadcast_to(grid, (len(base), size))
+    index = np.array([np.searchsorted(grid[b], base[b]) for b in bits])
+    index = np.clip(index, 1, size - 1)
+    index = np.where(base - grid[bits, index - 1] < grid[bits, index] - base, index - 1, index)
+    best = float(fit.error(grid[bits, index][None], gains[None])[0])
     for width in (8, 3, 1):
         improved = True
         while improved:
             improved = False
             for b in range(len(base)):
                 trial = np.repeat(index[None], 2 * width + 1, axis=0)
-                trial[:, b] = np.clip(index[b] + np.arange(-width, width + 1), 0, len(grid) - 1)
-                errors = fit.error(grid[trial], np.repeat(gains[None], len(trial), axis=0))
+                trial[:, b] = np.clip(index[b] + np.arange(-width, width + 1), 0, size - 1)
+                errors = fit.error(grid[bits, trial], np.repeat(gains[None], len(trial), axis=0))
                 pick = int(np.argmin(errors))
                 if errors[pick] < best * (1 - 1e-12) - 1e-300:
                     best, index, improved = float(errors[pick]), trial[pick], True

@@ -4,6 +4,8 @@ The factor of an element is a function of (seed, chip, core, slot, element): a c
 numbers, so a network that is placed elsewhere on the same virtual chip meets other factors, and the same place gives the
 same factor whatever else is on the chip. factor = exp(σ·z − σ²/2) with σ² = ln(1 + CV²): mean 1, always positive. The
 exponent is clipped to ±`LARGEST`, which no draw reaches up to a CV of 5: currents stay positive and finite at any CV.
+
+A real chip that was calibrated has measured factors instead of drawn ones (`as_measured`).
 """
 
 from __future__ import annotations
@@ -12,10 +14,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from nir_dynapse.device import BASE_WEIGHTS, CURRENTS, DELAYS, Mismatch
+from nir_dynapse.device import BASE_WEIGHTS, CURRENTS, DEAD_THRESHOLD, DELAYS, Device, Mismatch
 from nir_dynapse.params import Params
 
-__all__ = ["fabricate", "factors"]
+__all__ = ["as_measured", "fabricate", "factors"]
 
 ROW_ELEMENTS = 1 << 10  # element numbers from here on are CAM rows: ROW_ELEMENTS + row·(bits + 1) + bit
 DELAY_ELEMENTS = 1 << 32  # DELAY_ELEMENTS + row·(delays) + delay; far from the rows of a network not yet placed
@@ -23,8 +25,6 @@ DEAD_ROW_ELEMENTS = 1 << 33
 DEAD_NEURON_ELEMENT = 1 << 34
 LARGEST = 20.0
 """Largest |ln factor|: a factor of 5e8."""
-DEAD_THRESHOLD = 1.0
-"""Threshold of a dead neuron in A, which no membrane reaches."""
 
 
 def _hash(*words: np.ndarray | int) -> np.ndarray:
@@ -100,6 +100,25 @@ def fabricate(params: Params, mismatch: Mismatch, seed: int) -> Params:
     topology = replace(t, group=np.arange(t.n_neurons), mask=None)
     delay_factor = _delay_factor(params, mismatch, seed)
     return replace(params, bias=bias, weight=weight, base=None, topology=topology, delay_factor=delay_factor)
+
+
+def as_measured(params: Params, device: Device) -> Params:
+    """The circuit on the chips that were measured: every bias current of every neuron times its factor at that place.
+
+    `params` holds the mean currents of the cores, as `layout_to_params` gives them for `device`. As in `fabricate` there is
+    one bias group per neuron and weights become row currents, with the factors of the four base currents in the neuron that
+    they belong to (their mean where a weight has no mask). Unknown factors are 1.
+    """
+    t = params.topology
+    bias = {name: params.per_neuron(name) * device.factors(name, t.place) for name in CURRENTS}
+    factor = np.stack([device.factors(name, t.place) for name in BASE_WEIGHTS], 1)[t.post]
+    if t.mask is None:
+        weight = params.row_currents() * factor.mean(1)
+    else:
+        on = (t.mask[:, None] >> np.arange(len(BASE_WEIGHTS))) & 1
+        weight = (on * np.asarray(params.base)[t.group[t.post]] * factor).sum(1)
+    topology = replace(t, group=np.arange(t.n_neurons), mask=None)
+    return replace(params, bias=bias, weight=weight, base=None, topology=topology)
 
 
 def _delay_factor(params: Params, mismatch: Mismatch, seed: int) -> np.ndarray | None:
