@@ -86,13 +86,18 @@ def import_(args: argparse.Namespace, out: Output) -> int:
     if path.suffix not in (".nir", ".json"):
         raise ConfigurationError(f"'{path}': the result is a NIR file or a Layout. Name it OUT.nir or LAYOUT.json.")
     check_file(path)
+    names = getattr(args, "names", None)
     if _is_configuration(args.source):
         if args.frontend != "spec" or args.reset is not None:
             raise ConfigurationError(
                 f"'{args.source}' is a chip configuration: --frontend and --reset say nothing about it."
             )
-        thing: Any = from_samna(args.source)
+        thing: Any = from_samna(args.source, names=names, dt=args.dt)
+        if args.strict:
+            raise_if_errors(strictly(thing.findings), ConfigurationError)
     else:
+        if names is not None:
+            raise ConfigurationError(f"'{args.source}' is no chip configuration: --names says nothing about it.")
         if path.suffix == ".json":
             raise ConfigurationError(f"'{path}': a Layout is made by compile. Use: compile {args.source} -o {path}.")
         thing = from_nir(args.source, **reading(args))

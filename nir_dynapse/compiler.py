@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from nir_dynapse.device import DYNAPSE2, Device
 from nir_dynapse.errors import (
     CapacityError,
     ConfigurationError,
+    Finding,
     ParameterRangeError,
     raise_if_errors,
     sort_findings,
@@ -51,6 +52,7 @@ def compile(
     share_tags: bool | None = None,
     tolerance: float = TOLERANCE,
     budget: float = 60.0,
+    membranes: Sequence[tuple[str, int]] = (),
     progress: Progress | None = None,
 ) -> Layout:
     """Group, place, quantise and route `net` (with trained `params`, where given) into a Layout for `device`.
@@ -63,7 +65,8 @@ def compile(
     (without its gate) as a second range. `share_tags=True` lets sources whose targets coincide share tags and CAM rows,
     None only where tags run short. `tolerance` is the largest relative change of a bias current that sharing a core may
     cause. `budget` in s caps the search for places, which normally ends long before; `progress(stage, fraction)` tells how
-    far it is. `strict=True` turns every approximation (warning) into an error. Deterministic for a `seed`. Raises
+    far it is. `membranes` names neurons (node, index) whose membrane the chip shows to the outside, at most one per core.
+    `strict=True` turns every approximation (warning) into an error. Deterministic for a `seed`. Raises
     CapacityError, ParameterRangeError or ConfigurationError with all findings.
     """
     if fan_in not in ("refuse", "prune"):
@@ -78,6 +81,7 @@ def compile(
         if not sound:
             least = "above 0" if name == "budget" else "from 0"
             raise ParameterRangeError(f"compile: {name} is {value}. Give a number {least}.")
+    watched = _watched(net, membranes)
     asked = to_params(net, device) if params is None else params.numpy().check()
     findings = list(asked.findings)
     importance = _checked(importance, asked)
@@ -120,6 +124,7 @@ def compile(
         findings=sort_findings(findings),
         readout=net.readout,
         weight_errors=mapped.errors,
+        membranes=_membranes(watched, mapped.place, device),
     )
     violations = (*check_layout(layout, device), *check_wiring(layout, mapped.wired))
     raise_if_errors(violations, ConfigurationError)
@@ -148,3 +153,37 @@ def _monitored(net: Network, n: int, monitor: str) -> np.ndarray:
     for source in net.read_out:
         wanted[offsets[source] : offsets[source] + net[source].size] = True
     return wanted
+
+
+def _watched(net: Network, membranes: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
+    """Flat index of each neuron (node, index) whose membrane is to be monitored (ParameterRangeError)."""
+    offsets, sizes = net.offsets(), {p.name: p.size for p in net.populations}
+    for node, index in membranes:
+        if node not in sizes:
+            raise ParameterRangeError(
+                f"compile: membranes asks for node {node!r}, allowed are {', '.join(map(repr, sizes))}. Name one of them."
+            )
+        if not 0 <= index < sizes[node]:
+            raise ParameterRangeError(
+                f"node {node!r}, neuron {index}: membranes asks for it, allowed are neurons 0 to {sizes[node] - 1}. "
+                "Name one of them."
+            )
+    return {(node, index): offsets[node] + index for node, index in membranes}
+
+
+def _membranes(watched: dict[tuple[str, int], int], place: np.ndarray, device: Device) -> np.ndarray:
+    """The monitored slot of every core, -1 where there is none (CapacityError where a core should show two)."""
+    slots = np.full(device.n_cores, -1)
+    shown: dict[int, tuple[str, int]] = {}
+    for (node, index), n in watched.items():
+        chip, core, slot = place[n].tolist()
+        where = chip * device.cores_per_chip + core
+        if where in shown:
+            what = (
+                f"it shares core {core} of chip {chip} with node {shown[where][0]!r}, neuron {shown[where][1]}; "
+                "both membranes are to be monitored, a core shows one."
+            )
+            hint = "Leave one of them out, and compile again with the same seed to monitor it in another run."
+            raise CapacityError(Finding("error", "membranes", what, node, index, used=2, limit=1, hint=hint))
+        shown[where], slots[where] = (node, index), slot
+    return slots

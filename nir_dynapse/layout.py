@@ -50,8 +50,9 @@ __all__ = [
     "write_atomically",
 ]
 
-FORMAT, VERSION, READABLE = "nir_dynapse.layout", 4, (1, 2, 3, 4)
-"""Version 2 added the readout on the host, 3 the bias codes of the delays (`off` in older files), 4 the weight errors."""
+FORMAT, VERSION, READABLE = "nir_dynapse.layout", 5, (1, 2, 3, 4, 5)
+"""Version 2 added the readout on the host, 3 the bias codes of the delays (`off` in older files), 4 the weight errors,
+5 the monitored membranes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +64,8 @@ class Layout:
     coarse and fine per core in the order of `device.PARAMETERS`; `used_cores` (n_chips·4,) says which cores are written.
     `input_rows` of INPUT_DTYPE: where the events of each input channel go. `projections`: (source, target, NIR node).
     `readout`: what the host computes from the spikes. `weight_errors`: what rounding the weights cost
-    (`quant.rounding.weight_errors`); empty where nobody knows, as in a Layout read from a configuration.
+    (`quant.rounding.weight_errors`); empty where nobody knows, as in a Layout read from a configuration. `membranes`
+    (n_chips·4,): the slot whose membrane each core shows to the outside, -1 for none (None: none at all).
     """
 
     n_chips: int
@@ -87,10 +89,13 @@ class Layout:
     findings: tuple[Finding, ...] = ()
     readout: Readout = NO_READOUT
     weight_errors: dict[str, Any] = field(default_factory=dict)
+    membranes: np.ndarray = None  # pyright: ignore[reportAssignmentType] - an array from __post_init__ on
 
     def __post_init__(self) -> None:
+        if self.membranes is None:
+            object.__setattr__(self, "membranes", np.full(self.n_chips * 4, -1))
         dtypes = {"chip": "u1", "core": "u1", "slot": "u1", "latches": "u1", "codes": "u1", "used_cores": "?"}
-        dtypes |= {"cam": CAM_DTYPE, "sram": SRAM_DTYPE, "input_rows": INPUT_DTYPE}
+        dtypes |= {"cam": CAM_DTYPE, "sram": SRAM_DTYPE, "input_rows": INPUT_DTYPE, "membranes": "i2"}
         for name, dtype in dtypes.items():
             object.__setattr__(self, name, freeze(getattr(self, name), dtype))
 
@@ -139,11 +144,18 @@ class Layout:
 
     @cached_property
     def output_map(self) -> dict[tuple[int, int], tuple[str, int]]:
-        """(chip, tag) of every monitored neuron → (NIR node, index)."""
+        """(chip, tag) of every monitored neuron → (NIR node, index).
+
+        Where two rows claim one key, one with x_hop `MONITOR_HOP` comes before others, then the first neuron.
+        """
         neuron, row = np.nonzero(monitor_rows(self.sram, self.chip))
-        return {
-            (int(self.chip[n]), int(self.sram["tag"][n, r])): self.names[n] for n, r in zip(neuron, row, strict=True)
-        }
+        sent = self.sram[neuron, row]
+        order = np.argsort(sent["x_hop"] != MONITOR_HOP, kind="stable")
+        keys = zip(self.chip[neuron][order].tolist(), sent["tag"][order].tolist(), strict=True)
+        result: dict[tuple[int, int], tuple[str, int]] = {}
+        for key, n in zip(keys, neuron[order].tolist(), strict=True):
+            result.setdefault(key, self.names[n])
+        return result
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Layout) and self.to_dict() == other.to_dict()
@@ -184,7 +196,12 @@ class Layout:
             "findings": [f.to_dict() for f in self.findings],
             **({"readout": readout_to_dict(self.readout)} if self.readout else {}),
             **({"weight_errors": self.weight_errors} if self.weight_errors else {}),
+            **({"membranes": membranes} if (membranes := self._membranes()) else {}),
         }
+
+    def _membranes(self) -> dict[str, int]:
+        """Core index → monitored slot, where there is one."""
+        return {str(i): slot for i, slot in enumerate(self.membranes.tolist()) if slot != -1}
 
     @classmethod
     def from_dict(cls, data: Any) -> Layout:
@@ -238,6 +255,10 @@ class Layout:
                 raise ConfigurationError(f"Layout: core {key} does not exist. Compile the network again.")
             used[int(key)] = True
             codes[int(key)] = _integers(f"cores {key}", [{**added, **values}[name] for name in PARAMETERS], 2, (6, 256))
+        membranes = np.full(n_chips * 4, -1)
+        rows = [[int(key), slot] for key, slot in data.get("membranes", {}).items()]
+        rows = _integers("membranes", rows, 2, (n_chips * 4, 256))
+        membranes[rows[:, 0]] = rows[:, 1]
         inputs = tuple(Port(str(n), tuple(int(v) for v in s)) for n, s in data["inputs"])
         channels = sum(port.size for port in inputs)
         rows = _integers("input_rows", data["input_rows"], 4, (channels + 1, n_chips, 16, 2048))
@@ -270,6 +291,7 @@ class Layout:
             findings=tuple(Finding.from_dict(f) for f in data["findings"]),
             readout=readout,
             weight_errors=_weight_errors(data.get("weight_errors", {}), total),
+            membranes=membranes,
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 MONITOR_HOP = -7
-"""x_hop of a destination that leaves the stack to the west, where the FPGA records it."""
+"""x_hop of the monitoring rows that we make: it leads out to the west from every chip but the last of a stack of eight."""
 
 CAM_DTYPE = np.dtype([("tag", "u2"), ("dendrite", "i1"), ("mask", "u1"), ("flags", "u1")])
 """A CAM row: 11-bit tag, dendrite index (-1: unused), 4 mask bits, flags (1 stp, 2 precise delay, 4 mismatched delay)."""
@@ -42,10 +42,10 @@ def has_rows(cam: np.ndarray, sram: np.ndarray) -> np.ndarray:
 def monitor_rows(sram: np.ndarray, chip: np.ndarray) -> np.ndarray:
     """Boolean (N, 4): the SRAM rows whose events are recorded, by neurons on `chip` (N,).
 
-    They leave the stack to the west; from chip 7 the same hop ends on chip 0.
+    They leave the row of chips to the west, where the FPGA is, whatever their y_hop; it sees x_hop + chip + 1.
     """
-    outside = np.asarray(chip, int) + MONITOR_HOP < 0
-    return (sram["cores"] > 0) & (sram["x_hop"] == MONITOR_HOP) & outside[:, None]
+    there = np.asarray(chip, int)[:, None] + sram["x_hop"]
+    return (sram["cores"] > 0) & (there < 0)
 
 
 def cam_words(cam: np.ndarray) -> np.ndarray:

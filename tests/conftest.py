@@ -106,6 +106,7 @@ def make_random_layout(seed: int, n_chips: int = 1, n_neurons: int = 20) -> Layo
             "neurons": rng.random(n_neurons).round(4).tolist(),
             "borders": [-0.3, -0.1, 0.1, 0.3],
         },
+        membranes=np.where(used & (rng.random(len(used)) < 0.5), rng.integers(0, 256, len(used)), -1),
     )
 
 

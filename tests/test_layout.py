@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from nir_dynapse.layout import (
     Layout,
     cam_from_words,
     cam_words,
+    monitor_rows,
     sram_from_words,
     sram_words,
     write_atomically,
@@ -39,7 +41,7 @@ def test_json_is_the_identity(random_layout, seed, n_chips, n_neurons):
     assert again == layout
     assert hash(again) == hash(layout)
     assert again.to_dict() == data
-    for name in ("cam", "sram", "chip", "core", "slot", "latches", "used_cores", "input_rows"):
+    for name in ("cam", "sram", "chip", "core", "slot", "latches", "used_cores", "input_rows", "membranes"):
         np.testing.assert_array_equal(getattr(again, name), getattr(layout, name))
     np.testing.assert_array_equal(again.codes[again.used_cores], layout.codes[layout.used_cores])
 
@@ -96,7 +98,40 @@ def test_maps(random_layout):
         assert name == layout.names[n]
         assert place == (layout.chip[n], layout.core[n], layout.slot[n])
     assert sum(map(len, layout.input_map.values())) == len(layout.input_rows)
-    assert len(layout.output_map) == int((layout.sram["x_hop"] == MONITOR_HOP).sum()) == 50
+    leave = layout.sram["cores"] > 0
+    leave &= layout.chip[:, None].astype(int) + layout.sram["x_hop"] < 0
+    ours = layout.sram["x_hop"] == MONITOR_HOP
+    assert int((leave & ours).sum()) == int(ours.sum()) == 50
+    assert set(layout.output_map) == {
+        (int(layout.chip[n]), int(layout.sram["tag"][n, row])) for n, row in np.argwhere(leave)
+    }
+    for n in np.flatnonzero(ours.any(axis=1)).tolist():
+        tag = int(layout.sram["tag"][n][ours[n]][0])
+        assert layout.output_map[int(layout.chip[n]), tag] == layout.names[n]
+
+
+@pytest.mark.parametrize(
+    ("chip", "x_hop", "y_hop", "leaves"),
+    [(0, -7, 0, True), (0, -1, 0, True), (1, -1, 0, False), (1, -2, -7, True), (6, -7, 3, True), (7, -7, 0, False)],
+)
+def test_monitoring_rows_leave_to_the_west(chip, x_hop, y_hop, leaves):
+    sram = np.zeros((1, 4), SRAM_DTYPE)
+    sram[0, 2] = (5, 0b0010, x_hop, y_hop)
+    sram[0, 3] = (5, 0, x_hop, y_hop)  # no core bit: nothing is sent
+    assert monitor_rows(sram, np.array([chip], "u1")).tolist() == [[False, False, leaves, False]]
+
+
+def test_membranes(random_layout):
+    layout = random_layout(3)
+    assert (replace(layout, membranes=None).membranes == -1).all()
+    none = replace(layout, membranes=np.full(4, -1))
+    assert "membranes" not in none.to_dict()
+    data = layout.to_dict()
+    assert set(data["membranes"]) == {str(i) for i in np.flatnonzero(layout.membranes >= 0)} != set()
+    assert none != layout == Layout.from_dict(json.loads(json.dumps(data)))
+    for wrong in ({"4": 0}, {"-1": 0}, {"0": 256}, {"0": -1}, {"x": 0}, {"0": "x"}, {"0": None}, [[0, 1]], None):
+        with pytest.raises(ConfigurationError):
+            Layout.from_dict({**data, "membranes": wrong})
 
 
 def _paths(value, path=()):
@@ -226,7 +261,7 @@ def test_files_of_older_versions_are_read(networks) -> None:
     """`golden/layout_v*.json` hold one network as each version wrote it; version 1 is version 2 without a readout."""
     golden = Path(__file__).parent / "golden"
     path = golden / "layout_v2.json"
-    layout, third, fourth = (Layout.load(golden / f"layout_v{v}.json") for v in (2, 3, 4))
+    layout, third, fourth, fifth = (Layout.load(golden / f"layout_v{v}.json") for v in (2, 3, 4, 5))
     for name in DELAYS:
         assert layout.codes[0, COLUMN[name]].tolist() == list(biasgen.off_codes(name))
         assert biasgen.current(name, *layout.codes[0, COLUMN[name]]) == pytest.approx(PARAMETERS[name].off, rel=0.02)
@@ -235,6 +270,9 @@ def test_files_of_older_versions_are_read(networks) -> None:
     # Weights are rounded better since version 4: other bits, the same network.
     assert third.weight_errors == {}
     assert fourth.weight_errors["cores"]["0.0"]["weights"] == 6
+    assert fourth.membranes.tolist() == [-1] * 4
+    assert fifth.membranes.tolist() == [fifth.slot[1], -1, -1, -1]
+    assert replace(fifth, membranes=None) == fourth
     weights = np.array([[0.5, -0.3, 0.2], [0.1, 0.4, -0.6]])
     for old, precise in ((layout, 0.02), (third, 0.02), (fourth, 0.006)):
         (projection,) = to_network(old).projections
@@ -243,7 +281,7 @@ def test_files_of_older_versions_are_read(networks) -> None:
     content = json.loads(path.read_text())
     assert content["version"] == 2
     assert Layout.from_dict({**content, "version": 1}) == layout
-    assert layout.to_dict()["version"] == 4
+    assert layout.to_dict()["version"] == 5
     assert Layout.from_dict(layout.to_dict()) == layout
 
 

@@ -112,7 +112,7 @@ def test_it_travels_in_every_file(names: tuple[str, ...], tmp_path) -> None:
 def test_version_1_of_the_layout_is_still_read() -> None:
     layout = nd.compile(nd.from_nir(with_readout()))
     data = json.loads(json.dumps(layout.to_dict()))
-    assert data["version"] == 4
+    assert data["version"] == 5
     data["version"] = 1
     del data["readout"]
     data["outputs"] = [["out", [8], "hidden"]]

@@ -61,8 +61,12 @@ def test_names_are_invented(fake_samna):
         ("input", "core_0_0", "input_to_core_0_0"),
         ("input", "core_0_1", "input_to_core_0_1"),
     )
-    assert layout.dt == 1e-3
-    assert [(f.severity, f.code) for f in layout.findings] == [("warning", "names-invented")]
+    assert [(f.severity, f.code) for f in layout.findings] == [
+        ("warning", "names-invented"),
+        ("warning", "not-linear"),
+        ("info", "refractory"),
+        ("info", "other-biases"),
+    ]
     assert from_samna(to_samna(layout)) == layout
 
 

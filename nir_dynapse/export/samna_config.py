@@ -1,81 +1,88 @@
-"""Layout → samna configuration: by attributes to an object (`to_samna`), or as JSON text (`write_config_json`).
+"""Layout → samna configuration object, by attributes (`to_samna`); the JSON text is in `samna_text`.
 
-Only what a Layout owns is written: the biases of `device.PARAMETERS` in used cores, and of every neuron there the CAM
-and SRAM rows; latches of placed neurons. samna itself is never imported here (facts/samna_dynapse2_contract.md §4, §9).
+Only what a Layout owns is written, and only in used cores: the biases of `device.PARAMETERS`, the CAM and SRAM rows and
+four latches of all neurons, and which membrane is monitored. samna itself is never imported here
+(facts/samna_dynapse2_contract.md §4, §9).
 """
 
 from __future__ import annotations
 
 import copy
-import gzip
-import os
 from collections.abc import Callable, Iterator
-from dataclasses import fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from nir_dynapse.device import DENDRITE_VALUES, LATCH_NAMES, LATCHES, PARAMETERS
+from nir_dynapse.device import COLUMN, DENDRITE_VALUES, DENDRITES, LATCH_NAMES, PARAMETERS
 from nir_dynapse.errors import CapacityError, ConfigurationError
-from nir_dynapse.export.configuration import Dynapse2Configuration, Dynapse2Neuron
-from nir_dynapse.layout import (
-    SRAM_DTYPE,
-    UNUSED_CAM,
-    Layout,
-    cam_from_words,
-    cam_words,
-    has_rows,
-    sram_from_words,
-    sram_words,
-)
+from nir_dynapse.export.configuration import Dynapse2Configuration
+from nir_dynapse.export.samna_bits import CORES, NEURONS, bits, cam_rows, check_values, sram_rows
+from nir_dynapse.export.samna_text import write_config_json
+from nir_dynapse.layout import Layout
+from nir_dynapse.rows import SRAM_DTYPE, UNUSED_CAM, cam_words, has_rows, sram_words
 
-__all__ = ["names_of", "to_samna", "write_config_json"]
+__all__ = ["names_of", "quiet_codes", "to_samna", "write_config_json"]
 
-T = TypeVar("T")
 Writes = list[tuple[Any, str, Any]]
 
-CORES, NEURONS = 4, 256
-OTHER_LATCHES = tuple(
-    f.name for f in fields(Dynapse2Neuron) if f.name.startswith("latch_") and f.name not in LATCH_NAMES.values()
-)
-"""Latches that we leave alone; off in JSON text."""
+CHIP = CORES * NEURONS
 SYNAPSE_FIELDS = ("tag", "dendrite", "weight", "stp", "precise_delay", "mismatched_delay")
 DESTINATION_FIELDS = ("core", "x_hop", "y_hop", "tag")
+LATCHES = tuple(LATCH_NAMES.values())
+QUIET_BIASES, QUIET_CODE = ("i_tau_mem", *(f"i_tau_{name}" for name in DENDRITES)), (5, 255)
+REFUSALS = (AttributeError, TypeError, ValueError, RuntimeError, ArithmeticError)
+"""What an object raises that does not take a value."""
 
 
-# -- the object -------------------------------------------------------------------------------------------------------
-
-
-def to_samna(layout: Layout, config: Any = None) -> Any:
+def to_samna(layout: Layout, config: Any = None, *, previous: Layout | None = None) -> Any:
     """Write a Layout into a configuration object and return it.
 
     `config` is an object shaped like `samna.dynapse2.Dynapse2Configuration` (from the real samna, or ours); where None, a
-    plain one with `layout.n_chips` chips is made. Written are coarse and fine of the biases in `device.PARAMETERS` of used
-    cores; four latches, 64 CAM rows and 4 SRAM rows of placed neurons; and other neurons of used cores get unused rows.
-    The plain configuration also gets `names`, everything of the Layout that is not bits, so that `from_samna` restores it.
+    plain one with `layout.n_chips` chips is made. Written are, of used cores, coarse and fine of the biases in
+    `device.PARAMETERS`, all CAM rows, SRAM rows and four latches of all 256 neurons (unused and off where no neuron is
+    placed), and which membrane is monitored. The plain configuration also gets `names`, everything of the Layout that is
+    not bits, so that `from_samna` restores it.
 
-    All names are looked up and all rows are built before the first write; a missing name or a value that the object
-    refuses is a ConfigurationError and leaves the object as it was, too few chips a CapacityError.
+    `previous` is the Layout that `config` holds already, written by `to_samna`: then only what differs is written, and
+    cores that only `previous` used get unused rows, latches and monitoring off, and keep their biases.
+
+    All names that are written are looked up and all rows built before the first write; a missing name or a value that
+    the object refuses is a ConfigurationError and leaves the object as it was, too few chips a CapacityError.
     """
-    _check_values(layout)
+    check_values(layout)
+    if previous is not None:
+        check_values(previous)
+        if config is None:
+            raise ConfigurationError(
+                "to_samna: previous is given without the config that holds it. Give both, or none."
+            )
     if config is None:
         config = Dynapse2Configuration(layout.n_chips)
-    _apply(_plan(layout, config))
+    _apply(_plan(layout, previous, config))
     if isinstance(config, Dynapse2Configuration):
         config.names = names_of(layout)
     return config
 
 
+def quiet_codes(layout: Layout) -> Layout:
+    """The same Layout with the largest leaks in used cores, membranes and dendrites: nothing on the chip spikes."""
+    codes = np.array(layout.codes)
+    for name in QUIET_BIASES:
+        codes[layout.used_cores, COLUMN[name]] = QUIET_CODE
+    return replace(layout, codes=codes)
+
+
 def names_of(layout: Layout) -> dict[str, Any]:
-    """Everything of a Layout that is not bits: `Layout.to_dict` without rows and codes.
+    """Everything of a Layout that is not bits: `Layout.to_dict` without rows, codes and membranes.
 
     `neurons` holds (chip, core, slot), `used_cores` the indices chip·4 + core of written cores, and `silent` the flat
     indices of neurons that have no row at all and so leave no trace in a configuration.
     """
     cam, sram = np.full(layout.cam.shape, UNUSED_CAM), np.zeros(layout.sram.shape, SRAM_DTYPE)
-    names = replace(layout, cam=cam, sram=sram, used_cores=np.zeros_like(layout.used_cores)).to_dict()
+    used = np.zeros_like(layout.used_cores)
+    names = replace(layout, cam=cam, sram=sram, used_cores=used, membranes=np.full(len(used), -1)).to_dict()
     for key in ("cam", "sram", "cores"):
         del names[key]
     names["neurons"] = [place[:3] for place in names["neurons"]]
@@ -84,33 +91,161 @@ def names_of(layout: Layout) -> dict[str, Any]:
     return copy.deepcopy(names)
 
 
-def _check_values(layout: Layout) -> None:
-    """Refuse a hand-made Layout that holds values no chip can store, or that contradicts itself."""
-    checks = (
-        ("chip", layout.chip, 0, layout.n_chips - 1),
-        ("core", layout.core, 0, CORES - 1),
-        ("latch bits", layout.latches, 0, (1 << len(LATCHES)) - 1),
-        ("tag of a CAM row", layout.cam["tag"], 0, 2047),
-        ("dendrite of a CAM row", layout.cam["dendrite"], -1, 3),
-        ("mask of a CAM row", layout.cam["mask"], 0, 15),
-        ("flags of a CAM row", layout.cam["flags"], 0, 7),
-        ("tag of an SRAM row", layout.sram["tag"], 0, 2047),
-        ("core mask of an SRAM row", layout.sram["cores"], 0, 15),
-        ("x_hop of an SRAM row", layout.sram["x_hop"], -7, 7),
-        ("y_hop of an SRAM row", layout.sram["y_hop"], -7, 7),
-        ("coarse code", layout.codes[layout.used_cores, :, 0], 0, 5),
-    )
-    for what, values, low, high in checks:
-        bad = np.argwhere((values < low) | (values > high))
-        if len(bad):
+# -- what is to be written --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Bits:
+    """What a Layout says about every place (P,) and core (K,) of `n_chips` chips, as far as its used cores go."""
+
+    used: np.ndarray
+    cam: np.ndarray
+    sram: np.ndarray
+    latches: np.ndarray
+    codes: np.ndarray
+    membranes: np.ndarray
+
+    @classmethod
+    def of(cls, layout: Layout, n_chips: int) -> _Bits:
+        place, cores = layout.core_index * NEURONS + layout.slot, slice(layout.n_chips * CORES)
+        cam, sram = np.zeros((n_chips * CHIP, 64), np.uint32), np.zeros((n_chips * CHIP, 4), np.uint32)
+        latches = np.zeros((n_chips * CHIP, len(LATCHES)), bool)
+        cam[place], sram[place] = cam_words(layout.cam), sram_words(layout.sram)
+        latches[place] = layout.latches[:, None] >> np.arange(len(LATCHES)) & 1
+        used, membranes = np.zeros(n_chips * CORES, bool), np.full(n_chips * CORES, -1)
+        codes = np.zeros((n_chips * CORES, *layout.codes.shape[1:]), np.uint8)
+        used[cores], membranes[cores], codes[cores] = layout.used_cores, layout.membranes, layout.codes
+        return cls(used, cam, sram, latches, codes, membranes)
+
+
+def _plan(layout: Layout, previous: Layout | None, config: Any) -> Writes:
+    """All assignments, after every name was looked up."""
+    chips = list(_need(config, "chips", "configuration"))
+    if len(chips) < layout.n_chips:
+        raise CapacityError(
+            f"the Layout needs {layout.n_chips} chips, the configuration has {len(chips)}. "
+            "Use a board with more chips, or compile for fewer."
+        )
+    if previous is not None and len(chips) < previous.n_chips:
+        raise ConfigurationError(
+            f"to_samna: previous is for {previous.n_chips} chips, the configuration has {len(chips)}. "
+            "Give the Layout that was written to this configuration, or none."
+        )
+    n_chips = max(layout.n_chips, 0 if previous is None else previous.n_chips)
+    new = _Bits.of(layout, n_chips)
+    old = None if previous is None else _Bits.of(previous, n_chips)
+    writes: Writes = []
+    neurons: list[tuple[int, Any]] = []
+    for i in np.flatnonzero(new.used if old is None else new.used | old.used).tolist():
+        where = f"chip {i // CORES}, core {i % CORES}"
+        core = _children(chips[i // CORES], "cores", CORES, where)[i % CORES]
+        known = old if old is not None and old.used[i] else None
+        if new.used[i]:
+            writes += _bias_writes(core, new.codes[i], None if known is None else known.codes[i], where)
+        held = {} if known is None else _monitor(int(known.membranes[i]))
+        wanted = _monitor(int(new.membranes[i]))
+        writes += _checked(core, {name: value for name, value in wanted.items() if held.get(name) != value}, where)
+        places = slice(i * NEURONS, (i + 1) * NEURONS)
+        changed = np.ones(NEURONS, bool) if known is None else _differ(new, known, places)
+        if changed.any():
+            members = _children(core, "neurons", NEURONS, where)
+            neurons += [(i * NEURONS + slot, members[slot]) for slot in np.flatnonzero(changed).tolist()]
+    return writes + list(_neuron_writes(new, old, neurons))
+
+
+def _monitor(slot: int) -> dict[str, Any]:
+    """Which membrane a core shows; -1 for none."""
+    return {"neuron_monitoring_on": slot >= 0, "monitored_neuron": max(slot, 0)}
+
+
+def _differ(new: _Bits, old: _Bits, places: slice) -> np.ndarray:
+    """Which neurons of a core differ."""
+    pairs = ((new.cam, old.cam), (new.sram, old.sram), (new.latches, old.latches))
+    return np.any([(a[places] != b[places]).any(axis=1) for a, b in pairs], axis=0)
+
+
+def _bias_writes(core: Any, codes: np.ndarray, known: np.ndarray | None, where: str) -> Writes:
+    """Coarse and fine of every bias that we own and that is not known to be right."""
+    parameters = _need(core, "parameters", where)
+    held = np.full(codes.shape, -1) if known is None else known
+    writes: Writes = []
+    for row, code, old in zip(PARAMETERS.values(), codes.tolist(), held.tolist(), strict=True):
+        fields = zip(("coarse_value", "fine_value"), code, old, strict=True)
+        wanted: dict[str, Any] = {name: value for name, value, before in fields if value != before}
+        if not wanted:
+            continue
+        try:
+            parameter = parameters[row.bias]
+        except (KeyError, IndexError, TypeError) as error:
             raise ConfigurationError(
-                f"Layout: {what} is {values[tuple(bad[0])]} (at {bad[0].tolist()}), allowed are {low} to {high}. "
-                "Compile the network again."
-            )
-    if len(np.unique(layout.core_index * NEURONS + layout.slot)) != layout.n_neurons:
-        raise ConfigurationError("Layout: two neurons share one place. Compile the network again.")
-    if not layout.used_cores[layout.core_index].all():
-        raise ConfigurationError("Layout: a neuron sits in a core that is not marked as used. Compile it again.")
+                f"{where}: the configuration has no bias {row.bias!r}. Nothing was written. "
+                "Check that it is one for DYNAP-SE2."
+            ) from error
+        writes += _checked(parameter, wanted, f"{where}, bias {row.bias}")
+    return writes
+
+
+def _neuron_writes(new: _Bits, old: _Bits | None, neurons: list[tuple[int, Any]]) -> Iterator[tuple[Any, str, Any]]:
+    """Rows and latches of `neurons` (place, object): all of them, or those that differ from what `old` wrote there."""
+    if not neurons:
+        return
+    place = np.array([p for p, _ in neurons])
+    written = np.zeros(len(place), bool) if old is None else old.used[place // NEURONS]
+    synapses, destinations, latches = new.cam[place], new.sram[place], new.latches[place]
+    write = [np.ones(values.shape, bool) for values in (synapses, destinations, latches)]
+    if old is not None:
+        pairs = (synapses, old.cam[place]), (destinations, old.sram[place]), (latches, old.latches[place])
+        write = [(a != b) | ~written[:, None] for a, b in pairs]
+    make_synapse, make_destination = _makers(*neurons[0])
+    with_cam, with_sram = (mask.any(axis=1) for mask in write[:2])
+    cam = iter(cam_rows(synapses[with_cam], make_synapse))
+    sram = iter(sram_rows(destinations[with_sram], make_destination))
+    which = zip(with_cam.tolist(), with_sram.tolist(), write[2].tolist(), latches.tolist(), strict=True)
+    for (p, neuron), (has_cam, has_sram, flipped, values) in zip(neurons, which, strict=True):
+        wanted: dict[str, Any] = {"synapses": next(cam)} if has_cam else {}
+        if has_sram:
+            wanted["destinations"] = next(sram)
+        wanted |= {name: value for name, value, flip in zip(LATCHES, values, flipped, strict=True) if flip}
+        yield from _checked(neuron, wanted, _where(p))
+
+
+def _makers(place: int, neuron: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Makers of CAM and SRAM rows of the configuration's own classes, tried once."""
+    synapse = _children(neuron, "synapses", 64, _where(place))[0]
+    destination = _children(neuron, "destinations", 4, _where(place))[0]
+    for thing, names in ((synapse, SYNAPSE_FIELDS), (destination, DESTINATION_FIELDS)):
+        for name in names:
+            _need(thing, name, _where(place))
+    try:
+        dendrites = [type(synapse.dendrite)(value) for value in DENDRITE_VALUES]
+        makers = partial(_synapse, type(synapse), dendrites), partial(_destination, type(destination))
+        _ = makers[0](2047, 0, 15, 7), makers[1](2047, 15, -7, 7)
+    except REFUSALS as error:
+        raise ConfigurationError(
+            f"a row of class {type(synapse).__name__} or {type(destination).__name__} cannot be made ({error}). "
+            "Nothing was written. Give a samna.dynapse2.Dynapse2Configuration, or none at all."
+        ) from error
+    return makers
+
+
+def _synapse(kind: Callable[[], Any], dendrites: list[Any], tag: int, dendrite: int, mask: int, flags: int) -> Any:
+    row = kind()
+    row.tag, row.dendrite, row.weight = tag, dendrites[dendrite], bits(mask, 4)
+    row.stp, row.precise_delay, row.mismatched_delay = bits(flags, 3)
+    return row
+
+
+def _destination(kind: Callable[[], Any], tag: int, cores: int, x_hop: int, y_hop: int) -> Any:
+    row = kind()
+    row.core, row.x_hop, row.y_hop, row.tag = bits(cores, 4), x_hop, y_hop, tag
+    return row
+
+
+# -- names and writes -------------------------------------------------------------------------------------------------
+
+
+def _where(place: int) -> str:
+    return f"chip {place // CHIP}, core {place // NEURONS % CORES}, neuron {place % NEURONS}"
 
 
 def _need(thing: Any, name: str, where: str) -> Any:
@@ -134,238 +269,30 @@ def _children(thing: Any, name: str, count: int, where: str) -> list[Any]:
     return children
 
 
-def _plan(layout: Layout, config: Any) -> Writes:
-    """All assignments, after every name was looked up."""
-    chips = list(_need(config, "chips", "configuration"))
-    if len(chips) < layout.n_chips:
-        raise CapacityError(
-            f"the Layout needs {layout.n_chips} chips, the configuration has {len(chips)}. "
-            "Use a board with more chips, or compile for fewer."
-        )
-    used = np.flatnonzero(layout.used_cores).tolist()
-    if not used:
-        return []
-    cores: dict[int, Any] = {}
-    for i in used:
-        where = f"chip {i // CORES}, core {i % CORES}"
-        cores[i] = _children(chips[i // CORES], "cores", CORES, where)[i % CORES]
-    neurons = {i: _children(core, "neurons", NEURONS, f"chip {i // 4}, core {i % 4}") for i, core in cores.items()}
-    rows = _Rows(layout, neurons[used[0]][0])
-    writes: Writes = []
-    for i in used:
-        where = f"chip {i // CORES}, core {i % CORES}"
-        writes += _bias_writes(_need(cores[i], "parameters", where), layout.codes[i], where)
-        members = {int(layout.slot[n]): int(n) for n in np.flatnonzero(layout.core_index == i)}
-        for slot, neuron in enumerate(neurons[i]):
-            writes += rows.writes(neuron, members.get(slot), f"{where}, neuron {slot}")
-    return writes
-
-
-def _bias_writes(parameters: Any, codes: np.ndarray, where: str) -> Writes:
-    """Coarse and fine of every bias that we own."""
-    writes: Writes = []
-    for row, (coarse, fine) in zip(PARAMETERS.values(), codes.tolist(), strict=True):
-        try:
-            parameter = parameters[row.bias]
-        except (KeyError, IndexError, TypeError) as error:
-            raise ConfigurationError(
-                f"{where}: the configuration has no bias {row.bias!r}. Nothing was written. "
-                "Check that it is one for DYNAP-SE2."
-            ) from error
-        for name, value in (("coarse_value", coarse), ("fine_value", fine)):
-            _need(parameter, name, f"{where}, bias {row.bias}")
-            writes.append((parameter, name, value))
-    return writes
-
-
-class _Rows:
-    """The CAM and SRAM rows of a Layout as objects of the configuration's own classes; equal rows are one object."""
-
-    def __init__(self, layout: Layout, prototype: Any) -> None:
-        where = "first neuron of the first used core"
-        synapse = _children(prototype, "synapses", layout.cam.shape[1], where)[0]
-        destination = _children(prototype, "destinations", layout.sram.shape[1], where)[0]
-        for thing, names in ((synapse, SYNAPSE_FIELDS), (destination, DESTINATION_FIELDS)):
-            for name in names:
-                _need(thing, name, where)
-        try:
-            dendrites = [type(synapse.dendrite)(value) for value in DENDRITE_VALUES]
-            unused = type(synapse)(), type(destination)()
-            self.synapses = _cam_rows(layout, partial(_synapse, type(synapse), dendrites))
-            self.destinations = _sram_rows(layout, partial(_destination, type(destination)))
-        except (AttributeError, TypeError, ValueError) as error:
-            raise ConfigurationError(
-                f"a row of class {type(synapse).__name__} or {type(destination).__name__} cannot be made ({error}). "
-                "Nothing was written. Give a samna.dynapse2.Dynapse2Configuration, or none at all."
-            ) from error
-        self.unused = [unused[0]] * layout.cam.shape[1], [unused[1]] * layout.sram.shape[1]
-        self.latches = layout.latches.tolist()
-
-    def writes(self, neuron: Any, n: int | None, where: str) -> Writes:
-        """Assignments to one neuron of the configuration; `n` is our neuron there, None where there is none."""
-        for name in ("synapses", "destinations", *LATCH_NAMES.values()):
-            _need(neuron, name, where)
-        if n is None:
-            return [(neuron, "synapses", self.unused[0]), (neuron, "destinations", self.unused[1])]
-        latches = [(neuron, LATCH_NAMES[name], bool(self.latches[n] >> bit & 1)) for bit, name in enumerate(LATCHES)]
-        return [(neuron, "synapses", self.synapses[n]), (neuron, "destinations", self.destinations[n]), *latches]
-
-
-def _cam_rows(layout: Layout, make: Callable[[int, int, int, int], T]) -> list[list[T]]:
-    """`make(tag, dendrite, mask, flags)` for every CAM row, called once per distinct row."""
-    return _distinct(cam_words(layout.cam), cam_from_words, make)
-
-
-def _sram_rows(layout: Layout, make: Callable[[int, int, int, int], T]) -> list[list[T]]:
-    """`make(tag, cores, x_hop, y_hop)` for every SRAM row, called once per distinct row."""
-    return _distinct(sram_words(layout.sram), sram_from_words, make)
-
-
-def _distinct(words: np.ndarray, decode: Callable[[np.ndarray], np.ndarray], make: Callable[..., T]) -> list[list[T]]:
-    unique, inverse = np.unique(words, return_inverse=True)
-    made = [make(*row) for row in decode(unique).tolist()]
-    return [[made[i] for i in row] for row in inverse.reshape(words.shape).tolist()]
-
-
-def _bits(value: int, count: int) -> list[bool]:
-    return [bool(value >> i & 1) for i in range(count)]
-
-
-def _synapse(kind: Callable[[], Any], dendrites: list[Any], tag: int, dendrite: int, mask: int, flags: int) -> Any:
-    row = kind()
-    row.tag, row.dendrite, row.weight = tag, dendrites[dendrite], _bits(mask, 4)
-    row.stp, row.precise_delay, row.mismatched_delay = _bits(flags, 3)
-    return row
-
-
-def _destination(kind: Callable[[], Any], tag: int, cores: int, x_hop: int, y_hop: int) -> Any:
-    row = kind()
-    row.core, row.x_hop, row.y_hop, row.tag = _bits(cores, 4), x_hop, y_hop, tag
-    return row
+def _checked(thing: Any, wanted: dict[str, Any], where: str) -> Writes:
+    """Assignments to `thing`, each to an attribute that is there."""
+    for name in wanted:
+        if not hasattr(type(thing), name):  # reading the rows of a samna object copies them all
+            _need(thing, name, where)
+    return [(thing, name, value) for name, value in wanted.items()]
 
 
 def _apply(writes: Writes) -> None:
-    """Make all assignments; where one is refused, take back those made before."""
-    done: Writes = []
-    for thing, name, value in writes:
-        try:
-            before = getattr(thing, name)
+    """Make all assignments; where one is refused, or the user interrupts, take back those made before."""
+    before = [_need(thing, name, "configuration") for thing, name, _ in writes]
+    made = 0
+    try:
+        for thing, name, value in writes:
             setattr(thing, name, value)
-        except (AttributeError, TypeError, ValueError) as error:
-            for earlier, earlier_name, earlier_value in reversed(done):
-                setattr(earlier, earlier_name, earlier_value)
-            raise ConfigurationError(
-                f"{type(thing).__name__}.{name} refuses its value ({error}). The configuration was left as it was. "
-                "Check that it is one for DYNAP-SE2."
-            ) from error
-        done.append((thing, name, before))
-
-
-# -- JSON text --------------------------------------------------------------------------------------------------------
-
-
-def write_config_json(layout: Layout, path: str | os.PathLike[str]) -> None:
-    """Write a Layout as samna's JSON text (cereal form, camelCase), gzipped where the name ends in .gz.
-
-    Meant for exchange and inspection, and read again by `from_samna`: sections that a Layout does not own (shared and
-    global parameters, converters, sensor interface, bioamps, other biases) are left out, so a real samna takes its
-    configuration from `to_samna` only. Streamed in bounded memory to a temporary name, then renamed; equal Layouts give
-    equal bytes. ConfigurationError where the file cannot be written. Form: facts/samna_dynapse2_contract.md §4c.
-    """
-    _check_values(layout)
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            if target.name.endswith(".gz"):
-                with gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as packed:
-                    packed.writelines(chunk.encode("ascii") for chunk in _config_text(layout))
-            else:
-                file.writelines(chunk.encode("ascii") for chunk in _config_text(layout))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    except (OSError, ValueError) as error:
+            made += 1
+    except BaseException as error:
+        refused = isinstance(error, REFUSALS)  # an interrupt may come between the assignment and its count
+        for (thing, name, _), value in zip(writes[: made + (not refused)], before, strict=False):
+            setattr(thing, name, value)
+        if not refused:
+            raise
+        thing, name, _ = writes[made]
         raise ConfigurationError(
-            f"{target}: cannot be written ({getattr(error, 'strerror', None) or error}). "
-            "Choose a folder that exists and is writable."
+            f"{type(thing).__name__}.{name} refuses its value ({error}). The configuration was left as it was. "
+            "Check that it is one for DYNAP-SE2."
         ) from error
-    finally:
-        _remove(temporary)
-
-
-def _remove(path: Path) -> None:
-    """Remove a file that may or may not be there, or not even be possible."""
-    try:
-        path.unlink(missing_ok=True)
-    except (OSError, ValueError):
-        return
-
-
-def _config_text(layout: Layout) -> Iterator[str]:
-    """The JSON text in pieces of one neuron each."""
-    synapses = _cam_rows(layout, _synapse_text)
-    destinations = _sram_rows(layout, _destination_text)
-    unused = _neuron_text([_synapse_text()] * 64, [_destination_text()] * 4, 0)
-    place = zip(layout.chip.tolist(), layout.core.tolist(), layout.slot.tolist(), strict=True)
-    neurons = {key: n for n, key in enumerate(place)}
-    yield '{"value0":{"chips":['
-    for chip in range(layout.n_chips):
-        yield f'{"," if chip else ""}{{"cores":{{'
-        for core in range(CORES):
-            yield f'{"," if core else ""}"value{core}":{{"neurons":{{'
-            for slot in range(NEURONS):
-                n = neurons.get((chip, core, slot))
-                text = unused if n is None else _neuron_text(synapses[n], destinations[n], int(layout.latches[n]))
-                yield f'{"," if slot else ""}"value{slot}":{text}'
-            i = chip * CORES + core
-            biases = _biases_text(layout.codes[i]) if layout.used_cores[i] else ""
-            yield f'}},"neuronMonitoringOn":false,"monitoredNeuron":0,"parameters":[{biases}]}}'
-        yield "}}"
-    yield "]}}\n"
-
-
-def _boolean(value: object) -> str:
-    return "true" if value else "false"
-
-
-def _list_text(texts: list[str]) -> str:
-    """A list in cereal's form: an object with keys value0, value1, …"""
-    return "{" + ",".join([f'"value{i}":{text}' for i, text in enumerate(texts)]) + "}"
-
-
-def _synapse_text(tag: int = 0, dendrite: int = -1, mask: int = 0, flags: int = 0) -> str:
-    stp, precise, mismatched = (_boolean(bit) for bit in _bits(flags, 3))
-    return (
-        f'{{"tag":{tag},"dendrite":{DENDRITE_VALUES[dendrite]},'
-        f'"weight":{_list_text([_boolean(bit) for bit in _bits(mask, 4)])},'
-        f'"stp":{stp},"preciseDelay":{precise},"mismatchedDelay":{mismatched}}}'
-    )
-
-
-def _destination_text(tag: int = 0, cores: int = 0, x_hop: int = 0, y_hop: int = 0) -> str:
-    mask = _list_text([_boolean(bit) for bit in _bits(cores, 4)])
-    return f'{{"core":{mask},"xHop":{x_hop},"yHop":{y_hop},"tag":{tag}}}'
-
-
-def _neuron_text(synapses: list[str], destinations: list[str], latches: int) -> str:
-    ours = [
-        f'"{_camel(LATCH_NAMES[name])}":{_boolean(bit)}'
-        for name, bit in zip(LATCHES, _bits(latches, len(LATCHES)), strict=True)
-    ]
-    others = [f'"{_camel(name)}":false' for name in OTHER_LATCHES]
-    return (
-        f'{{"synapses":{_list_text(synapses)},"destinations":{_list_text(destinations)},{",".join([*ours, *others])}}}'
-    )
-
-
-def _biases_text(codes: np.ndarray) -> str:
-    return ",".join(
-        f'{{"key":"{row.bias}","value":{{"coarseValue":{coarse},"fineValue":{fine},"type":{ord(row.transistor)}}}}}'
-        for row, (coarse, fine) in zip(PARAMETERS.values(), codes.tolist(), strict=True)
-    )
-
-
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(word.title() for word in rest)

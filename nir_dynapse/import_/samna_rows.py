@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from operator import attrgetter, index, itemgetter
 from typing import Any, NoReturn
 
@@ -13,7 +14,7 @@ from nir_dynapse.device import DELAYS, DENDRITE_VALUES, LATCH_NAMES, LATCHES, PA
 from nir_dynapse.errors import ConfigurationError
 from nir_dynapse.rows import SRAM_DTYPE, UNUSED_CAM, has_rows
 
-__all__ = ["CHIPS", "CORES", "JSON", "NEURONS", "OBJECT", "Bits", "Form"]
+__all__ = ["CHIPS", "CORES", "JSON", "NEURONS", "OBJECT", "OTHER_LATCHES", "Bits", "Form"]
 
 CHIPS, CORES, NEURONS, CAM_ROWS, SRAM_ROWS = 8, 4, 256, 64, 4
 DENDRITES = {value: -1 if value == 0 else index for index, value in enumerate(DENDRITE_VALUES)}
@@ -23,6 +24,20 @@ MASKS = {tuple(bool(value >> i & 1) for i in range(4)): value for value in range
 FLAGS = {tuple(bool(value >> i & 1) for i in range(3)): value for value in range(8)}
 
 LATCH = {(False,): 0, (True,): 1}
+OTHER_LATCHES = (
+    "latch_soif_kill",
+    "latch_coho_ca_mem",
+    "latch_ho_enable",
+    "latch_ho_active",
+    "latch_ho_so_de",
+    "latch_deam_ampa",
+    "latch_de_conductance",
+    "latch_deam_alpha",
+    "latch_denm_alpha",
+    "latch_de_mux",
+)
+"""Latches that a Layout does not hold, in the order of their bits in `Bits.others`; where one is missing it is off."""
+OURS = frozenset(row.bias for row in PARAMETERS.values())
 
 Place = tuple[int, ...]
 
@@ -32,26 +47,51 @@ def _camel(name: str) -> str:
     return first + "".join(word.title() for word in rest)
 
 
+_KEYS = tuple(f"value{i}" for i in range(CAM_ROWS))
+_FOUR = itemgetter(*_KEYS[:4])
+
+
 def json_items(value: Any) -> list[Any]:
     """The members of a list in cereal's form (an object with keys value0, value1, …) or of a plain JSON array."""
-    return [value[f"value{i}"] for i in range(len(value))] if isinstance(value, dict) else list(value)
+    if not isinstance(value, dict):
+        return list(value)
+    return list(_FOUR(value)) if len(value) == 4 else [value[f"value{i}"] for i in range(len(value))]
 
 
 class Form:
-    """How to read a form: `items` of a list; the others turn a neuron, a row or a bias into the tuple of its fields."""
+    """How to read a form: `items` of a list; `others` are the latches of a neuron that are not ours, off where missing;
+    `unused` is what all CAM rows, and all SRAM rows, of a neuron without any look like (None: look at each). The rest
+    turns a neuron, a row or a bias into the tuple of its fields.
+    """
 
     def __init__(
-        self, items: Callable[[Any], list[Any]], pick: Callable[..., Callable[[Any], tuple[Any, ...]]]
+        self,
+        items: Callable[[Any], list[Any]],
+        pick: Callable[..., Callable[[Any], tuple[Any, ...]]],
+        others: Callable[[Any], tuple[Any, ...]],
+        unused: tuple[Any, Any] | None = None,
     ) -> None:
-        self.items = items
+        self.items, self.others = items, others
+        self.unused = unused or (object(), object())  # equal to nothing
         self.neuron = pick("synapses", "destinations", *(LATCH_NAMES[name] for name in LATCHES))
         self.synapse = pick("tag", "dendrite", "weight", "stp", "precise_delay", "mismatched_delay")
         self.destination = pick("tag", "core", "x_hop", "y_hop")
         self.bias = pick("coarse_value", "fine_value")
 
 
-OBJECT = Form(list, attrgetter)
-JSON = Form(json_items, lambda *names: itemgetter(*map(_camel, names)))
+_OTHER_KEYS = tuple(map(_camel, OTHER_LATCHES))
+_NO_MASK = dict.fromkeys(_KEYS[:4], False)
+_NO_SYNAPSE = {"tag": 0, "dendrite": 0, "weight": _NO_MASK}
+_NO_SYNAPSE |= {"stp": False, "preciseDelay": False, "mismatchedDelay": False}
+_NO_DESTINATION = {"core": _NO_MASK, "xHop": 0, "yHop": 0, "tag": 0}
+OBJECT = Form(list, attrgetter, lambda neuron: tuple(getattr(neuron, name, False) for name in OTHER_LATCHES))
+JSON = Form(
+    json_items,
+    lambda *names: itemgetter(*map(_camel, names)),
+    lambda neuron: tuple(neuron.get(key, False) for key in _OTHER_KEYS),
+    (dict.fromkeys(_KEYS, _NO_SYNAPSE), dict.fromkeys(_KEYS[:SRAM_ROWS], _NO_DESTINATION)),
+)
+OFF = (False,) * len(OTHER_LATCHES)
 
 
 def where(place: Place) -> str:
@@ -110,21 +150,30 @@ def booleans(values: Any, table: dict[tuple[bool, ...], int], place: Place, what
 class Bits:
     """All rows, latches and codes of up to eight chips, as dense arrays; unused rows are (0, -1, 0, 0) and zeros.
 
-    `latches` (8, 4, 256), `cam` (8, 4, 256, 64), `sram` (8, 4, 256, 4), `codes` (32, parameters, 2); `n_chips` were
-    read; `missing` names the first bias that a core does not have.
+    `latches` and `others` (8, 4, 256), `cam` (8, 4, 256, 64), `sram` (8, 4, 256, 4), `codes` (32, parameters, 2),
+    `membranes` (32,): the monitored slot or -1; `n_chips` were read; `missing` names the first bias that a core does not
+    have, `biases` all that are not ours.
     """
 
     def __init__(self) -> None:
         self.n_chips = 0
         self.latches = np.zeros((CHIPS, CORES, NEURONS), "u1")
+        self.others = np.zeros((CHIPS, CORES, NEURONS), "u2")
         self.cam = np.full((CHIPS, CORES, NEURONS, CAM_ROWS), UNUSED_CAM)
         self.sram = np.zeros((CHIPS, CORES, NEURONS, SRAM_ROWS), SRAM_DTYPE)
         self.codes = np.zeros((CHIPS * CORES, len(PARAMETERS), 2), "u1")
+        self.membranes = np.full(CHIPS * CORES, -1)
         self.missing: dict[int, str] = {}
+        self.biases: set[str] = set()
 
     def exists(self) -> np.ndarray:
         """Which neurons have a CAM row that is not unused or an SRAM row with a core bit, flat (n_chips·1024,)."""
         return has_rows(self.cam, self.sram)[: self.n_chips].reshape(-1)
+
+    def shown(self) -> np.ndarray:
+        """Which neurons have a monitored membrane, flat (n_chips·1024,)."""
+        there = self.membranes[: self.n_chips * CORES, None]
+        return (there == np.arange(NEURONS)).reshape(-1)
 
     def codes_of(self, used: np.ndarray) -> np.ndarray:
         """Codes (cores, parameters, 2) where `used` (cores,) and zero elsewhere; all biases of used cores are needed."""
@@ -142,6 +191,8 @@ class Bits:
         JSON text that this package wrote before it knew of delays lacks their biases: they are off.
         """
         core = place[0] * CORES + place[1]
+        with suppress(*SHAPE_ERRORS):
+            self.biases |= set(biases) - OURS
         for k, row in enumerate(PARAMETERS.values()):
             try:
                 bias = biases[row.bias]
@@ -164,19 +215,38 @@ class Bits:
         """Store the rows and latches of neuron (chip, core, slot)."""
         try:
             synapses, destinations, *latches = form.neuron(neuron)
-            synapses, destinations = form.items(synapses), form.items(destinations)
+            if synapses != form.unused[0]:
+                rows = _counted(form.items(synapses), CAM_ROWS, place, "synapses")
+                _store(self.cam, place, rows, lambda row: _cam_row(form, place, row))
+            if destinations != form.unused[1]:
+                rows = _counted(form.items(destinations), SRAM_ROWS, place, "destinations")
+                _store(self.sram, place, rows, lambda row: _sram_row(form, place, row))
         except SHAPE_ERRORS as error:
             unreadable(place, error)
-        for rows, count, what in ((synapses, CAM_ROWS, "synapses"), (destinations, SRAM_ROWS, "destinations")):
-            if len(rows) != count:
-                refuse(place, f"the number of {what}", len(rows), f"exactly {count}")
-        try:
-            _store(self.cam, place, synapses, lambda row: _cam_row(form, place, row))
-            _store(self.sram, place, destinations, lambda row: _sram_row(form, place, row))
-        except SHAPE_ERRORS as error:
-            unreadable(place, error)
-        for bit, (name, latch) in enumerate(zip(LATCHES, latches, strict=True)):
-            self.latches[place] |= booleans((latch,), LATCH, place, LATCH_NAMES[name]) << bit
+        self.latches[place] = _latches(latches, tuple(LATCH_NAMES.values()), place)
+        if (others := form.others(neuron)) != OFF:
+            self.others[place] = _latches(others, OTHER_LATCHES, place)
+
+    def put_monitor(self, place: tuple[int, int], on: Any, slot: Any) -> None:
+        """Store which membrane core (chip, core) shows."""
+        number = integer(slot, 0, NEURONS - 1, place, "monitored_neuron")
+        if booleans((on,), LATCH, place, "neuron_monitoring_on"):
+            self.membranes[place[0] * CORES + place[1]] = number
+
+
+def _latches(values: Sequence[Any], names: tuple[str, ...], place: Place) -> int:
+    """Latches as a number, in the order of their bits."""
+    return sum(
+        booleans((value,), LATCH, place, name) << bit
+        for bit, (value, name) in enumerate(zip(values, names, strict=True))
+    )
+
+
+def _counted(rows: list[Any], count: int, place: Place, what: str) -> list[Any]:
+    """`rows`, which must be `count`."""
+    if len(rows) != count:
+        refuse(place, f"the number of {what}", len(rows), f"exactly {count}")
+    return rows
 
 
 def _store(array: np.ndarray, place: Place, rows: list[Any], decode: Callable[[Any], tuple[int, ...]]) -> None:

@@ -1,5 +1,8 @@
 """Full chips, 1 024 neurons with 64 CAM rows each: seconds to compile, write and read back, and peak memory.
 
+Written are our plain configuration object, a fake of samna's that checks and copies like the real one, and JSON text; the
+second table has a random word in every row, so that no two are alike.
+
     python3 -m uv run python tests/benchmarks/full_chip.py [--growth]
 
 `--growth` compiles 1, 2, 4 and 8 full chips instead (neighbours within 600 neurons, so that no neuron reaches more chips
@@ -10,17 +13,23 @@ from __future__ import annotations
 
 import argparse
 import resource
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import nir_dynapse as nd
-from nir_dynapse.export.samna_config import write_config_json
+from nir_dynapse.export.samna_config import quiet_codes, write_config_json
+from nir_dynapse.layout import CAM_DTYPE, SRAM_DTYPE, Layout
 from nir_dynapse.network import Network, Population, Port, Projection
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "helpers"))
+import fake_samna
 
 FAN_IN = 64
 
@@ -52,17 +61,54 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def whole_way() -> None:
-    net = network(1024, 1024)
-    timed("compile, first use", lambda: nd.compile(net))
-    layout = timed("compile again", lambda: nd.compile(net))
+def random_rows(layout: Layout) -> Layout:
+    """The same places with random bits in every CAM and SRAM row."""
+    rng = np.random.default_rng(1)
+    cam, sram = np.zeros(layout.cam.shape, CAM_DTYPE), np.zeros(layout.sram.shape, SRAM_DTYPE)
+    for name, (low, high) in {"tag": (0, 2048), "dendrite": (0, 4), "mask": (0, 16), "flags": (0, 8)}.items():
+        cam[name] = rng.integers(low, high, cam.shape)
+    for name, (low, high) in {"tag": (0, 2048), "cores": (1, 16), "x_hop": (-7, 8), "y_hop": (-7, 8)}.items():
+        sram[name] = rng.integers(low, high, sram.shape)
+    return replace(layout, cam=cam, sram=sram, latches=rng.integers(0, 16, layout.n_neurons))
+
+
+def one_row_changed(layout: Layout) -> Layout:
+    cam = np.array(layout.cam)
+    cam["mask"][500, 0] ^= 1
+    return replace(layout, cam=cam)
+
+
+def written_and_read(layout: Layout) -> None:
     config = timed("configuration object written", lambda: nd.to_samna(layout))
     same = [timed("configuration object read", lambda: nd.from_samna(config)) == layout]
+    fake = fake_samna.Dynapse2Configuration()
+    timed("fake samna object written", lambda: nd.to_samna(layout, fake))
+    same.append(timed("fake samna object read", lambda: nd.from_samna(fake, names=layout)) == layout)
+    changed, quiet = one_row_changed(layout), quiet_codes(layout)
+    for name, now, before in (
+        ("nothing changed", layout, layout),
+        ("one row changed", changed, layout),
+        ("quieted", quiet, changed),
+        ("back again", layout, quiet),
+    ):
+        timed(f"fake, previous, {name}", lambda now=now, before=before: nd.to_samna(now, fake, previous=before))
+        same.append(nd.from_samna(fake, names=now) == now)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.json.gz"
         timed("config.json.gz written", lambda: write_config_json(layout, path))
         same.append(timed("config.json.gz read", lambda: nd.from_samna(path, names=layout)) == layout)
-    print(f"both read back equal: {all(same)}; peak memory {peak():.2f} GiB")
+        timed("config.json.gz read, no names", lambda: nd.from_samna(path))
+        print(f"{'size of config.json.gz':34} {path.stat().st_size / 2**20:6.2f} MiB")
+    print(f"all read back equal: {all(same)}; peak memory {peak():.2f} GiB")
+
+
+def whole_way() -> None:
+    net = network(1024, 1024)
+    timed("compile, first use", lambda: nd.compile(net))
+    layout = timed("compile again", lambda: nd.compile(net))
+    written_and_read(layout)
+    print("with random rows:")
+    written_and_read(random_rows(layout))
 
 
 def growth() -> None:

@@ -268,14 +268,14 @@ def _events(bits: Bits) -> tuple[np.ndarray, np.ndarray, dict[tuple[int, int], l
         f"place {p}, SRAM row {r}: {what}"
         for what, bad in (
             (f"hops outside ±{FARTHEST}", (np.abs(x_hop) > FARTHEST) | (np.abs(y_hop) > FARTHEST)),
-            ("leaves the row of chips to the north or south", y_hop != 0),
+            ("leaves the row of chips to the north or south", (y_hop != 0) & (there >= 0)),
             ("leaves the stack to the east", there >= bits.n_chips),
             ("a tag of more than 11 bits", tag >= TAGS),
         )
         for p, r in zip(place[bad].tolist(), row[bad].tolist(), strict=True)
     ]
     recorded: dict[tuple[int, int], list[int]] = {}
-    for k in np.flatnonzero((there < 0) & (y_hop == 0)).tolist():
+    for k in np.flatnonzero(there < 0).tolist():  # to the host, whatever y_hop
         # x_hop grows by one per chip crossed, `chip` + 1 of them; the host takes x_hop + 6 for the chip.
         recorded.setdefault((int(x_hop[k] + chip[k] + 1 + 6), int(tag[k])), []).append(int(place[k]))
     inside = (there >= 0) & (there < bits.n_chips) & (y_hop == 0)

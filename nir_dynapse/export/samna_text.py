@@ -1,0 +1,134 @@
+"""Layout → samna's JSON text (cereal form, camelCase), streamed neuron by neuron."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+
+from nir_dynapse.device import DENDRITE_VALUES, LATCH_NAMES, LATCHES, PARAMETERS
+from nir_dynapse.errors import ConfigurationError
+from nir_dynapse.export.configuration import Dynapse2Neuron
+from nir_dynapse.export.samna_bits import CORES, NEURONS, bits, cam_rows, check_values, sram_rows
+from nir_dynapse.layout import Layout
+from nir_dynapse.rows import cam_words, sram_words
+
+__all__ = ["OTHER_LATCHES", "write_config_json"]
+
+OTHER_LATCHES = tuple(
+    f.name for f in fields(Dynapse2Neuron) if f.name.startswith("latch_") and f.name not in LATCH_NAMES.values()
+)
+"""Latches that a Layout does not hold: left alone in objects, off in text."""
+
+
+def write_config_json(layout: Layout, path: str | os.PathLike[str]) -> None:
+    """Write a Layout as samna's JSON text (cereal form, camelCase), gzipped where the name ends in .gz.
+
+    Meant for exchange and inspection, and read again by `from_samna`: sections that a Layout does not own (shared and
+    global parameters, converters, sensor interface, bioamps, other biases) are left out, so a real samna takes its
+    configuration from `to_samna` only. Streamed in bounded memory to a temporary name, then renamed; equal Layouts give
+    equal bytes. ConfigurationError where the file cannot be written. Form: facts/samna_dynapse2_contract.md §4c.
+    """
+    check_values(layout)
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            if target.name.endswith(".gz"):
+                with gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as packed:
+                    packed.writelines(chunk.encode("ascii") for chunk in _config_text(layout))
+            else:
+                file.writelines(chunk.encode("ascii") for chunk in _config_text(layout))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"{target}: cannot be written ({getattr(error, 'strerror', None) or error}). "
+            "Choose a folder that exists and is writable."
+        ) from error
+    finally:
+        _remove(temporary)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file that may or may not be there, or not even be possible."""
+    try:
+        path.unlink(missing_ok=True)
+    except (OSError, ValueError):
+        return
+
+
+def _config_text(layout: Layout) -> Iterator[str]:
+    """The JSON text in pieces of one neuron each."""
+    synapses = cam_rows(cam_words(layout.cam), _synapse_text)
+    destinations = sram_rows(sram_words(layout.sram), _destination_text)
+    unused = _neuron_text([_synapse_text()] * 64, [_destination_text()] * 4, 0)
+    place = zip(layout.chip.tolist(), layout.core.tolist(), layout.slot.tolist(), strict=True)
+    neurons = {key: n for n, key in enumerate(place)}
+    yield '{"value0":{"chips":['
+    for chip in range(layout.n_chips):
+        yield f'{"," if chip else ""}{{"cores":{{'
+        for core in range(CORES):
+            yield f'{"," if core else ""}"value{core}":{{"neurons":{{'
+            for slot in range(NEURONS):
+                n = neurons.get((chip, core, slot))
+                text = unused if n is None else _neuron_text(synapses[n], destinations[n], int(layout.latches[n]))
+                yield f'{"," if slot else ""}"value{slot}":{text}'
+            i = chip * CORES + core
+            biases = _biases_text(layout.codes[i]) if layout.used_cores[i] else ""
+            slot = int(layout.membranes[i])
+            monitor = f'"neuronMonitoringOn":{_boolean(slot >= 0)},"monitoredNeuron":{max(slot, 0)}'
+            yield f'}},{monitor},"parameters":[{biases}]}}'
+        yield "}}"
+    yield "]}}\n"
+
+
+def _boolean(value: object) -> str:
+    return "true" if value else "false"
+
+
+def _list_text(texts: list[str]) -> str:
+    """A list in cereal's form: an object with keys value0, value1, …"""
+    return "{" + ",".join([f'"value{i}":{text}' for i, text in enumerate(texts)]) + "}"
+
+
+def _synapse_text(tag: int = 0, dendrite: int = -1, mask: int = 0, flags: int = 0) -> str:
+    stp, precise, mismatched = (_boolean(bit) for bit in bits(flags, 3))
+    return (
+        f'{{"tag":{tag},"dendrite":{DENDRITE_VALUES[dendrite]},'
+        f'"weight":{_list_text([_boolean(bit) for bit in bits(mask, 4)])},'
+        f'"stp":{stp},"preciseDelay":{precise},"mismatchedDelay":{mismatched}}}'
+    )
+
+
+def _destination_text(tag: int = 0, cores: int = 0, x_hop: int = 0, y_hop: int = 0) -> str:
+    mask = _list_text([_boolean(bit) for bit in bits(cores, 4)])
+    return f'{{"core":{mask},"xHop":{x_hop},"yHop":{y_hop},"tag":{tag}}}'
+
+
+def _neuron_text(synapses: list[str], destinations: list[str], latches: int) -> str:
+    ours = [
+        f'"{_camel(LATCH_NAMES[name])}":{_boolean(bit)}'
+        for name, bit in zip(LATCHES, bits(latches, len(LATCHES)), strict=True)
+    ]
+    others = [f'"{_camel(name)}":false' for name in OTHER_LATCHES]
+    return (
+        f'{{"synapses":{_list_text(synapses)},"destinations":{_list_text(destinations)},{",".join([*ours, *others])}}}'
+    )
+
+
+def _biases_text(codes: np.ndarray) -> str:
+    return ",".join(
+        f'{{"key":"{row.bias}","value":{{"coarseValue":{coarse},"fineValue":{fine},"type":{ord(row.transistor)}}}}}'
+        for row, (coarse, fine) in zip(PARAMETERS.values(), codes.tolist(), strict=True)
+    )
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.title() for word in rest)
