@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from types import SimpleNamespace
 
 import nir
 
+from nir_dynapse.board import Board
 from nir_dynapse.compiler import compile, to_network
 from nir_dynapse.device import DYNAPSE2, Device, Mismatch
 from nir_dynapse.errors import HardwareError
 from nir_dynapse.export import nir_graph
 from nir_dynapse.export.chip_extras import chip_extras
+from nir_dynapse.export.samna_board import open_samna
 from nir_dynapse.import_.nir_graph import from_nir
 from nir_dynapse.layout import Layout
+from nir_dynapse.link import Timing
 from nir_dynapse.network import Network
 from nir_dynapse.params import Params
 from nir_dynapse.sim.simulation import as_params, simulate
@@ -37,22 +41,30 @@ def to_params(thing: Network | Layout, *, device: Device = DYNAPSE2) -> Params:
     return as_params(thing, device)
 
 
-def open_board(name: str = "virtual:0", *, device: Device = DYNAPSE2, mismatch: Mismatch | None = None) -> VirtualBoard:
-    """Open the board called `name`: `virtual:SEED` is a virtual chip with fingerprint SEED (a whole number from 0).
+def open_board(
+    name: str = "virtual:0",
+    *,
+    device: Device = DYNAPSE2,
+    mismatch: Mismatch | None = None,
+    bit_file: str | os.PathLike[str] | None = None,
+    timing: Timing | None = None,
+) -> Board:
+    """Open the board called `name`: `virtual:SEED`, `samna` or `samna:SERIAL`.
 
-    `mismatch` overrides how much its elements differ (`Mismatch.none()` for a nominal chip). Raises HardwareError for
-    any other name.
+    `virtual:SEED` is a virtual chip with fingerprint SEED (a whole number from 0), a specimen of `device`; `mismatch`
+    overrides how much its elements differ (`Mismatch.none()` for a nominal chip). `samna` is the real board, and
+    `samna:SERIAL` one of several; `bit_file` is for its FPGA (default: the environment variable NIR_DYNAPSE_BIT_FILE).
+    `timing` says how runs are paced. Raises HardwareError for any other name and where a board cannot be opened,
+    NotInstalledError where samna is missing.
     """
-    kind, _, seed = name.partition(":")
-    if kind == "virtual" and (seed == "" or seed.isdecimal()):
-        return VirtualBoard(int(seed or 0), device, mismatch)
+    kind, _, which = name.partition(":")
+    if kind == "virtual" and (which == "" or which.isdecimal()):
+        return VirtualBoard(int(which or 0), device, mismatch, timing=timing)
     if kind == "samna":
-        raise HardwareError(
-            f"board {name!r}: this version writes configurations for a real board but does not drive one yet. Fill samna's "
-            "own configuration with to_samna(layout, config) and apply it with samna, or use virtual:SEED."
-        )
+        return open_samna(which or None, bit_file=bit_file, timing=timing)
     raise HardwareError(
-        f"unknown board {name!r}. Known boards: virtual:SEED, a virtual chip with fingerprint SEED, e.g. virtual:7."
+        f"unknown board {name!r}. Known boards: virtual:SEED, a virtual chip with fingerprint SEED, e.g. virtual:7; samna, "
+        "the real board that is connected; samna:SERIAL, one of several."
     )
 
 

@@ -8,17 +8,25 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from nir_dynapse.errors import ConfigurationError
 from nir_dynapse.layout import Layout, write_atomically
 from nir_dynapse.network import freeze
+from nir_dynapse.recording import Recording
 
-__all__ = ["Board", "Data", "Events"]
+__all__ = ["Board", "Data", "Events", "write_arrays"]
 
 MAX_DATA_BYTES = 1 << 31
+
+
+def write_arrays(path: str | os.PathLike[str], **arrays: Any) -> None:
+    """Write a compressed .npz, complete or not at all."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_atomically(path, buffer.getvalue())
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,17 +69,52 @@ class Events:
             np.add.at(counts, (bins[mine], self.index[mine]), 1)
         return counts
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write an .npz with the arrays time_us, node, index and nodes (to a temporary name first)."""
+        write_arrays(path, time_us=self.time, node=self.node, index=self.index, nodes=np.array(self.nodes, np.str_))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Events:
+        """Read an .npz as `save` writes it; no pickles; ConfigurationError otherwise."""
+        what = "an .npz file with arrays time_us, node, index (whole numbers, one per event) and nodes (names, text)"
+        arrays = _read_arrays(path, what, ("time_us", "node", "index", "nodes"))
+        nodes = arrays.pop("nodes")
+        for name, values in arrays.items():
+            if values.ndim != 1 or (values.dtype.kind not in "iu" and values.size):
+                raise ConfigurationError(
+                    f"{path}: {name} has shape {values.shape} and type {values.dtype}; the data must be {what}."
+                )
+        if nodes.ndim != 1 or (nodes.dtype.kind != "U" and nodes.size):
+            raise ConfigurationError(
+                f"{path}: nodes has shape {nodes.shape} and type {nodes.dtype}; the data must be {what}."
+            )
+        return cls(arrays["time_us"], arrays["node"], arrays["index"], tuple(nodes.tolist()))
+
 
 @runtime_checkable
 class Board(Protocol):
-    """A chip, real or virtual. `close` is safe to call twice; a board is a context manager that always closes."""
+    """A chip, real or virtual. `close` is safe to call twice; a board is a context manager that always closes.
+
+    A HardwareError in `apply`, `run` or `run_batch` closes the board; a mistake in the call leaves it open.
+    """
 
     def apply(self, layout: Layout) -> None:
-        """Write the bits of `layout`."""
+        """Write the bits of `layout`, where one was written before only what differs; the chips are quiet afterwards."""
         ...
 
-    def run(self, events: Events, duration: float) -> Events:
-        """Send `events` and return what the monitored neurons sent within `duration` s, decoded by the output map."""
+    def run(self, events: Events, duration: float, *, echo: bool = False) -> Events:
+        """Send `events` and return what the monitored neurons sent within `duration` s, decoded by the output map.
+
+        Times are µs from the beginning of the run. With `echo` the stimuli come back, too, as events of their input node.
+        """
+        ...
+
+    def run_batch(self, x: np.ndarray, dt: float) -> Recording:
+        """Run counts (batch, time, channel) in bins of `dt` s, every sample from silence."""
+        ...
+
+    def clock(self) -> int:
+        """µs of the board's 32-bit clock."""
         ...
 
     def close(self) -> None:
@@ -124,33 +167,42 @@ class Data:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an .npz with the arrays x, y, dt (to a temporary name first)."""
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, x=self.x, y=self.y, dt=np.float64(self.dt))
-        write_atomically(path, buffer.getvalue())
+        write_arrays(path, x=self.x, y=self.y, dt=np.float64(self.dt))
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Data:
-        """Read an .npz with the arrays x, y, dt; no pickles; ConfigurationError otherwise."""
+    def load(cls, path: str | os.PathLike[str], *, labels: bool = True) -> Data:
+        """Read an .npz with the arrays x, y, dt; no pickles; ConfigurationError otherwise.
+
+        With `labels=False` y may be missing; every class is 0 then.
+        """
         what = "an .npz file with arrays x (sample, time, channel), y (sample,) and dt (seconds)"
-        try:
-            with zipfile.ZipFile(path) as archive:
-                size = sum(item.file_size for item in archive.infolist())
-            if size > MAX_DATA_BYTES:
-                raise ConfigurationError(
-                    f"{path}: {size} bytes unpacked, at most {MAX_DATA_BYTES} are read. Split the file."
-                )
-            with np.load(Path(path), allow_pickle=False) as archive:
-                missing = [name for name in ("x", "y", "dt") if name not in archive]
-                if missing:
-                    raise ConfigurationError(f"{path}: lacks {', '.join(missing)}; the data must be {what}.")
-                x, y, dt = archive["x"], archive["y"], archive["dt"]
-        except ConfigurationError:
-            raise
-        except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise ConfigurationError(f"{path}: cannot be read ({reason}); the data must be {what}.") from error
+        arrays = _read_arrays(path, what, ("x", "y", "dt") if labels else ("x", "dt"), ("y",))
+        x, dt = arrays["x"], arrays["dt"]
         if dt.size != 1:
             raise ConfigurationError(
                 f"{path}: dt has shape {dt.shape}; it must be one number, the bin width in seconds."
             )
-        return cls(x, y, float(dt.reshape(-1)[0]))
+        return cls(x, arrays.get("y", np.zeros(x.shape[:1], int)), float(dt.reshape(-1)[0]))
+
+
+def _read_arrays(
+    path: str | os.PathLike[str], what: str, needed: tuple[str, ...], further: tuple[str, ...] = ()
+) -> dict[str, np.ndarray]:
+    """The arrays `needed`, and those of `further` that are there, of an .npz without pickles (ConfigurationError)."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(item.file_size for item in archive.infolist())
+        if size > MAX_DATA_BYTES:
+            raise ConfigurationError(
+                f"{path}: {size} bytes unpacked, at most {MAX_DATA_BYTES} are read. Split the file."
+            )
+        with np.load(Path(path), allow_pickle=False) as archive:
+            missing = [name for name in needed if name not in archive]
+            if missing:
+                raise ConfigurationError(f"{path}: lacks {', '.join(missing)}; the data must be {what}.")
+            return {name: archive[name] for name in (*needed, *further) if name in archive}
+    except ConfigurationError:
+        raise
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigurationError(f"{path}: cannot be read ({reason}); the data must be {what}.") from error

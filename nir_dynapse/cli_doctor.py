@@ -1,24 +1,23 @@
-"""`nir-dynapse doctor`: what this machine has, and what to do about what it lacks. Nothing optional is imported."""
+"""`nir-dynapse doctor`: what this machine has, and what to do about what it lacks.
+
+Nothing optional is imported but a real samna, which alone knows its boards.
+"""
 
 from __future__ import annotations
 
+import os
 import platform
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["Item", "examine", "find_samna", "text"]
+from nir_dynapse.errors import DynapseError
+from nir_dynapse.export.samna_board import BIT_FILE_VARIABLE, INSTALL, State, find_samna, list_boards
 
-MARKER = "PYPI_SAMNA"
-"""Text by which the placeholder that PyPI carries under the name samna is recognised."""
-REMEDY = (
-    "Only a real board needs samna. PyPI's package of that name is a placeholder that runs pip when it is imported: "
-    "uninstall it if you have it, and install the real one from SynSense's own index as its documentation says."
-)
+__all__ = ["Item", "examine", "text"]
+
+PLACEHOLDER = "PyPI's samna runs pip when it is imported and drives no board. Remove it: python -m pip uninstall samna."
 REQUIRED = ("numpy", "scipy", "h5py", "nir", "jax", "jaxlib", "rich")
-State = Literal["ok", "missing", "placeholder"]
 
 
 @dataclass(frozen=True)
@@ -32,29 +31,8 @@ class Item:
     remedy: str = ""
 
 
-def find_samna() -> tuple[State, str]:
-    """Whether samna is there, the real one or PyPI's placeholder, and in which file; it is never imported."""
-    try:
-        spec = find_spec("samna")
-    except (ImportError, ValueError):
-        spec = None
-    if spec is None:
-        return "missing", ""
-    places = (
-        [spec.origin] if spec.origin else [str(Path(p) / "__init__.py") for p in spec.submodule_search_locations or ()]
-    )
-    for place in places:
-        try:
-            marked = MARKER.encode() in Path(place).read_bytes()
-        except OSError:
-            continue
-        if marked:
-            return "placeholder", place
-    return "ok", str(places[0]) if places else ""
-
-
 def examine() -> list[Item]:
-    """Everything `doctor` reports: Python, required packages, JAX devices, Numba, Lava, samna."""
+    """Everything `doctor` reports: Python, packages, JAX devices, samna and its boards."""
     items = [
         Item("python", "ok", "required", f"{platform.python_version()} ({platform.system()} {platform.machine()})")
     ]
@@ -65,10 +43,40 @@ def examine() -> list[Item]:
     items.append(_package("numba", "optional", numba))
     lava = "Lava 0.10 needs Python 3.10; install nir-dynapse[lava] to run networks as Lava processes."
     items.append(_package("lava-nc", "optional", lava))
-    state, place = find_samna()
-    items.append(Item("samna", state, "optional", place, "" if state == "ok" else REMEDY))
+    items += _samna()
     items.append(Item("virtual board", "ok", "optional", "virtual:0, virtual:1, ... need nothing else"))
     return items
+
+
+def _samna() -> list[Item]:
+    """Which samna there is, and the boards that a real one sees."""
+    state, place = find_samna()
+    if state != "ok":
+        remedy = f"Only a real board needs samna. {INSTALL}"
+        return [
+            Item("samna", state, "optional", place, f"{PLACEHOLDER} {remedy}" if state == "placeholder" else remedy)
+        ]
+    try:
+        place = f"{version('samna')} in {place}"
+    except PackageNotFoundError:
+        place = f"of unknown version in {place}"
+    items = [Item("samna", "ok", "optional", place)]
+    try:
+        boards = list_boards()
+    except DynapseError as error:
+        return [*items, Item("boards", "missing", "optional", "", " ".join(str(error).split()))]
+    if not boards:
+        return [
+            *items,
+            Item("boards", "missing", "optional", "", "Connect one, and check its power and your USB rights."),
+        ]
+    bit_file = os.environ.get(BIT_FILE_VARIABLE)
+    items += [Item("board", "ok", "optional", board) for board in boards]
+    hint = f"A board needs one: --bit-file, or {BIT_FILE_VARIABLE}."
+    return [
+        *items,
+        Item("bit file", "ok" if bit_file else "missing", "optional", bit_file or "", "" if bit_file else hint),
+    ]
 
 
 def _package(name: str, need: Literal["required", "optional"], remedy: str) -> Item:

@@ -8,14 +8,16 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+import numpy as np
 
 from nir_dynapse.conversion_table import conversion_dict
 from nir_dynapse.errors import DynapseError
 
-__all__ = ["Output", "table"]
+__all__ = ["Output", "accuracy_text", "node_rates", "rates_text", "table"]
 
 MOST_FINDINGS = 20
 """Findings of one error that are printed; --json has them all."""
@@ -115,3 +117,33 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     width = max(60, shutil.get_terminal_size((100, 24)).columns)
     Console(file=stream, width=width, color_system=None, markup=False, highlight=False).print(grid)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+
+
+def node_rates(spikes: Mapping[str, np.ndarray], bin_width: float) -> dict[str, dict[str, Any]]:
+    """What the neurons of every node did, from counts (batch, time, neuron) in bins of `bin_width` s."""
+    return {
+        node: {
+            "neurons": counts.shape[2],
+            "spikes": int(counts.sum(dtype=np.int64)),
+            "rate_hz": float(counts.mean(dtype=np.float64) / bin_width) if counts.size else 0.0,
+            "silent_neurons": int((~counts.any((0, 1))).sum()),
+        }
+        for node, counts in spikes.items()
+    }
+
+
+def rates_text(nodes: Mapping[str, Mapping[str, Any]]) -> str:
+    """`node_rates` as a table."""
+    rows = [(node, *(f"{value:g}" for value in values.values())) for node, values in nodes.items()]
+    return table(("node", "neurons", "spikes", "rate/Hz", "silent neurons"), rows)
+
+
+def accuracy_text(accuracy: Mapping[str, Any] | None) -> str:
+    """An accuracy (fields of `reporting.Accuracy`) as a line."""
+    if accuracy is None:
+        return "No accuracy: the classes of the data are not those of the output."
+    share = 100 * accuracy["correct"] / accuracy["total"]
+    return (
+        f"Accuracy ({accuracy['name']}): {share:.1f} %, {accuracy['correct']} of {accuracy['total']}; "
+        f"{accuracy['ties']} ties, {accuracy['silent']} silent"
+    )

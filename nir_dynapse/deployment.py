@@ -24,8 +24,8 @@ from nir_dynapse.import_.nir_graph import from_nir
 from nir_dynapse.import_.samna_config import from_samna
 from nir_dynapse.layout import Layout, write_atomically
 from nir_dynapse.network import Network
+from nir_dynapse.recording import Recording
 from nir_dynapse.reporting import Accuracy, Report, report
-from nir_dynapse.sim.recording import Recording
 from nir_dynapse.sim.simulation import simulate
 
 __all__ = ["FILES", "STAGES", "Deployment", "check_data", "check_output", "deploy", "measured_activity", "score"]
@@ -88,6 +88,7 @@ def deploy(
     data: Data,
     *,
     board: str = "virtual:0",
+    bit_file: str | os.PathLike[str] | None = None,
     dt: float | None = None,
     time_unit: str = "s",
     time_scale: float = 1.0,
@@ -105,13 +106,14 @@ def deploy(
     """Read `source`, check it against `data`, compile it for `device`, verify the configuration, and run the data.
 
     Four runs make the accuracy table: ideal (NIR's equations), circuit (the analog circuit, exact parameters), quantised
-    (from the bits of the Layout, no mismatch) and on this chip (on `board`). `progress(stage, fraction)` is called before
-    each stage. `options` are further ones of `compile`. On several chips neurons are placed by what `activity_data` (where
-    not given, `data`) makes the network do. Nothing is written. Raises the DynapseError of whatever fails first.
+    (from the bits of the Layout, no mismatch) and on this chip (on `board`; a real one needs a `bit_file`).
+    `progress(stage, fraction)` is called before each stage. `options` are further ones of `compile`. On several chips
+    neurons are placed by what `activity_data` (where not given, `data`) makes the network do. Nothing is written. Raises
+    the DynapseError of whatever fails first.
     """
     tell = progress or (lambda stage, fraction: None)
     stages = {name: k / len(STAGES) for k, name in enumerate(STAGES)}
-    with open_board(board, device=device) as chip:
+    with open_board(board, device=device, bit_file=bit_file) as chip:
         tell("read", stages["read"])
         network = from_nir(
             source,

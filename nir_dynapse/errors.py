@@ -12,6 +12,7 @@ __all__ = [
     "DynapseError",
     "Finding",
     "HardwareError",
+    "NotInstalledError",
     "ParameterRangeError",
     "UnsupportedGraphError",
     "raise_if_errors",
@@ -111,6 +112,10 @@ class ConfigurationError(DynapseError):
 
 class HardwareError(DynapseError):
     """The board is missing, refuses, or answered something unexpected."""
+
+
+class NotInstalledError(HardwareError):
+    """A board needs something optional that this Python does not have."""
 
 
 def strictly(findings: Iterable[Finding]) -> list[Finding]:

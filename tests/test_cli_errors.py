@@ -20,6 +20,7 @@ from nir_dynapse import cli, cli_verbs, deployment
 from nir_dynapse.board import Data
 from nir_dynapse.cli import main
 from nir_dynapse.errors import CapacityError, ConfigurationError, Finding, HardwareError, ParameterRangeError
+from nir_dynapse.export import samna_board
 from nir_dynapse.import_.nir_graph import FRONTENDS, from_nir
 
 # --- bad networks ----------------------------------------------------------------------------------------------------
@@ -154,9 +155,16 @@ def test_unknown_board(model: str, data: str, capsys: pytest.CaptureFixture[str]
         deployment.deploy(model, Data.load(data), board="usb")
 
 
-def test_a_real_board_is_exit_3(model: str, data: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["deploy", model, "--data", data, "--board", "samna"]) == 3
-    assert "does not drive one yet" in capsys.readouterr().err
+def test_a_real_board_without_samna_is_exit_3(
+    model: str, data: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(samna_board, "find_samna", lambda: ("missing", ""))
+    argv = ["deploy", model, "--data", data, "--board", "samna"]
+    fails(capsys, argv, "samna, which is not installed", "--index-url INDEX", code=3)
+    monkeypatch.setattr(samna_board, "find_samna", lambda: ("placeholder", "site/samna/__init__.py"))
+    fails(capsys, argv, "placeholder", "pip uninstall samna", code=3)
+    assert main([*argv, "--json", "-q"]) == 3
+    assert json.loads(capsys.readouterr().out)["type"] == "NotInstalledError"
 
 
 # --- usage -----------------------------------------------------------------------------------------------------------

@@ -68,10 +68,10 @@ def test_placeholder_is_never_executed(placeholder: tuple[Path, Path]) -> None:
 
 def test_placeholder_is_no_board(placeholder: tuple[Path, Path]) -> None:
     site, trace = placeholder
-    call = "main(['deploy', 'x', '--data', 'y', '--board', 'samna'])"
-    result = run_python(f"import sys; from nir_dynapse.cli import main; sys.exit({call})", site)
-    assert result.returncode == 3
-    assert "samna" in result.stderr
+    result = run_python("import nir_dynapse; nir_dynapse.open_board('samna')", site)
+    assert result.returncode == 1
+    assert "NotInstalledError" in result.stderr
+    assert "pip uninstall samna" in result.stderr
     assert not trace.exists()
 
 
@@ -79,7 +79,7 @@ def test_real_samna_is_recognised(tmp_path: Path) -> None:
     package = tmp_path / "samna"
     package.mkdir()
     (package / "__init__.py").write_text("from . import _binary\nraise SystemExit('must not be imported')\n")
-    code = "from nir_dynapse.cli_doctor import find_samna; print(find_samna()[0])"
+    code = "from nir_dynapse.export.samna_board import find_samna; print(find_samna()[0])"
     assert run_python(code, tmp_path).stdout.strip() == "ok"
 
 
