@@ -17,9 +17,10 @@
     layout = nd.compile(net)                        # placed, routed, quantised
     print(nd.report(layout).text())
     print(nd.evaluate(layout, test, devices=100))   # accuracy on virtual chips 0 to 99
-    with nd.open_board("virtual:7") as board:       # a virtual chip with fingerprint 7
+    with nd.open_board("virtual:7") as board:       # a virtual chip with fingerprint 7; "samna" for the real one
         board.apply(layout)
         out = board.run(events, duration=0.5)
+        (profile,) = nd.calibrate(board)            # its biases, mismatch and bad rows, for compile(device=...)
 
 Importing the package loads nothing else: every name below is loaded when it is first used.
 """
@@ -32,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nir_dynapse.backend import open_board, to_nir, to_params
     from nir_dynapse.board import Board, Data, Events
+    from nir_dynapse.calibration import calibrate
     from nir_dynapse.compiler import compile, to_network
     from nir_dynapse.device import DYNAPSE2, Device, Mismatch
     from nir_dynapse.errors import (
@@ -50,10 +52,10 @@ if TYPE_CHECKING:
     from nir_dynapse.layout import Layout
     from nir_dynapse.network import Network
     from nir_dynapse.params import Params
-    from nir_dynapse.profile import ChipProfile, load_profiles
+    from nir_dynapse.profile import ChipProfile, load_profiles, save_profiles
+    from nir_dynapse.recording import Recording
     from nir_dynapse.reporting import Report, report
     from nir_dynapse.sim.nir_data import from_nir_data, to_nir_data
-    from nir_dynapse.sim.recording import Recording
     from nir_dynapse.sim.simulation import simulate
 
     __version__: str
@@ -80,6 +82,7 @@ __all__ = [
     "Report",
     "UnsupportedGraphError",
     "__version__",
+    "calibrate",
     "compile",
     "evaluate",
     "from_nir",
@@ -88,6 +91,7 @@ __all__ = [
     "load_profiles",
     "open_board",
     "report",
+    "save_profiles",
     "simulate",
     "to_network",
     "to_nir",
@@ -99,6 +103,7 @@ __all__ = [
 _HOME = {
     "backend": ("open_board", "to_nir", "to_params"),
     "board": ("Board", "Data", "Events"),
+    "calibration": ("calibrate",),
     "compiler": ("compile", "to_network"),
     "device": ("DYNAPSE2", "Device", "Mismatch"),
     "errors": (
@@ -117,10 +122,10 @@ _HOME = {
     "layout": ("Layout",),
     "network": ("Network",),
     "params": ("Params",),
-    "profile": ("ChipProfile", "load_profiles"),
+    "profile": ("ChipProfile", "load_profiles", "save_profiles"),
     "reporting": ("Report", "report"),
     "sim.nir_data": ("from_nir_data", "to_nir_data"),
-    "sim.recording": ("Recording",),
+    "recording": ("Recording",),
     "sim.simulation": ("simulate",),
 }
 

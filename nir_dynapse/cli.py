@@ -141,6 +141,26 @@ def _mapping() -> _Parser:
     return mapping
 
 
+def _board(verb: argparse.ArgumentParser) -> None:
+    """Options that say on which board."""
+    verb.add_argument(
+        "--board",
+        default="virtual:0",
+        metavar="BOARD",
+        help="virtual:SEED, a virtual chip; samna, the real board; samna:SERIAL, one of several (default virtual:0)",
+    )
+    verb.add_argument(
+        "--bit-file", metavar="FILE.bit", help="for the FPGA of a real board (default: $NIR_DYNAPSE_BIT_FILE)"
+    )
+
+
+def _silicon(verb: argparse.ArgumentParser) -> None:
+    """Options that say what a virtual board is made of."""
+    verb.add_argument(
+        "--profile", metavar="FILE", help="what is broken or off on the chips of a virtual board (CSV or JSON)"
+    )
+
+
 def _number(kind: type[int] | type[float], allowed: str, is_allowed: Callable[[Any], bool]) -> Callable[[str], Any]:
     """A converter for argparse: a number of `kind` for which `is_allowed` holds; `allowed` says which those are."""
 
@@ -188,9 +208,7 @@ def parser() -> argparse.ArgumentParser:
     p = verb("deploy", "Do it all: read, check, compile, verify, run a test set, write.", example, model, mapping)
     p.add_argument("model", metavar="MODEL.nir", help="the network")
     p.add_argument("--data", required=True, metavar="TEST.npz", help=data)
-    p.add_argument(
-        "--board", default="virtual:0", metavar="BOARD", help="virtual:SEED, a virtual chip (default virtual:0)"
-    )
+    _board(p)
     p.add_argument(
         "-o", "--out", metavar="OUT", help="folder for layout.json, config.json.gz, report.json and report.txt"
     )
@@ -214,6 +232,11 @@ def parser() -> argparse.ArgumentParser:
         required=True,
         metavar="OUT.nir|LAYOUT.json",
         help="NIR in seconds with NIR's own gains; a configuration can also become a Layout (.json)",
+    )
+    p.add_argument(
+        "--names",
+        metavar="LAYOUT.json",
+        help="the Layout that a configuration belongs to (default: layout.json beside it, where it fits)",
     )
 
     p = verb("export", "Write what a Layout computes as NIR, for other tools.", "layout.json -o network.nir", model)
@@ -242,6 +265,43 @@ def parser() -> argparse.ArgumentParser:
     kind.add_argument("--ideal", action="store_true", help="NIR's equations instead of the circuits")
     kind.add_argument("--chip", type=_whole, metavar="SEED", help="with the mismatch of this virtual chip")
     p.add_argument("-o", "--out", metavar="SPIKES.npz", help="where to write the spikes of every node")
+
+    p = verb(
+        "run", "Run a Layout on a board, events in, spikes out.", "layout.json --board virtual:7 --input x.npz -o y.npz"
+    )
+    p.add_argument("layout", metavar="LAYOUT.json", help="what compile wrote")
+    p.add_argument(
+        "--input",
+        required=True,
+        metavar="X.npz",
+        help="samples: x (sample, time, channel) and dt in seconds (y is optional); or an event list: time_us, node, index "
+        "and nodes (names of input nodes)",
+    )
+    _board(p)
+    _silicon(p)
+    p.add_argument("--echo", action="store_true", help="record the stimuli, too, when they are really sent")
+    p.add_argument(
+        "--duration",
+        type=_positive,
+        metavar="S",
+        help="length of each run in seconds (default: that of a sample; of an event list 0.1 s after its last event)",
+    )
+    p.add_argument(
+        "-o", "--out", metavar="SPIKES.npz", help="where to write the spikes: counts per node, or an event list"
+    )
+
+    p = verb(
+        "calibrate",
+        "Measure the biases, the mismatch and the bad rows of a board, for --profile of compile and deploy.",
+        "--board virtual:7 -o chip.json",
+    )
+    _board(p)
+    _silicon(p)
+    p.add_argument("--no-rows", action="store_true", help="leave out the search for bad CAM rows")
+    p.add_argument("--all-tags", action="store_true", help="try all 2 048 tags on every core (32 more runs)")
+    p.add_argument(
+        "-o", "--out", required=True, metavar="CHIP.json", help="where to write the profile (.json, .json.gz)"
+    )
 
     p = verb(
         "evaluate",
@@ -300,7 +360,7 @@ def _run(argv: Sequence[str] | None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
     from nir_dynapse.cli_output import Output
-    from nir_dynapse.errors import DynapseError
+    from nir_dynapse.errors import DynapseError, NotInstalledError
 
     out = Output(args.json, args.quiet, args.verbose)
     try:
@@ -309,7 +369,7 @@ def _run(argv: Sequence[str] | None) -> int:
         return VERBS[args.verb](args, out)
     except DynapseError as error:
         out.error(error)
-        return FAULT
+        return MISSING if isinstance(error, NotInstalledError) else FAULT
     except ModuleNotFoundError as error:
         sys.stderr.write(f"nir-dynapse: the Python package {error.name!r} is missing. Run 'nir-dynapse doctor'.\n")
         return MISSING

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from nir_dynapse import cli_doctor, cli_exchange
+from nir_dynapse import cli_calibrate, cli_doctor, cli_exchange, cli_run
 from nir_dynapse.biasgen import reach
 from nir_dynapse.cli_exchange import activity, check_file, device_of, mapping, reading
-from nir_dynapse.cli_output import Output, table
+from nir_dynapse.cli_output import Output, accuracy_text, node_rates, rates_text, table
 from nir_dynapse.device import DYNAPSE2, PARAMETERS
 from nir_dynapse.errors import DynapseError
 
@@ -25,23 +24,14 @@ DONE, MISSING = 0, 3
 
 def deploy(args: argparse.Namespace, out: Output) -> int:
     from nir_dynapse import deployment
-    from nir_dynapse.backend import open_board
     from nir_dynapse.board import Data
-    from nir_dynapse.errors import HardwareError
-
-    if args.board.partition(":")[0] == "samna":
-        try:
-            open_board(args.board)
-        except HardwareError as error:
-            out.note(f"nir-dynapse: {error}")
-            return MISSING
 
     if args.out is not None:
         deployment.check_output(args.out)
     data = Data.load(args.data)
     device = device_of(args)
     options = {"fan_in": args.fan_in, "seed": args.seed, "device": device, "board": args.board}
-    options["options"] = mapping(args)
+    options |= {"options": mapping(args), "bit_file": args.bit_file}
     if args.activity is not None:
         options["activity_data"] = Data.load(args.activity)
     with out.progress() as tell:
@@ -116,8 +106,7 @@ def _network_or_layout(args: argparse.Namespace) -> Any:
 
 def simulate(args: argparse.Namespace, out: Output) -> int:
     from nir_dynapse import deployment
-    from nir_dynapse.board import Data
-    from nir_dynapse.layout import write_atomically
+    from nir_dynapse.board import Data, write_arrays
     from nir_dynapse.sim.simulation import simulate
 
     if args.out is not None:
@@ -129,37 +118,16 @@ def simulate(args: argparse.Namespace, out: Output) -> int:
     out.note(f"simulating {len(data)} samples of {data.duration:g} s")
     recording = simulate(thing, data.x, ideal=args.ideal, **silicon)
     if args.out is not None:
-        buffer = io.BytesIO()
         arrays: dict[str, Any] = {f"spikes.{node}": spikes for node, spikes in recording.spikes.items()}
-        np.savez_compressed(buffer, **arrays, y=data.y, dt=np.float64(recording.dt))
-        write_atomically(args.out, buffer.getvalue())
-    nodes = {
-        node: {
-            "neurons": spikes.shape[2],
-            "spikes": int(spikes.sum(dtype=np.int64)),
-            "rate_hz": float(spikes.mean(dtype=np.float64) / recording.dt),
-            "silent_neurons": int((~spikes.any((0, 1))).sum()),
-        }
-        for node, spikes in recording.spikes.items()
-    }
+        write_arrays(args.out, **arrays, y=data.y, dt=np.float64(recording.dt))
+    nodes = node_rates(recording.spikes, recording.dt)
     run = "ideal" if args.ideal else "circuit" if args.chip is None else f"chip {args.chip}"
     counts = recording.counts()
     fits = 0 <= data.y.min() <= data.y.max() < counts.shape[1]
     accuracy = asdict(deployment.score(run, counts, data.y)) if fits else None
-    out.result({"run": run, "samples": len(data), "nodes": nodes, "accuracy": accuracy}, _spikes_text(nodes, accuracy))
+    text = f"{rates_text(nodes)}\n\n{accuracy_text(accuracy)}"
+    out.result({"run": run, "samples": len(data), "nodes": nodes, "accuracy": accuracy}, text)
     return DONE
-
-
-def _spikes_text(nodes: dict[str, dict[str, Any]], accuracy: dict[str, Any] | None) -> str:
-    rows = [(node, *(f"{value:g}" for value in values.values())) for node, values in nodes.items()]
-    text = table(("node", "neurons", "spikes", "rate/Hz", "silent neurons"), rows)
-    if accuracy is None:
-        return f"{text}\n\nNo accuracy: the classes of the data are not those of the output."
-    share = 100 * accuracy["correct"] / accuracy["total"]
-    return (
-        f"{text}\n\nAccuracy ({accuracy['name']}): {share:.1f} %, {accuracy['correct']} of {accuracy['total']}; "
-        f"{accuracy['ties']} ties, {accuracy['silent']} silent"
-    )
 
 
 def evaluate(args: argparse.Namespace, out: Output) -> int:
@@ -246,6 +214,8 @@ VERBS: dict[str, Callable[[argparse.Namespace, Output], int]] = {
     "import": cli_exchange.import_,
     "export": cli_exchange.export,
     "simulate": simulate,
+    "run": cli_run.run,
+    "calibrate": cli_calibrate.calibrate,
     "evaluate": evaluate,
     "show": show,
     "doctor": doctor,

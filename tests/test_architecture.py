@@ -12,6 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "nir_dynapse"
 CORE = (
     "errors",
+    "measured",
     "profile_files",
     "profile",
     "device",
@@ -24,7 +25,10 @@ CORE = (
     "layout",
     "closed_form",
     "decoding",
+    "recording",
     "board",
+    "grid",
+    "link",
     "linear",
     "neurons",
     "primitives",
@@ -34,7 +38,16 @@ CORE = (
     "reporting",
 )
 STAGES = ("import_", "sim", "quant", "export")
-ABOVE = ("compiler", "backend", "deployment", "evaluation")
+ABOVE = (
+    "compiler",
+    "backend",
+    "deployment",
+    "evaluation",
+    "calibration_design",
+    "calibration_fit",
+    "calibration_rows",
+    "calibration",
+)
 MOST_LINES = 400
 MODULES = sorted(
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py") if path.stat().st_size
