@@ -21,7 +21,7 @@ from nir_dynapse.sim.simulation import run_circuit
 
 __all__ = ["VirtualChip"]
 
-LARGEST_CODE = 5
+LARGEST_CODE, NEURONS = 5, 256
 
 
 class VirtualChip:
@@ -42,7 +42,7 @@ class VirtualChip:
             cam=cam_from_words(cam_words(layout.cam)),
             sram=sram_from_words(sram_words(layout.sram)),
         )
-        place = layout.core_index * self.device.neurons_per_core + layout.slot
+        place = layout.core_index * NEURONS + layout.slot
         wrong = {
             "a CAM row": bool((written.cam != layout.cam).any()),
             "an SRAM row": bool((written.sram != layout.sram).any()),
@@ -88,18 +88,22 @@ class VirtualChip:
     def _addressed(self, events: np.ndarray) -> tuple[np.ndarray, Params]:
         """The number of each event's address, and the circuit with one input channel per address.
 
-        The addresses of the Layout come first whether they are used or not, so that runs share a compiled program.
+        The destinations of the Layout come first whether they are used or not, so that runs share a compiled program, and
+        one for each channel that has them: equal ones take turns, as the channels would.
         """
         bits = self._written()
-        known = np.stack([bits.input_rows[name].astype(np.int64) for name in ("chip", "cores", "tag")], 1)
-        asked = np.stack([events[name].astype(np.int64) for name in ("x_hop", "cores", "tag")], 1)
-        _, first = np.unique(known, axis=0, return_index=True)
-        mine = known[np.sort(first)]
-        codes = [(a[:, 0] * 16 + a[:, 1]) * 2048 + a[:, 2] for a in (mine, asked)]
-        others = np.setdiff1d(codes[1], codes[0])
-        table = np.r_[codes[0], others]
-        order = np.argsort(table)
-        address = order[np.searchsorted(table[order], codes[1])] if len(table) else np.zeros(0, int)
+        mine, asked = (
+            (part[chip].astype(np.int64) * 16 + part["cores"]) * 2048 + part["tag"]
+            for part, chip in ((bits.input_rows, "chip"), (events, "x_hop"))
+        )
+        others = np.setdiff1d(asked, mine)
+        table = np.r_[mine, others]
+        order = np.argsort(table, kind="stable")
+        first, stop = (np.searchsorted(table[order], asked, side) for side in ("left", "right"))
+        turn = np.zeros(len(asked), np.int64)
+        by_address = np.argsort(asked, kind="stable")
+        turn[by_address] = counted_up(np.unique(asked, return_counts=True)[1])
+        address = order[first + turn % np.maximum(stop - first, 1)] if len(table) else turn
         key = others.tobytes()
         if key not in self._made:
             rows = np.zeros(len(table), INPUT_DTYPE)
@@ -114,7 +118,7 @@ class VirtualChip:
 
     def _leaving(self, bits: Layout, spikes: np.ndarray, step: float) -> np.ndarray:
         """Events of the monitoring rows for spike counts (bins, N)."""
-        order = np.argsort(bits.core_index * self.device.neurons_per_core + bits.slot, kind="stable")
+        order = np.argsort(bits.core_index * NEURONS + bits.slot, kind="stable")
         when, which = np.nonzero(spikes[:, order])
         repeat = spikes[:, order][when, which]
         when, neuron = np.repeat(when, repeat), np.repeat(order[which], repeat)
