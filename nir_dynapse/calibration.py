@@ -22,7 +22,7 @@ from nir_dynapse.calibration_design import (
     one_row,
     probe_layout,
 )
-from nir_dynapse.calibration_fit import FITTED, FLOOR, PRIOR, Response, log_scales, measure, response
+from nir_dynapse.calibration_fit import FITTED, PRIOR, Response, log_scales, measure, response
 from nir_dynapse.calibration_rows import Working, find_working, map_tags
 from nir_dynapse.device import BASE_WEIGHTS, CURRENTS, DELAYS, DYNAPSE2, WEIGHT_GAINS, Device, Mismatch
 from nir_dynapse.errors import HardwareError, ParameterRangeError
@@ -34,12 +34,9 @@ MOST_CHIPS = 7
 """Chips whose neurons can be monitored: from the eighth one seven hops west end on the first."""
 ROUNDS = 7
 ENOUGH = 0.005
-"""Change of all log scales below which a round was the last one."""
+"""Change of all log scales below which a round of steps was the last one."""
 DRIVEN = 3.0
 """Rate in Hz under the strongest constant current below which a neuron does not work."""
-SHARE = 0.5
-"""Part of the standard error of a mean g that counts: the same neurons answer in every experiment, and the mean of just
-these is asked for, so only what is not linear in their differences is an error."""
 NOT_MEASURED = (*DELAYS, "i_w_ahp")
 """Biases that keep the scale 1: the delays have no experiment, and adaptation shows only as gain times weight."""
 HALF = 1024
@@ -143,26 +140,22 @@ class _Bench:
     def rounds(self, stage: str, x: np.ndarray, chosen: np.ndarray, most: int) -> tuple[np.ndarray, _Round, np.ndarray]:
         """Measure the `chosen` experiments and correct x until that changes little; the last measurement, covariance."""
         windows = chosen[self.answer.owner]
-        before, last, covariance = x, _Round(np.zeros(0), np.zeros(0)), np.zeros(0)
-        mean = sigma = np.zeros(0)
+        last, covariance = _Round(np.zeros(0), np.zeros(0)), np.zeros(0)
         for turn in range(most):
             last = self.measured(
                 x, np.flatnonzero(chosen), lambda share, turn=turn: self.tell(stage, (turn + share) / most)
             )
-            mean, error = self.means(last.g)
+            mean, count = self.means(last.g)
             if not np.isfinite(mean[:, windows]).all():
                 core = int(np.argwhere(~np.isfinite(mean[:, windows]))[0, 0])
                 raise HardwareError(
                     f"chip {core // CORES}, core {core % CORES}: no neuron answers in stage {stage!r} of the calibration. "
                     "Check power and monitoring biases, or leave this chip out."
                 )
-            sigma = np.hypot(SHARE * error, FLOOR)
             before = x
-            x, covariance = self.answer.step(mean, sigma, x, last.rest, windows)
+            x, covariance, self.misfit = self.answer.step(mean, count, x, last.rest, windows)
             if np.abs(x - before)[:, self.answer.slopes[windows].any(0)].max() < ENOUGH:
                 break
-        left = mean - self.answer.g - np.einsum("wp,cwp->cw", self.answer.slopes, last.rest + (x - before)[:, None])
-        self.misfit = np.sqrt(((left[:, windows] / sigma[:, windows]) ** 2).mean(1))
         return x, last, covariance
 
     def measured(self, x: np.ndarray, numbers: np.ndarray, tell: Callable[[float], None]) -> _Round:
@@ -201,27 +194,29 @@ class _Bench:
         return row, HALF + self.working.proven[:, HALF:].argmax(1)
 
     def means(self, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean g (cores, windows) over working neurons, and its standard error."""
+        """Mean g (cores, windows) over working neurons, and how many those are (cores,)."""
         seen = np.isfinite(g) & self.working.neurons[:, None]
         count = seen.sum(-1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            mean = np.where(seen, g, 0.0).sum(-1) / np.where(count > 0, count, np.nan)
-            spread = np.where(seen, (g - mean[..., None]) ** 2, 0.0).sum(-1) / np.where(count > 0, count, np.nan)
-            return mean, np.sqrt(spread / count)
+        mean = np.where(seen, g, 0.0).sum(-1) / np.maximum(count, 1)
+        return np.where(count > 0, mean, np.nan), self.working.neurons.sum(1)
 
     def alive(self, last: _Round, bare: np.ndarray) -> Working:
         """Which neurons fire at all under a constant current."""
         rate = np.exp(last.g[:, bare[self.answer.owner]].max(1))
         return self.working._replace(neurons=rate > DRIVEN + 2)
 
+    def of_neurons(self, last: _Round) -> np.ndarray:
+        """Log factors (cores, 256, P) of neurons, relative to the scales their codes were set by, from their own g."""
+        core = self.answer.g + np.einsum("wp,cwp->cw", self.answer.slopes, last.rest)
+        g = np.where(np.isfinite(last.g), last.g, core[..., None]) - core[..., None] + self.answer.g[:, None]
+        return self.answer.factors(np.swapaxes(g, 1, 2))
+
     def factors(self, last: _Round) -> dict[str, np.ndarray]:
-        """Factor of each neuron (cores, 256) by parameter, relative to the mean of its core, from its own g.
+        """Factor of each neuron (cores, 256) by parameter, relative to the mean of its core.
 
         Only of parameters of which rates tell more than `TELLING` of the variance.
         """
-        core = self.answer.g + np.einsum("wp,cwp->cw", self.answer.slopes, last.rest)
-        g = np.where(np.isfinite(last.g), last.g, core[..., None]) - core[..., None] + self.answer.g[:, None]
-        logs = self.answer.factors(np.swapaxes(g, 1, 2))
+        logs = self.of_neurons(last)
         here, found = self.working.neurons, {}
         for k, name in enumerate(FITTED):
             if name in CURRENTS and self.answer.told[k] > TELLING:

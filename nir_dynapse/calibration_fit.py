@@ -5,10 +5,11 @@ expected mismatch (rates are not linear in currents, so the mean of many neurons
 slopes dg/dx by the logarithm x of each bias scale. A calibration sets the codes by what it believes of the scales, measures
 and moves x by the least squares step
 
-    minimise Σ_w (g_w − ḡ_w − Σ_p S_wp·(x_p − x_p,old + δ_wp))²/σ_w² + Σ_p x_p²/`PRIOR`²,
+    minimise rᵀN⁻¹r + Σ_p x_p²/`PRIOR`²,    r_w = g_w − ḡ_w − Σ_p S_wp·(x_p − x_p,old + δ_wp),
 
-δ being what rounding to codes left over, until the core answers like the model. What rates cannot tell stays at 1, with the
-uncertainty of the prior.
+N being the covariance of the mean of so many neurons (of what is not linear in their differences, and `FLOOR`), δ what
+rounding to codes left over, until the core answers like the model. What rates cannot tell stays at 1, with the uncertainty
+of the prior. What a single neuron's factors are is learnt from the ensemble, by regression of them on g.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ SLOPE = 2.0
 """Rate in Hz below which ln(rate + SLOPE) is nearly linear: silent probes count, too."""
 PRIOR = 1.0
 """Standard deviation of the logarithm of a scale before anything is measured."""
-FLOOR = 0.005
-"""Least standard error of a measured g: what the model itself may be off by."""
+FLOOR = 0.003
+"""Standard error of every measured g: what the model itself may be off by."""
 STEP_IN_X = 0.1
 FARTHEST = 0.6
 """Largest change of a log scale in one step."""
@@ -135,9 +136,9 @@ class _Alike:
             np.add.at(self.counts[0, :, k], np.floor(experiments[e].times() / (STEP * 1e6) + 1e-9).astype(int), 1)
 
     def answers(self, x: np.ndarray, factors: dict[str, np.ndarray]) -> list[np.ndarray]:
-        """g (members,) of every window for log scales x (len(FITTED),) and factors (members,) of each parameter."""
+        """g (members,) of every window for log scales x (experiments, P) and factors (members,) of each parameter."""
         scale = {name: np.exp(value) for name, value in log_scales(x).items()}
-        real = {name: (self.currents[name][:, None] * scale[name] * factors[name]).ravel() for name in PARAMETERS}
+        real = {name: ((self.currents[name] * scale[name])[:, None] * factors[name]).ravel() for name in PARAMETERS}
         weight = np.zeros(self.topology.n_synapses)
         for bit, name in enumerate(BASE_WEIGHTS):
             weight += self.bits[:, bit] * real[name][self.topology.post]
@@ -154,8 +155,10 @@ class _Alike:
 @dataclass(frozen=True)
 class Response:
     """What probes at the working points answer: g (windows,), slopes (windows, len(FITTED)), which experiment each window
-    belongs to, and how the logarithms of a neuron's own factors follow from its g: linear in `features`, with `told`
-    (len(FITTED),), the part of their variance that g explains.
+    belongs to, and `scatter` (windows, windows), the covariance of what slopes and factors do not explain of a neuron's g.
+
+    The logarithms of a neuron's own factors follow from its g: linear in `_features`, with `told` (len(FITTED),), the part
+    of their variance that g explains.
     """
 
     g: np.ndarray
@@ -163,25 +166,32 @@ class Response:
     owner: np.ndarray
     inverse: np.ndarray
     told: np.ndarray
+    scatter: np.ndarray
 
     def factors(self, g: np.ndarray) -> np.ndarray:
         """Log factors (..., len(FITTED)) of neurons that answered with g (..., windows)."""
         return _features(g - self.g) @ self.inverse
 
     def step(
-        self, measured: np.ndarray, sigma: np.ndarray, x: np.ndarray, rest: np.ndarray, windows: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Log scales after `measured` g (cores, windows) with standard errors `sigma` at codes set by x (cores, P).
+        self, measured: np.ndarray, count: np.ndarray, x: np.ndarray, rest: np.ndarray, windows: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Log scales after `measured` g (cores, windows), means of `count` neurons each, at codes set by x (cores, P).
 
-        `rest` (cores, windows, P) is what rounding left over; only `windows` count. Returns them with the covariance.
+        `rest` (cores, windows, P) is what rounding left over; only `windows` count. Returns them, their covariance, and the
+        misfit: the root mean square of what is left, in standard errors.
         """
-        sigma = np.where(windows, sigma, np.inf)
-        residual = np.where(windows, measured - self.g - np.einsum("wp,cwp->cw", self.slopes, rest), 0.0)
-        scaled = self.slopes / sigma[:, :, None]
-        covariance = np.linalg.inv(np.einsum("cwp,cwq->cpq", scaled, scaled) + np.eye(x.shape[1]) / PRIOR**2)
-        pull = np.einsum("cwp,cw->cp", scaled, residual / sigma) - x / PRIOR**2
-        change = np.einsum("cpq,cq->cp", covariance, pull)
-        return x + np.clip(change, -FARTHEST, FARTHEST), covariance
+        slopes = self.slopes[windows]
+        found, wide, misfit = x.copy(), np.zeros((*x.shape, x.shape[1])), np.zeros(len(x))
+        for c in range(len(x)):
+            residual = (measured[c] - self.g - np.einsum("wp,wp->w", self.slopes, rest[c]))[windows]
+            noise = self.scatter[np.ix_(windows, windows)] / count[c] + FLOOR**2 * np.eye(len(slopes))
+            weighted = np.linalg.solve(noise, slopes).T
+            wide[c] = np.linalg.inv(weighted @ slopes + np.eye(x.shape[1]) / PRIOR**2)
+            change = wide[c] @ (weighted @ residual - x[c] / PRIOR**2)
+            found[c] += np.clip(change, -FARTHEST, FARTHEST)
+            left = residual - slopes @ (found[c] - x[c])
+            misfit[c] = np.sqrt(left @ np.linalg.solve(noise, left) / len(left))
+        return found, wide, misfit
 
 
 def _features(off: np.ndarray) -> np.ndarray:
@@ -220,24 +230,24 @@ def response(device: Device, mismatch: Mismatch, members: int = MEMBERS) -> Resp
         kinds.setdefault((-1 if x.drive is None else x.drive.dendrite, x.latches), []).append(e)
 
     def ensemble(size: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-        """A function from log scales and which windows are wanted to g (windows, size)."""
+        """A function from log scales (experiments, P) and which windows are wanted to g (windows, size)."""
         factors = _factors(mismatch, size)
         groups = [
-            (np.flatnonzero(np.isin(owner, numbers)), _Alike([plan[e] for e in numbers], size, device))
+            (np.flatnonzero(np.isin(owner, numbers)), numbers, _Alike([plan[e] for e in numbers], size, device))
             for numbers in kinds.values()
         ]
 
         def answers(x: np.ndarray, touched: np.ndarray) -> np.ndarray:
             found = np.zeros((len(owner), size))
-            for windows, group in groups:
+            for windows, numbers, group in groups:
                 if touched[windows].any():
-                    found[windows] = group.answers(x, factors)
+                    found[windows] = group.answers(x[numbers], factors)
             return found
 
         return answers
 
-    many = 8 * members
-    single = ensemble(many)(np.zeros(len(FITTED)), np.ones(len(owner), bool)).T
+    many, nowhere, everything = 8 * members, np.zeros((len(plan), len(FITTED))), np.ones(len(owner), bool)
+    single = ensemble(many)(nowhere, everything).T
     logs = np.stack([np.log(_factors(mismatch, many)[name]) for name in FITTED], 1)
     inverse, told = _inverse(single - single.mean(0), logs)
     run = ensemble(members)
@@ -250,9 +260,10 @@ def response(device: Device, mismatch: Mismatch, members: int = MEMBERS) -> Resp
             if not (touched & touches[:, k]).any():
                 together.append(k)
                 touched |= touches[:, k]
-        x = np.zeros(len(FITTED))
-        x[together] = STEP_IN_X
+        x = nowhere.copy()
+        x[:, together] = STEP_IN_X
         change = (run(x, touched) - run(-x, touched)).mean(1) / (2 * STEP_IN_X)
         slopes[:, together] = np.where(touches[:, together], change[:, None], 0.0)
         waiting = [k for k in waiting if k not in together]
-    return Response(single.mean(0), slopes, owner, inverse, told)
+    scatter = np.cov((single - single.mean(0) - (logs - logs.mean(0)) @ slopes.T).T)
+    return Response(single.mean(0), slopes, owner, inverse, told, scatter)
