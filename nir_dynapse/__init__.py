@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         DynapseError,
         Finding,
         HardwareError,
+        NotInstalledError,
         ParameterRangeError,
         UnsupportedGraphError,
     )
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from nir_dynapse.import_.nir_graph import from_nir
     from nir_dynapse.import_.samna_config import from_samna
     from nir_dynapse.layout import Layout
+    from nir_dynapse.link import Timing
     from nir_dynapse.network import Network
     from nir_dynapse.params import Params
     from nir_dynapse.profile import ChipProfile, load_profiles, save_profiles
@@ -76,10 +78,12 @@ __all__ = [
     "Layout",
     "Mismatch",
     "Network",
+    "NotInstalledError",
     "ParameterRangeError",
     "Params",
     "Recording",
     "Report",
+    "Timing",
     "UnsupportedGraphError",
     "__version__",
     "calibrate",
@@ -112,6 +116,7 @@ _HOME = {
         "DynapseError",
         "Finding",
         "HardwareError",
+        "NotInstalledError",
         "ParameterRangeError",
         "UnsupportedGraphError",
     ),
@@ -120,6 +125,7 @@ _HOME = {
     "import_.nir_graph": ("from_nir",),
     "import_.samna_config": ("from_samna",),
     "layout": ("Layout",),
+    "link": ("Timing",),
     "network": ("Network",),
     "params": ("Params",),
     "profile": ("ChipProfile", "load_profiles", "save_profiles"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,7 @@ RHEOBASE = LEAK * THRESHOLD / GAIN
 PULSE = 1e-4
 """Width of the synaptic pulse in s."""
 WEIGHT = 2e-8
-"""A of one base current."""
+"""A of a base current."""
 
 
 @dataclass(frozen=True)
@@ -105,17 +106,17 @@ class _Plan:
         self.found.append(Experiment(name, {**base, **currents}, tuple(windows), drive, latches))
 
 
-def _synapse(dendrite: int, level: float, period: float, tau: float, mask: int = 1, pulse: float = PULSE):
+def _synapse(dendrite: int, level: float, period: float, tau: float, pulse: float = PULSE) -> dict[str, Any]:
     """Currents of a synapse whose mean (in units of the rheobase) is `level` under events every `period` s.
 
     Mean current: (I_gain/I_τ)·I_w·(1 − e^(−t_pulse/τ))·τ/period.
     """
     name = DENDRITES[dendrite]
     leak = float(CIRCUIT.tau(f"i_tau_{name}", tau))
-    weight = WEIGHT * bin(mask).count("1")
+    weight = WEIGHT / 20 if dendrite == SHUNT else WEIGHT  # else its gain would be near the least there is
     gain = level * RHEOBASE * leak * period / (weight * -np.expm1(-pulse / tau) * tau)
     found = {f"i_tau_{name}": leak, f"i_gain_{name}": float(gain), "i_pulse": CIRCUIT.width("i_pulse", pulse)}
-    return {**found, **{f"i_w{bit}": WEIGHT for bit in range(4)}}
+    return {**found, **{f"i_w{bit}": weight for bit in range(4)}}
 
 
 def experiments() -> list[Experiment]:

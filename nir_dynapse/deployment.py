@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -108,12 +108,15 @@ def deploy(
     Four runs make the accuracy table: ideal (NIR's equations), circuit (the analog circuit, exact parameters), quantised
     (from the bits of the Layout, no mismatch) and on this chip (on `board`; a real one needs a `bit_file`).
     `progress(stage, fraction)` is called before each stage. `options` are further ones of `compile`. On several chips
-    neurons are placed by what `activity_data` (where not given, `data`) makes the network do. Nothing is written. Raises
-    the DynapseError of whatever fails first.
+    neurons are placed by what `activity_data` (where not given, `data`) makes the network do. What the profiles of `device`
+    call bad is bad on a virtual board, too; their scales are what is believed of a board, not what it is made of. Nothing
+    is written. Raises the DynapseError of whatever fails first.
     """
     tell = progress or (lambda stage, fraction: None)
     stages = {name: k / len(STAGES) for k, name in enumerate(STAGES)}
-    with open_board(board, device=device, bit_file=bit_file) as chip:
+    believed = device.profiles
+    silicon = device.with_profiles(*(None if p is None else replace(p, scales={}, factors={}) for p in believed))
+    with open_board(board, device=silicon, bit_file=bit_file) as chip:
         tell("read", stages["read"])
         network = from_nir(
             source,
