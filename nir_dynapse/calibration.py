@@ -22,7 +22,7 @@ from nir_dynapse.calibration_design import (
     one_row,
     probe_layout,
 )
-from nir_dynapse.calibration_fit import FITTED, PRIOR, Response, log_scales, measure, response
+from nir_dynapse.calibration_fit import FITTED, PRIOR, SLOPE, Response, log_scales, measure, response
 from nir_dynapse.calibration_rows import Working, find_working, map_tags
 from nir_dynapse.device import BASE_WEIGHTS, CURRENTS, DELAYS, DYNAPSE2, WEIGHT_GAINS, Device, Mismatch
 from nir_dynapse.errors import HardwareError, ParameterRangeError
@@ -55,6 +55,7 @@ def calibrate(
     board: Board,
     *,
     chips: int = 1,
+    probes: int = SLOTS,
     rows: bool = True,
     all_tags: bool = False,
     rounds: int = ROUNDS,
@@ -72,19 +73,25 @@ def calibrate(
     the same way adaptation's gain takes that of its weight. The delays are not measured. `measured` holds the standard
     error of every scale, and `misfit`, the root mean square of what is left in standard errors (about 1 for a good fit).
 
-    `mismatch` is how much neurons are expected to differ (default: the device's). About 150 runs of 1 to 6 s.
-    ParameterRangeError for impossible numbers; HardwareError where the board fails, or no neuron of a core answers.
+    `probes` neurons of each core, evenly spread, are asked for its biases: the fewer, the less is to be recorded and the
+    larger the errors (like 1/√probes); all are asked for bad rows. `mismatch` is how much neurons are expected to differ
+    (default: the device's). Some 250 runs of 1 to 6 s. ParameterRangeError for impossible numbers; HardwareError where the
+    board fails, or no neuron of a core answers.
     """
     if not 1 <= chips <= MOST_CHIPS:
         raise ParameterRangeError(
             f"calibrate: {chips} chips, allowed are 1 to {MOST_CHIPS} (an eighth cannot be recorded). Calibrate fewer."
+        )
+    if not 1 <= probes <= SLOTS:
+        raise ParameterRangeError(
+            f"calibrate: {probes} probes of each core, allowed are 1 to {SLOTS}. Take some 64 or more for 5 %."
         )
     if rounds < 1:
         raise ParameterRangeError(f"calibrate: rounds is {rounds}, allowed is 1 or more. Take the default of {ROUNDS}.")
     tell = progress or (lambda stage, share: None)
     tell("model", 0.0)
     answer = response(device, device.mismatch if mismatch is None else mismatch)
-    bench = _Bench(board, chips, answer, tell)
+    bench = _Bench(board, chips, probes, answer, tell)
 
     x = np.zeros((bench.n_cores, len(FITTED)))
     bare = np.array([p.drive is None and "i_w_ahp" not in p.currents for p in bench.plan])
@@ -113,6 +120,7 @@ def calibrate(
             measured={
                 "board": label,
                 "errors": {key: value[part].round(4).tolist() for key, value in errors.items()},
+                "probes": probes,
                 "misfit": bench.misfit[part].round(3).tolist(),
                 "not_measured": list(NOT_MEASURED),
             },
@@ -125,8 +133,9 @@ def calibrate(
 class _Bench:
     """A board with probes, and what is known of them."""
 
-    def __init__(self, board: Board, chips: int, answer: Response, tell: Progress) -> None:
+    def __init__(self, board: Board, chips: int, probes: int, answer: Response, tell: Progress) -> None:
         self.board, self.chips, self.answer, self.tell = board, chips, answer, tell
+        self.probes = np.isin(np.arange(SLOTS), np.arange(probes) * SLOTS // probes)
         self.plan: list[Experiment] = experiments()
         self.n_cores = chips * CORES
         self.working = Working(
@@ -172,15 +181,16 @@ class _Bench:
             if plan.drive is not None and plan.drive.mask & 1:
                 gain = WEIGHT_GAINS[plan.drive.dendrite]
                 left[gain] = left[gain] + left["i_w0"]
-            cam = one_row(row.ravel(), np.repeat(tag, SLOTS), plan.drive)
+            heard = np.tile(self.probes, self.n_cores)
+            cam = one_row(np.where(heard, row.ravel(), -1), np.repeat(tag, SLOTS), plan.drive)
             tags = tag[None] if plan.drive else np.zeros((0, self.n_cores), int)
-            self.board.apply(probe_layout(self.chips, codes, plan.latches, cam, tags))
+            self.board.apply(probe_layout(self.chips, codes, plan.latches, cam, tags, heard))
             out = self.board.run(plan.events(), plan.duration)
             mine = np.array([node == "probe" for node in out.nodes], bool)[out.node] if len(out) else np.zeros(0, bool)
             for w, (begin, end) in zip(np.flatnonzero(owner == e), plan.windows, strict=True):
                 inside = mine & (out.time >= begin * 1e6) & (out.time < end * 1e6)
                 counts = np.bincount(out.index[inside], minlength=self.n_cores * SLOTS)
-                g[:, w] = measure(counts.reshape(self.n_cores, SLOTS), end - begin)
+                g[:, w] = np.where(self.probes, measure(counts.reshape(self.n_cores, SLOTS), end - begin), np.nan)
                 if plan.drive is not None:
                     g[:, w][row < 0] = np.nan
                 rest[:, w] = np.stack([left[name] for name in FITTED], 1)
@@ -194,16 +204,16 @@ class _Bench:
         return row, HALF + self.working.proven[:, HALF:].argmax(1)
 
     def means(self, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean g (cores, windows) over working neurons, and how many those are (cores,)."""
+        """Mean g (cores, windows) over working probes, and how many those are (cores,)."""
         seen = np.isfinite(g) & self.working.neurons[:, None]
         count = seen.sum(-1)
         mean = np.where(seen, g, 0.0).sum(-1) / np.maximum(count, 1)
-        return np.where(count > 0, mean, np.nan), self.working.neurons.sum(1)
+        return np.where(count > 0, mean, np.nan), np.maximum((self.working.neurons & self.probes).sum(1), 1)
 
     def alive(self, last: _Round, bare: np.ndarray) -> Working:
-        """Which neurons fire at all under a constant current."""
-        rate = np.exp(last.g[:, bare[self.answer.owner]].max(1))
-        return self.working._replace(neurons=rate > DRIVEN + 2)
+        """Which neurons fire at all under a constant current; those that are no probes count as working."""
+        rate = np.exp(last.g[:, bare[self.answer.owner]].max(1)) - SLOPE
+        return self.working._replace(neurons=(rate > DRIVEN) | ~self.probes)
 
     def of_neurons(self, last: _Round) -> np.ndarray:
         """Log factors (cores, 256, P) of neurons, relative to the scales their codes were set by, from their own g."""
@@ -217,7 +227,7 @@ class _Bench:
         Only of parameters of which rates tell more than `TELLING` of the variance.
         """
         logs = self.of_neurons(last)
-        here, found = self.working.neurons, {}
+        here, found = self.working.neurons & self.probes, {}
         for k, name in enumerate(FITTED):
             if name in CURRENTS and self.answer.told[k] > TELLING:
                 value = np.where(here, np.exp(logs[..., k]), 1.0)

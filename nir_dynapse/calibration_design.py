@@ -211,16 +211,24 @@ def loud(events: int) -> dict[str, float]:
 
 
 def probe_layout(
-    n_chips: int, codes: np.ndarray, latches: int, cam: np.ndarray, tags: np.ndarray, dt: float = STEP
+    n_chips: int,
+    codes: np.ndarray,
+    latches: int,
+    cam: np.ndarray,
+    tags: np.ndarray,
+    probes: np.ndarray | None = None,
 ) -> Layout:
-    """A Layout in which every neuron of `n_chips` chips is a probe with CAM rows `cam` (N, 64), all of them monitored.
+    """A Layout of all neurons of `n_chips` chips with CAM rows `cam` (N, 64), and `probes` (N,) monitored (None: all).
 
-    Channel k of the input sends `tags[k, c]` to core c of the stack; `codes` (cores, parameters, 2).
+    Channel k of the input sends `tags[k, c]` to core c of the stack; `codes` (cores, parameters, 2). Neurons that are no
+    probes have no latches either.
     """
     n = n_chips * CORES * SLOTS
     place = np.arange(n)
+    heard = np.ones(n, bool) if probes is None else np.asarray(probes, bool)
     sram = np.zeros((n, 4), SRAM_DTYPE)
     sram["tag"][:, 0], sram["cores"][:, 0], sram["x_hop"][:, 0] = place % (CORES * SLOTS), 15, MONITOR_HOP
+    sram[~heard] = np.zeros((), SRAM_DTYPE)
     rows = [
         (channel, chip, sum(1 << int(c) for c in np.flatnonzero(sent == tag)), tag)
         for channel, of_channel in enumerate(np.asarray(tags, int).reshape(-1, n_chips, CORES))
@@ -234,7 +242,7 @@ def probe_layout(
         chip=place // (CORES * SLOTS),
         core=place // SLOTS % CORES,
         slot=place % SLOTS,
-        latches=np.full(n, latches),
+        latches=np.where(heard, latches, 0),
         cam=cam,
         sram=sram,
         codes=codes,
@@ -243,7 +251,7 @@ def probe_layout(
         outputs=(Port("output", (n,), "probe"),),
         input_rows=np.array(rows, INPUT_DTYPE),
         projections=((DRIVE, "probe", "rows"),) if channels else (),
-        dt=dt,
+        dt=STEP,
         origin={"source": "calibration"},
     )
 

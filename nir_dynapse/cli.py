@@ -297,6 +297,13 @@ def parser() -> argparse.ArgumentParser:
     )
     _board(p)
     _silicon(p)
+    p.add_argument(
+        "--probes",
+        type=_count,
+        default=256,
+        metavar="N",
+        help="neurons of each core to ask for its biases (default 256)",
+    )
     p.add_argument("--no-rows", action="store_true", help="leave out the search for bad CAM rows")
     p.add_argument("--all-tags", action="store_true", help="try all 2 048 tags on every core (32 more runs)")
     p.add_argument(

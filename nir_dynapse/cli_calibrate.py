@@ -23,9 +23,8 @@ def calibrate(args: argparse.Namespace, out: Output) -> int:
     check_file(path)
     device = device_of(args)
     with out.progress() as tell, open_board(args.board, device=device, bit_file=args.bit_file) as board:
-        profiles = calibrate(
-            board, chips=args.chips, rows=not args.no_rows, all_tags=args.all_tags, device=device, progress=tell
-        )
+        options = {"chips": args.chips, "probes": args.probes, "rows": not args.no_rows, "all_tags": args.all_tags}
+        profiles = calibrate(board, **options, device=device, progress=tell)
     save_profiles(path, profiles)
     lines, data = [], []
     for profile in profiles:

@@ -12,13 +12,14 @@ import pytest
 import nir_dynapse as nd
 from nir_dynapse import calibration_rows as rows
 from nir_dynapse.biasgen import reach
-from nir_dynapse.calibration import NOT_MEASURED, calibrate
+from nir_dynapse.calibration import NOT_MEASURED, _Bench, calibrate
 from nir_dynapse.calibration_design import codes_for, experiments, probe_layout
-from nir_dynapse.calibration_fit import FITTED, log_scales
+from nir_dynapse.calibration_fit import FITTED, log_scales, response
 from nir_dynapse.calibration_rows import find_working, map_tags
 from nir_dynapse.cli import main
 from nir_dynapse.device import BASE_WEIGHTS, COLUMN, CURRENTS, DYNAPSE2, PARAMETERS, WEIGHT_GAINS, Device
 from nir_dynapse.errors import HardwareError, ParameterRangeError
+from nir_dynapse.link import LinkedBoard
 from nir_dynapse.profile import ChipProfile
 from nir_dynapse.rows import CAM_DTYPE, UNUSED_CAM
 from nir_dynapse.sim.mismatch import as_measured, factors
@@ -179,6 +180,24 @@ def test_codes_are_set_by_what_is_known() -> None:
     assert (codes[:, COLUMN["i_dc"]] == codes[0, COLUMN["i_dc"]]).all()
 
 
+def test_few_probes_make_little_noise(measured: ChipProfile) -> None:
+    """Only probes spike and are heard; the others neither get the current nor count."""
+    with nd.open_board("virtual:1") as board:
+        bench = _Bench(board, 1, 8, response(DYNAPSE2, DYNAPSE2.mismatch), lambda stage, share: None)
+        assert np.flatnonzero(bench.probes).tolist() == list(range(0, 256, 32))
+        chosen = np.array([3])  # a strong constant current
+        last = bench.measured(np.zeros((4, len(FITTED))), chosen, lambda share: None)
+        assert isinstance(board, LinkedBoard)
+        assert board.last is not None
+        assert 32 * 50 < board.last.heard < 32 * 500
+    window = np.flatnonzero(bench.answer.owner == 3)[0]
+    assert (np.isfinite(last.g[:, window]) == bench.probes).all()
+    mean, count = bench.means(last.g)
+    assert (count == 8).all()
+    assert np.abs(mean[:, window] - bench.answer.g[window]).max() < 0.5
+    assert measured.measured["probes"] == 256
+
+
 def test_all_experiments_ask_for_what_a_bias_can_do() -> None:
     for experiment in experiments():
         for name, value in experiment.currents.items():
@@ -192,6 +211,8 @@ def test_mistakes_and_silent_boards_are_told() -> None:
             calibrate(board, chips=8)
         with pytest.raises(ParameterRangeError, match="rounds is 0"):
             calibrate(board, rounds=0)
+        with pytest.raises(ParameterRangeError, match="300 probes of each core, allowed are 1 to 256"):
+            calibrate(board, probes=300)
     silent = ChipProfile(neurons=np.repeat([[True], [True], [False], [True]], 256, axis=1))
     board = nd.open_board("virtual:1", device=DYNAPSE2.with_profiles(silent))
     with board, pytest.raises(HardwareError, match="chip 0, core 2: no neuron"):
