@@ -32,7 +32,7 @@ def test_they_pass_on_a_virtual_board() -> None:
 
 
 def test_they_are_only_collected_when_named() -> None:
-    result = pytest_of("--collect-only", "--ignore-glob=tests/test_*.py")
+    result = pytest_of("--collect-only", "--ignore-glob=tests/test_[!g]*.py")
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "tests/lava/" in result.stdout
+    assert "tests/test_gradients.py" in result.stdout
     assert "hardware" not in result.stdout

@@ -130,7 +130,7 @@ def monitored(layout: Layout) -> np.ndarray:
     neuron, row = np.nonzero((layout.sram["cores"] > 0) & (layout.sram["x_hop"] == MONITOR_HOP))
     grid = np.zeros(len(neuron), GRID_DTYPE)
     grid["time"], grid["tag"] = np.arange(len(neuron)), layout.sram["tag"][neuron, row]
-    grid["x_hop"], grid["cores"] = MONITOR_HOP + 1 + layout.chip[neuron], 15
+    grid["x_hop"], grid["cores"] = MONITOR_HOP + 1 + layout.chip[neuron].astype(int), 15
     return grid
 
 
