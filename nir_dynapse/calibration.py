@@ -21,6 +21,7 @@ from nir_dynapse.calibration_design import (
     experiments,
     one_row,
     probe_layout,
+    probe_spikes,
 )
 from nir_dynapse.calibration_fit import FITTED, PRIOR, SLOPE, Response, log_scales, measure, response
 from nir_dynapse.calibration_rows import Working, find_working, map_tags
@@ -185,11 +186,10 @@ class _Bench:
             cam = one_row(np.where(heard, row.ravel(), -1), np.repeat(tag, SLOTS), plan.drive)
             tags = tag[None] if plan.drive else np.zeros((0, self.n_cores), int)
             self.board.apply(probe_layout(self.chips, codes, plan.latches, cam, tags, heard))
-            out = self.board.run(plan.events(), plan.duration)
-            mine = np.array([node == "probe" for node in out.nodes], bool)[out.node] if len(out) else np.zeros(0, bool)
+            time, neuron = probe_spikes(self.board.run(plan.events(), plan.duration))
             for w, (begin, end) in zip(np.flatnonzero(owner == e), plan.windows, strict=True):
-                inside = mine & (out.time >= begin * 1e6) & (out.time < end * 1e6)
-                counts = np.bincount(out.index[inside], minlength=self.n_cores * SLOTS)
+                inside = (time >= begin * 1e6) & (time < end * 1e6)
+                counts = np.bincount(neuron[inside], minlength=self.n_cores * SLOTS)
                 g[:, w] = np.where(self.probes, measure(counts.reshape(self.n_cores, SLOTS), end - begin), np.nan)
                 if plan.drive is not None:
                     g[:, w][row < 0] = np.nan

@@ -31,12 +31,13 @@ __all__ = [
     "off_currents",
     "one_row",
     "probe_layout",
+    "probe_spikes",
 ]
 
 STEP = 1e-3
 """Time resolution in s of all experiments."""
-DRIVE = "drive"
-"""Name of the input node of the probes."""
+DRIVE, PROBE = "drive", "probe"
+"""Names of the input node and of the population of probes."""
 SETTLE = 0.2
 """s after which rates are counted."""
 CORES, SLOTS, ROWS = 4, 256, 64
@@ -238,7 +239,7 @@ def probe_layout(
     channels = len(tags)
     return Layout(
         n_chips=n_chips,
-        populations=(("probe", "LIF", (n,)),),
+        populations=((PROBE, "LIF", (n,)),),
         chip=place // (CORES * SLOTS),
         core=place // SLOTS % CORES,
         slot=place % SLOTS,
@@ -248,12 +249,18 @@ def probe_layout(
         codes=codes,
         used_cores=np.ones(n_chips * CORES, bool),
         inputs=(Port(DRIVE, (channels,)),) if channels else (),
-        outputs=(Port("output", (n,), "probe"),),
+        outputs=(Port("output", (n,), PROBE),),
         input_rows=np.array(rows, INPUT_DTYPE),
-        projections=((DRIVE, "probe", "rows"),) if channels else (),
+        projections=((DRIVE, PROBE, "rows"),) if channels else (),
         dt=STEP,
         origin={"source": "calibration"},
     )
+
+
+def probe_spikes(heard: Events) -> tuple[np.ndarray, np.ndarray]:
+    """Time in µs and number of the neuron of every spike of a probe."""
+    mine = heard.node == (heard.nodes.index(PROBE) if PROBE in heard.nodes else -1)
+    return heard.time[mine], heard.index[mine]
 
 
 def one_row(row: np.ndarray, tag: np.ndarray, drive: Drive | None) -> np.ndarray:

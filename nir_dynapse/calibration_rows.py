@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nir_dynapse.board import Board, Events
-from nir_dynapse.calibration_design import CORES, DRIVE, ROWS, SLOTS, codes_for, loud, probe_layout
+from nir_dynapse.calibration_design import CORES, DRIVE, ROWS, SLOTS, codes_for, loud, probe_layout, probe_spikes
 from nir_dynapse.device import AMPA
 from nir_dynapse.rows import CAM_DTYPE
 
@@ -49,10 +49,10 @@ def _answers(
     times = np.round((begin[:, None] + 1e-3 * np.arange(BURST)).ravel() * 1e6).astype(np.int64)
     channel = np.repeat(np.arange(ROWS), BURST)
     out = board.run(Events(times, np.zeros(len(times)), channel, (DRIVE,)), QUIET + GAP * ROWS)
-    mine = np.array([node == "probe" for node in out.nodes], bool)[out.node] if len(out) else np.zeros(0, bool)
-    window = np.floor((out.time[mine] * 1e-6 - QUIET) / GAP).astype(int)
+    time, neuron = probe_spikes(out)
+    window = np.floor((time * 1e-6 - QUIET) / GAP).astype(int)
     fired = np.zeros((n_cores * SLOTS, ROWS + 1), bool)
-    fired[out.index[mine], np.maximum(window, -1)] = True
+    fired[neuron, np.maximum(window, -1)] = True
     fired = fired.reshape(n_cores, SLOTS, ROWS + 1)
     return fired[..., :ROWS], fired[..., ROWS]
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from nir_dynapse.board import Events
+from nir_dynapse.closed_form import counted_up
 from nir_dynapse.errors import ConfigurationError
 from nir_dynapse.layout import Layout
-from nir_dynapse.rows import MONITOR_HOP
+from nir_dynapse.rows import MONITOR_HOP, leaves_west
 
 __all__ = [
     "CLOCK",
@@ -26,7 +27,6 @@ __all__ = [
     "Heard",
     "from_grid",
     "is_marker",
-    "leaves_west",
     "markers",
     "spaced",
     "to_grid",
@@ -83,12 +83,6 @@ def is_marker(grid: np.ndarray, tag: int) -> np.ndarray:
     return (grid["y_hop"] == MARKER_HOP) & (grid["tag"] == tag)
 
 
-def leaves_west(grid: np.ndarray, chip: np.ndarray | int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Which events from `chip` leave the row of chips towards the host, and with which x_hop they arrive there."""
-    x_hop = grid["x_hop"].astype(int)
-    return (grid["cores"] > 0) & (np.asarray(chip, int) + x_hop < 0), x_hop + np.asarray(chip, int) + 1
-
-
 # -- there ------------------------------------------------------------------------------------------------------------
 
 
@@ -111,7 +105,7 @@ def to_grid(layout: Layout, events: Events, span: int, *, echo: bool = False, fi
     start = np.searchsorted(rows["channel"], channel, "left")
     count = np.searchsorted(rows["channel"], channel, "right") - start
     stimulus = np.repeat(np.arange(len(channel)), count)
-    row = start[stimulus] + np.arange(len(stimulus)) - np.repeat(np.cumsum(count) - count, count)
+    row = start[stimulus] + counted_up(count)
     grid = np.zeros(len(stimulus), GRID_DTYPE)
     grid["time"], grid["x_hop"] = time[stimulus], rows["chip"][row]
     grid["tag"], grid["cores"] = rows["tag"][row], rows["cores"][row]

@@ -16,6 +16,7 @@ __all__ = [
     "cam_from_words",
     "cam_words",
     "has_rows",
+    "leaves_west",
     "monitor_rows",
     "sram_from_words",
     "sram_words",
@@ -39,13 +40,17 @@ def has_rows(cam: np.ndarray, sram: np.ndarray) -> np.ndarray:
     return (cam != UNUSED_CAM).any(axis=-1) | (sram["cores"] > 0).any(axis=-1)
 
 
-def monitor_rows(sram: np.ndarray, chip: np.ndarray) -> np.ndarray:
-    """Boolean (N, 4): the SRAM rows whose events are recorded, by neurons on `chip` (N,).
-
-    They leave the row of chips to the west, where the FPGA is, whatever their y_hop; it sees x_hop + chip + 1.
+def leaves_west(rows: np.ndarray, chip: np.ndarray | int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Which destinations of senders on `chip` lead out of the row of chips to the west, where the FPGA is, whatever their
+    y_hop, and with which x_hop their events arrive there: counted up once per chip left.
     """
-    there = np.asarray(chip, int)[:, None] + sram["x_hop"]
-    return (sram["cores"] > 0) & (there < 0)
+    x_hop = rows["x_hop"].astype(int) + np.asarray(chip, int) + 1
+    return (rows["cores"] > 0) & (x_hop <= 0), x_hop
+
+
+def monitor_rows(sram: np.ndarray, chip: np.ndarray) -> np.ndarray:
+    """Boolean (N, 4): the SRAM rows whose events are recorded, by neurons on `chip` (N,)."""
+    return leaves_west(sram, np.asarray(chip)[:, None])[0]
 
 
 def cam_words(cam: np.ndarray) -> np.ndarray:

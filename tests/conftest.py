@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 
 import cli_models
 import fake_samna as fake_samna_module
+import samna_boards
 import small_networks
 from nir_dynapse.device import PARAMETERS
 from nir_dynapse.errors import Finding
@@ -40,6 +41,12 @@ def double() -> Iterator[None]:
 def fake_samna() -> ModuleType:
     """Stand-ins for samna's configuration classes."""
     return fake_samna_module
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> samna_boards.Opener:
+    """`open_samna` of a fake samna, with a bit file."""
+    return samna_boards.opener(tmp_path)
 
 
 @pytest.fixture(scope="session")

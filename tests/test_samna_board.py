@@ -20,12 +20,7 @@ from nir_dynapse.export.samna_board import BIT_FILE_VARIABLE, find_samna, list_b
 from nir_dynapse.layout import Layout
 from nir_dynapse.link import Timing
 from nir_dynapse.sim.simulation import simulate
-from samna_boards import DT, Opener, bit_file, counts, layout_of, opener, plugged
-
-
-@pytest.fixture
-def opened(tmp_path: Path) -> Opener:
-    return opener(tmp_path)
+from samna_boards import DT, Opener, bit_file, counts, layout_of, plugged
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,16 +20,10 @@ from samna_boards import (
     layout_of,
     losing,
     on_virtual_silicon,
-    opener,
     plugged,
     same,
     use,
 )
-
-
-@pytest.fixture
-def opened(tmp_path: Path) -> Opener:
-    return opener(tmp_path)
 
 
 @pytest.fixture(scope="module")

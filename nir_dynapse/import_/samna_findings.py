@@ -15,7 +15,7 @@ from nir_dynapse.device import COLUMN, DENDRITES, DYNAPSE2, GABA
 from nir_dynapse.errors import Finding, Severity, sort_findings
 from nir_dynapse.import_.samna_rows import OTHER_LATCHES, Bits, where
 from nir_dynapse.layout import Layout
-from nir_dynapse.rows import UNUSED_CAM, monitor_rows
+from nir_dynapse.rows import UNUSED_CAM, leaves_west
 
 __all__ = ["all_findings", "latch_findings"]
 
@@ -114,10 +114,10 @@ def _rows(layout: Layout) -> list[Finding]:
 
 def _seen_alike(layout: Layout) -> list[Finding]:
     """Monitored neurons whose events look the same to the host."""
-    neuron, row = np.nonzero(monitor_rows(layout.sram, layout.chip))
+    west, x_hop = leaves_west(layout.sram, layout.chip[:, None])
+    neuron, row = np.nonzero(west)
     sent = layout.sram[neuron, row]
-    x_hop = layout.chip[neuron].astype(int) + sent["x_hop"] + 1
-    seen = np.stack([x_hop, sent["y_hop"].astype(int), sent["tag"].astype(int), neuron], 1)
+    seen = np.stack([x_hop[neuron, row], sent["y_hop"].astype(int), sent["tag"].astype(int), neuron], 1)
     seen = np.unique(seen, axis=0)  # a neuron may send the same twice
     group = np.unique(seen[:, :3], axis=0, return_inverse=True)[1].reshape(-1)
     alike = seen[np.bincount(group)[group] > 1] if len(seen) else seen

@@ -10,11 +10,11 @@ from nir_dynapse.closed_form import counted_up
 from nir_dynapse.decoding import layout_to_params
 from nir_dynapse.device import Device, Mismatch
 from nir_dynapse.errors import HardwareError
-from nir_dynapse.grid import GRID_DTYPE, leaves_west, spaced
+from nir_dynapse.grid import GRID_DTYPE, spaced
 from nir_dynapse.layout import Layout
 from nir_dynapse.network import NO_READOUT, Port
 from nir_dynapse.params import Params
-from nir_dynapse.rows import INPUT_DTYPE, cam_from_words, cam_words, sram_from_words, sram_words
+from nir_dynapse.rows import INPUT_DTYPE, cam_from_words, cam_words, leaves_west, sram_from_words, sram_words
 from nir_dynapse.sim.circuit import Disturbance
 from nir_dynapse.sim.mismatch import fabricate
 from nir_dynapse.sim.simulation import run_circuit
@@ -32,11 +32,14 @@ class VirtualChip:
 
     def __init__(self, seed: int, device: Device, mismatch: Mismatch) -> None:
         self.seed, self.device, self.mismatch = seed, device, mismatch
+        self._asked: Layout | None = None
         self._bits: Layout | None = None
         self._made: dict[bytes, Params] = {}
 
     def write(self, layout: Layout) -> None:
         """Write words and codes; HardwareError for what no chip can hold."""
+        if layout is self._asked:  # each run configures twice, and a circuit takes long to fabricate
+            return
         written = replace(
             layout,
             cam=cam_from_words(cam_words(layout.cam)),
@@ -56,7 +59,7 @@ class VirtualChip:
                     f"the Layout asks for {what} that the chip does not have (tags to 2047, hops to ±7, 4 mask bits, "
                     "coarse codes to 5, one neuron per place). Compile the network again."
                 )
-        self._bits, self._made = written, {}
+        self._asked, self._bits, self._made = layout, written, {}
 
     def run(self, events: np.ndarray, bins: int, step: float) -> np.ndarray:
         """Run `bins` bins of `step` s from silence; `events` of GRID_DTYPE, times in µs from the beginning.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from nir_dynapse.grid import GRID_DTYPE, leaves_west, unwrapped
+from nir_dynapse.grid import GRID_DTYPE, unwrapped
 from nir_dynapse.layout import Layout
+from nir_dynapse.rows import leaves_west
 from nir_dynapse.sim.virtual_chip import VirtualChip
 
 __all__ = ["VirtualLink"]
