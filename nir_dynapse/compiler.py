@@ -30,10 +30,13 @@ from nir_dynapse.quant.mapping import Options, map_params
 from nir_dynapse.quant.routing import core_of
 from nir_dynapse.quant.rules import check_layout, check_wiring
 from nir_dynapse.quant.sharing import merge_parallel, share_sources
+from nir_dynapse.rewriting import OF_BITS
 
 __all__ = ["compile", "to_network"]
 
 Progress = Callable[[str, float], None]
+OF_PLACES = ("placement", "bias-scales")
+"""Codes of findings on the places of the Layout that quantised Params may come from."""
 
 
 def compile(
@@ -57,6 +60,7 @@ def compile(
 ) -> Layout:
     """Group, place, quantise and route `net` (with trained `params`, where given) into a Layout for `device`.
 
+    Where the synapses of `params` have masks, each one becomes a CAM row as it is, and the currents the nearest codes.
     `fan_in="prune"` drops the weakest synapses of neurons with more than they have CAM rows; `monitor="all"` also records
     the neurons that are not outputs. `importance` (S,), one value per synapse of `params` (of `to_params(net)` where none
     are given), weighs the rounding errors and decides what is pruned. `activity` maps node names to events per second, one
@@ -83,10 +87,13 @@ def compile(
             raise ParameterRangeError(f"compile: {name} is {value}. Give a number {least}.")
     watched = _watched(net, membranes)
     asked = to_params(net, device) if params is None else params.numpy().check()
-    findings = list(asked.findings)
+    given = asked.topology.mask is not None
+    findings = [f for f in asked.findings if not (given and f.code in (*OF_BITS, *OF_PLACES))]
     importance = _checked(importance, asked)
     rates = source_activity(activity, asked.topology)
-    if spare_rows:  # one sum of parallel weights, which gets their rows back where that is better
+    if (
+        spare_rows and asked.topology.mask is None
+    ):  # one sum of parallel weights, which gets their rows back where that is better
         asked, importance = merge_parallel(asked, importance)
     monitored = _monitored(net, asked.topology.n_neurons, monitor)
 

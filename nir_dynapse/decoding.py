@@ -19,7 +19,7 @@ from nir_dynapse.layout import Layout
 from nir_dynapse.network import Network, Population, Projection
 from nir_dynapse.params import Params, Topology
 
-__all__ = ["core_currents", "layout_to_params", "to_network"]
+__all__ = ["core_currents", "core_scales", "layout_to_params", "to_network"]
 
 
 SAME_TAU = 0.03
@@ -60,9 +60,14 @@ def matches(layout: Layout) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def core_currents(layout: Layout, name: str, cores: np.ndarray, device: Device = DYNAPSE2) -> np.ndarray:
     """Current in A of parameter `name` that flows in `cores` (numbers chip·4 + core): of their codes, as measured."""
+    return biasgen.current(name, *layout.codes[cores, COLUMN[name]].T) * core_scales(layout, name, cores, device)
+
+
+def core_scales(layout: Layout, name: str, cores: np.ndarray, device: Device = DYNAPSE2) -> np.ndarray:
+    """Current of parameter `name` that flows in `cores` (numbers chip·4 + core) over the nominal one of its code."""
     scale = np.ones(max(device.n_cores, len(layout.used_cores)))  # a Layout may have more chips than the device
     scale[: device.n_cores] = device.scale(name)
-    return biasgen.current(name, *layout.codes[cores, COLUMN[name]].T) * scale[cores]
+    return scale[cores]
 
 
 def layout_to_params(layout: Layout, device: Device = DYNAPSE2) -> Params:

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from nir_dynapse.device import CURRENTS, DELAYS, DENDRITES, DYNAPSE2, LATCHES, Circuit
+from nir_dynapse.device import BASE_WEIGHTS, CURRENTS, DELAYS, DENDRITES, DYNAPSE2, LATCHES, Circuit
 from nir_dynapse.errors import Finding, ParameterRangeError
 from nir_dynapse.network import NO_READOUT, Port, Readout, freeze
 
@@ -198,7 +198,7 @@ class Params:
 
     def check(self) -> Params:
         """Itself, after checking that every current is finite and positive where it must be (ParameterRangeError)."""
-        findings = []
+        findings = [] if self.topology.mask is None else self._wrong_bits(self.topology.mask)
         for name in CURRENTS:
             value = np.asarray(self.bias[name])
             lowest = 0.0 if name in ("i_dc", "i_f_nmda", "i_w_ahp") else np.nextafter(0.0, 1.0)
@@ -219,3 +219,23 @@ class Params:
         if findings:
             raise ParameterRangeError(findings)
         return self
+
+    def _wrong_bits(self, mask: np.ndarray) -> list[Finding]:
+        """An error for masks of more than 4 bits, and one for base currents that are missing, negative or not finite."""
+        findings = []
+        most = (1 << len(BASE_WEIGHTS)) - 1
+        shape = (len(np.asarray(self.bias[CURRENTS[0]])), len(BASE_WEIGHTS))
+        if mask.shape != (self.topology.n_synapses,) or ((mask < 0) | (mask > most)).any():
+            what = (
+                f"masks of shape {mask.shape} are {mask.min(initial=0)} to {mask.max(initial=0)}; needed is one from 0 to "
+                f"{most} for each of the {self.topology.n_synapses} synapses."
+            )
+            findings.append(Finding("error", "masks", what, hint="Give the mask bits of the CAM rows."))
+        base = np.zeros((0, 0)) if self.base is None else np.asarray(self.base, float)
+        if base.shape != shape or not (np.isfinite(base) & (base >= 0)).all():
+            got = f"of shape {base.shape} from {base.min():g} to {base.max():g} A" if base.size else "missing"
+            what = (
+                f"base currents are {got}; where synapses have masks, needed are finite ones from 0 A of shape {shape}."
+            )
+            findings.append(Finding("error", "base-range", what, hint="Give four for each bias group."))
+        return findings

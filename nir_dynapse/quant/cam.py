@@ -12,7 +12,7 @@ from nir_dynapse.quant.rounding import Rounded, Rounding, round_weights
 from nir_dynapse.quant.slots import BadPlace
 from nir_dynapse.rows import UNUSED_CAM
 
-__all__ = ["round_to_rows"]
+__all__ = ["round_to_rows", "write_given"]
 
 
 def round_to_rows(
@@ -38,13 +38,34 @@ def round_to_rows(
         if (lost > further).any():
             raise _no_row(t, np.flatnonzero(lost > further), places, device)
         problem = problem._replace(spare=np.where(lost > 0, further - lost, problem.spare))
+    return rounded, _written(t, rounded, row, tag, device)
+
+
+def write_given(t: Topology, rounded: Rounded, places: np.ndarray, tags: np.ndarray, device: Device) -> np.ndarray:
+    """CAM rows (N, 64) of `rounded` with a row for each synapse of `t`, in the order of `t.row` within each neuron.
+
+    On chips with bad rows in that order among parallel ones. CapacityError where bad rows leave too few.
+    """
+    order = np.lexsort((t.row, t.post))
+    row = np.empty(t.n_synapses, int)
+    row[order] = _rows(t.post[order], tags[order], places, device)
+    if (row < 0).any():
+        raise _no_row(t, np.unique(t.post[row < 0]), places, device)
+    if device.profiles:  # rows with one tag may change places
+        by_asked, by_row = (np.lexsort((key, tags, t.post)) for key in (t.row, row))
+        row[by_asked] = row[by_row]
+    return _written(t, rounded, row, tags, device)
+
+
+def _written(t: Topology, rounded: Rounded, row: np.ndarray, tag: np.ndarray, device: Device) -> np.ndarray:
+    neuron = t.post[rounded.which]
     cam = np.full((t.n_neurons, device.cam_rows), UNUSED_CAM)
     cam["tag"][neuron, row] = tag
     cam["dendrite"][neuron, row] = rounded.dendrite
     cam["mask"][neuron, row] = rounded.mask
     if t.delay is not None:
         cam["flags"][neuron, row] = t.delay[rounded.which] << 1
-    return rounded, cam
+    return cam
 
 
 def _rows(neuron: np.ndarray, tag: np.ndarray, places: np.ndarray, device: Device) -> np.ndarray:

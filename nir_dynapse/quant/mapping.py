@@ -11,13 +11,14 @@ import numpy as np
 
 from nir_dynapse import biasgen
 from nir_dynapse.closed_form import event_charge
-from nir_dynapse.device import BASE_WEIGHTS, COLUMN, CURRENTS, PARAMETERS, WEIGHT_GAINS, Device
+from nir_dynapse.device import BASE_WEIGHTS, COLUMN, PARAMETERS, WEIGHT_GAINS, Device
 from nir_dynapse.errors import CapacityError, Finding, raise_if_errors
 from nir_dynapse.measured import range_of
 from nir_dynapse.params import Params, Topology
 from nir_dynapse.quant.biases import encode_biases, open_second_range
-from nir_dynapse.quant.cam import round_to_rows
+from nir_dynapse.quant.cam import round_to_rows, write_given
 from nir_dynapse.quant.fan_in import limit_fan_in
+from nir_dynapse.quant.given import given_groups, given_rows
 from nir_dynapse.quant.groups import TOLERANCE, merge_groups, one_group_per_core
 from nir_dynapse.quant.placement import Placement, expanded, place
 from nir_dynapse.quant.rounding import Rounded, Rounding, gain_units, rounding_findings, weight_errors
@@ -54,7 +55,7 @@ class Options:
 class Wired(NamedTuple):
     """The synapses that the bits must make: `source`, `neuron`, `dendrite` and `delay` flags of each (S,).
 
-    `second_range`: AMPA and NMDA stand for one another.
+    `second_range`: AMPA and NMDA stand for one another. `mask` (S,), where given, is that of the one CAM row of each.
     """
 
     source: np.ndarray
@@ -62,6 +63,7 @@ class Wired(NamedTuple):
     dendrite: np.ndarray
     delay: np.ndarray
     second_range: bool
+    mask: np.ndarray | None = None
 
 
 class Mapped(NamedTuple):
@@ -88,7 +90,7 @@ def map_params(
 ) -> Mapped:
     """Bits for `asked` on `device`: `monitored` (N,) neurons send their events out, `activity` (sources,) weighs events.
 
-    CapacityError with all that does not fit.
+    Synapses with masks become a CAM row each, as they are (`quant.given`). CapacityError with all that does not fit.
     """
     alias = np.arange(asked.topology.n_sources)
     if options.share_tags:
@@ -98,14 +100,17 @@ def map_params(
     capacity = [f for f in findings if f.severity == "error"]
     task = _Task(asked, asked, alias, monitored, activity, importance, device, options)
     try:
-        grouped, found = merge_groups(asked, device, options.tolerance)
-        task = task._replace(grouped=grouped)
+        if asked.topology.mask is None:
+            grouped, found = merge_groups(asked, device, options.tolerance)
+            tasks = [task._replace(grouped=grouped)]
+        else:
+            tasks, found = [task._replace(grouped=way) for way in given_groups(asked, device)], []
         if capacity:  # what else does not fit is said at once
-            _placed(task, None)
+            _placed(tasks[-1], None)
     except CapacityError as error:
         raise CapacityError([*capacity, *error.findings]) from None
     raise_if_errors(capacity, CapacityError)
-    mapped = _around_bad_places(task)
+    mapped = _first_that_fits(tasks)
     return mapped._replace(findings=[*findings, *found, *mapped.findings])
 
 
@@ -120,6 +125,13 @@ class _Task(NamedTuple):
     importance: np.ndarray | None
     device: Device
     options: Options
+
+
+def _first_that_fits(tasks: list[_Task]) -> Mapped:
+    for task in tasks[:-1]:
+        with suppress(CapacityError):
+            return _around_bad_places(task)
+    return _around_bad_places(tasks[-1])
 
 
 def _around_bad_places(task: _Task) -> Mapped:
@@ -173,15 +185,15 @@ def _map(task: _Task, blocked: np.ndarray | None) -> Mapped:
         findings += found
         grouped = replace(grouped, topology=replace(asked.topology, group=grouped.topology.group), weight=asked.weight)
 
-    opened = None
-    if options.second_range:
+    given, opened = asked.topology.mask is not None, None
+    if options.second_range and not given:
         grouped, opened = open_second_range(grouped)
     places, scales = placed.place, None
     core = core_of(places, device)
     if device.has_scales:  # cores that should be alike need different codes
         grouped, before = one_group_per_core(grouped, core)
         opened = None if opened is None else opened[before]
-        scales = {name: device.scale(name)[np.unique(core)] for name in CURRENTS}
+        scales = {name: device.scale(name)[np.unique(core)] for name in PARAMETERS}
         findings += _scaled(np.unique(places[:, 0]), device)
     group_codes, got, found = encode_biases(grouped, scales)
     findings += found
@@ -207,7 +219,11 @@ def _map(task: _Task, blocked: np.ndarray | None) -> Mapped:
         opened,
         options.seed,
     )
-    rounded, cam = round_to_rows(problem, places, tags, device)
+    if given:
+        rounded = given_rows(grouped, got, core, device)
+        cam = write_given(t, rounded, places, tags, device)
+    else:
+        rounded, cam = round_to_rows(problem, places, tags, device)
     errors = weight_errors(problem, rounded, device)
     return Mapped(
         t,
@@ -218,7 +234,7 @@ def _map(task: _Task, blocked: np.ndarray | None) -> Mapped:
         input_rows(t, destinations),
         _wired(t, alias, opened is not None),
         errors,
-        [*findings, *rounding_findings(errors)],
+        [*findings, *([] if given else rounding_findings(errors))],
     )
 
 
@@ -291,4 +307,5 @@ def _scaled(chips: np.ndarray, device: Device) -> list[Finding]:
 def _wired(t: Topology, alias: np.ndarray, second_range: bool) -> Wired:
     synapse, source = expanded(t, alias)
     delay = np.zeros(t.n_synapses, int) if t.delay is None else t.delay
-    return Wired(source, t.post[synapse], t.dendrite[synapse], delay[synapse], second_range)
+    mask = None if t.mask is None else t.mask[synapse]
+    return Wired(source, t.post[synapse], t.dendrite[synapse], delay[synapse], second_range, mask)

@@ -107,19 +107,36 @@ def check_layout(layout: Layout, device: Device) -> tuple[Finding, ...]:
 
 
 def check_wiring(layout: Layout, asked: Wired) -> tuple[Finding, ...]:
-    """The synapses that the bits make (tags matched core by core) are exactly those asked for: dendrite and delay, too."""
+    """The synapses that the bits make (tags matched core by core) are exactly those asked for: dendrite and delay, too.
+
+    Where masks were asked for, every row counts, with its mask.
+    """
     source, neuron, row = matches(layout)
     cam = layout.cam[neuron, row]
-    got = _keys(source, neuron, cam["dendrite"], cam["flags"] >> 1, layout.n_neurons, asked.second_range)
-    want = _keys(asked.source, asked.neuron, asked.dendrite, asked.delay, layout.n_neurons, asked.second_range)
+    mask = None if asked.mask is None else cam["mask"]
+    got = _keys(source, neuron, cam["dendrite"], cam["flags"] >> 1, mask, layout.n_neurons, asked.second_range)
+    want = _keys(
+        asked.source, asked.neuron, asked.dendrite, asked.delay, asked.mask, layout.n_neurons, asked.second_range
+    )
     if np.array_equal(got, want):
         return ()
-    lost, added = len(np.setdiff1d(want, got)), len(np.setdiff1d(got, want))
+    keys, which = np.unique(np.r_[got, want], return_inverse=True)
+    more = np.bincount(which[: len(got)], minlength=len(keys)) - np.bincount(which[len(got) :], minlength=len(keys))
+    lost, added = int(-more[more < 0].sum()), int(more[more > 0].sum())
     what = f"the bits lose {lost} of {len(want)} synapses and make {added} that nobody asked for."
     return (_error("wiring", what, len(got), len(want)),)
 
 
-def _keys(source: np.ndarray, neuron: np.ndarray, dendrite: np.ndarray, delay: np.ndarray, n: int, merge: bool):
-    """One number for each connection (parallel rows are one), sorted."""
+def _keys(
+    source: np.ndarray,
+    neuron: np.ndarray,
+    dendrite: np.ndarray,
+    delay: np.ndarray,
+    mask: np.ndarray | None,
+    n: int,
+    merge: bool,
+) -> np.ndarray:
+    """One number for each connection (parallel rows are one) or, with masks, for each row, sorted."""
     kind = np.where(dendrite == NMDA, AMPA, dendrite) if merge else dendrite
-    return np.unique(((source.astype(np.int64) * n + neuron) * 4 + kind) * 4 + delay)
+    key = ((source.astype(np.int64) * n + neuron) * 4 + kind) * 4 + delay
+    return np.unique(key) if mask is None else np.sort(key * 16 + mask)

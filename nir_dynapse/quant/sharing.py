@@ -13,15 +13,20 @@ __all__ = ["keep_synapses", "merge_parallel", "share_sources"]
 
 
 def keep_synapses(params: Params, keep: np.ndarray, weight: np.ndarray | None = None) -> Params:
-    """`params` with only the synapses `keep` (indices or boolean (S,)), rows numbered anew; `weight` replaces theirs."""
+    """`params` with only the synapses `keep` (indices or boolean (S,)), `weight` replaces theirs.
+
+    The rows of each neuron are numbered anew, in their order.
+    """
     t = params.topology
     post = t.post[keep]
+    row, order = np.zeros(len(post), int), np.lexsort((t.row[keep], post))
+    row[order] = row_numbers(post[order])
     topology = replace(
         t,
         pre=t.pre[keep],
         post=post,
         dendrite=t.dendrite[keep],
-        row=row_numbers(post),
+        row=row,
         mask=t.mask[keep] if t.mask is not None and weight is None else None,
         delay=None if t.delay is None else t.delay[keep],
     )
@@ -57,10 +62,10 @@ def share_sources(params: Params) -> tuple[np.ndarray, np.ndarray]:
     """Sources that can share their tags and CAM rows, because the same synapses lead from them to the same neurons.
 
     Returns (sources,) the source whose rows each one uses (the first of its kind, itself where there is no other), and
-    boolean (S,) the synapses that still need rows. The tonic channel keeps its own.
+    boolean (S,) the synapses that still need rows. The tonic channel keeps its own. Masks must be the same bits.
     """
     t = params.topology
-    weight = params.row_currents()
+    weight = params.row_currents() if t.mask is None else t.mask
     delay = np.zeros(t.n_synapses) if t.delay is None else t.delay
     order = np.lexsort((weight, delay, t.dendrite, t.post, t.pre))
     table = np.stack([t.post[order], t.dendrite[order], delay[order], weight[order]], 1).astype(np.float64)
