@@ -1,0 +1,206 @@
+"""Encoders: analog values or signals to event counts per bin, (sample, time, channel), as `Data` and `Board` take them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nir_dynapse.errors import ConfigurationError, ParameterRangeError
+
+__all__ = ["delta", "latency", "rate", "reconstruct"]
+
+MOST_EVENTS = 255  # in a bin: counts are uint8
+_EXACT = 1e-9  # added before rounding down, so that 3 * 0.1 / 0.1 counts as 3 whole steps
+
+
+def rate(values: Any, steps: int, dt: float, highest: float, *, key: int | None = None, phase: Any = 0.5) -> np.ndarray:
+    """Event counts at a rate in proportion to the value: `rate = value highest`, regular, or Poisson with a `key`.
+
+    Regular events are the integers that the phase `phase + ∫ rate dt` reaches, so a constant rate over T s gives
+    floor(rate T + phase) of them, the first after (1 - phase) / rate.
+
+    values: 0..1, (sample, channel) for constant rates or (sample, time, channel) with `steps` times.
+    dt: width of a bin in s. highest: rate of the value 1 in Hz. key: seed of the Poisson counts, None for regular ones.
+    phase: 0 <= phase < 1 (without effect where a key is given), a number or one for each channel.
+    Returns uint8 counts (sample, time, channel).
+
+    Errors: ConfigurationError for a wrong shape; ParameterRangeError for a value outside its range or more than 255
+    events in a bin.
+    """
+    v, n, dt = _unit_values("rate", values, (2, 3)), _steps("rate", steps), _number("rate", "dt", dt, "s", above=True)
+    per_bin = _number("rate", "highest", highest, "Hz") * dt
+    if v.ndim == 3 and v.shape[1] != n:
+        raise ConfigurationError(f"rate: values have {v.shape[1]} times, steps is {n}. Give one value for each step.")
+    start = _per_channel("rate", phase, v.shape[-1])
+    most = per_bin * v.max(initial=0.0)
+    if not most <= MOST_EVENTS:  # also where the product overflowed
+        _too_many("rate", most, "Lower highest or dt.")
+    if key is not None:
+        expected = (v if v.ndim == 3 else v[:, None]) * per_bin
+        return _counts("rate", _generator(key).poisson(expected, (len(v), n, v.shape[-1])), "Lower highest or dt.")
+    ahead = np.zeros((len(v), n + 1, v.shape[-1]))  # phase at the edges of the bins
+    if v.ndim == 3:
+        np.cumsum(v, 1, out=ahead[:, 1:])
+    else:
+        np.multiply(v[:, None], np.arange(n + 1)[:, None], out=ahead)
+    ahead *= per_bin
+    ahead += start + _EXACT
+    return _counts("rate", np.diff(np.floor(ahead, out=ahead), axis=1), "Lower highest or dt.")
+
+
+def latency(values: Any, steps: int, dt: float, *, earliest: float, latest: float, phase: Any = 0.0) -> np.ndarray:
+    """One event of each channel at the time that its value says: `t = earliest + value (latest - earliest)`.
+
+    The event is in bin floor(t / dt + phase); different phases keep channels whose values mirror each other (x and
+    1 - x) from being rounded at the same places.
+
+    values: 0..1, (sample, channel). dt: width of a bin in s. earliest, latest: times of the values 0 and 1 in s, in
+    either order (latest < earliest: a large value comes first). phase: 0 <= phase < 1, a number or one for each channel.
+    Returns uint8 counts (sample, time, channel) with `steps` times.
+
+    Errors: ConfigurationError for a wrong shape; ParameterRangeError for a value outside its range or a time after the
+    last bin.
+    """
+    v, n = _unit_values("latency", values, (2,)), _steps("latency", steps)
+    dt = _number("latency", "dt", dt, "s", above=True)
+    first, last = (_number("latency", k, t, "s") for k, t in (("earliest", earliest), ("latest", latest)))
+    start = _per_channel("latency", phase, v.shape[1])
+    bins = np.floor((first + v * (last - first)) / dt + start + _EXACT)
+    end = np.floor(max(first, last) / dt + start.max(initial=0.0) + _EXACT)  # of a value that need not be there
+    if end >= n:
+        raise ParameterRangeError(
+            f"latency: an event may come in bin {end:.0f}, the bins are 0..{n - 1}. Raise steps, or lower latest or phase."
+        )
+    counts = np.zeros((len(v), n, v.shape[1]), np.uint8)
+    np.put_along_axis(counts, bins.astype(np.int64)[:, None], 1, 1)
+    return counts
+
+
+def delta(signal: Any, threshold: float) -> np.ndarray:
+    """ON and OFF events where a signal has moved on by one threshold: `|s(t) - s(0) - threshold Σ (ON - OFF)| < threshold`.
+
+    A jump by several thresholds gives several events in its bin; `reconstruct` goes back.
+
+    signal: (sample, time, channel), in any unit. threshold: step of the reconstruction in the signal's unit, above 0.
+    Returns uint8 counts (sample, time, 2 channel): the ON events of all channels, then their OFF events.
+
+    Errors: ConfigurationError for a wrong shape; ParameterRangeError for a value that is not finite, a threshold that is
+    not above 0, or more than 255 events in a bin.
+    """
+    s, step = _array("delta", "signal", signal, (3,)), _number("delta", "threshold", threshold, above=True)
+    with np.errstate(over="ignore", invalid="ignore"):
+        level = (s - s[:, :1]) / step
+        jump = np.abs(np.diff(level, axis=1)).max(initial=0.0)
+    if not jump < MOST_EVENTS:  # also where the division overflowed
+        _too_many("delta", jump, "Raise the threshold or sample the signal more often.")
+    moved = np.zeros(level.shape)
+    reached = np.zeros((len(s), s.shape[2]))
+    for t in range(s.shape[1]):
+        gap = level[:, t] - reached
+        moved[:, t] = np.trunc(gap + np.copysign(_EXACT, gap))
+        reached += moved[:, t]
+    hint = "Raise the threshold or sample the signal more often."
+    return _counts("delta", np.concatenate([np.maximum(moved, 0), np.maximum(-moved, 0)], 2), hint)
+
+
+def reconstruct(counts: Any, threshold: float, start: Any = 0.0) -> np.ndarray:
+    """The signal that the events of `delta` stand for: `s(t) = start + threshold Σ (ON - OFF)` up to and with bin t.
+
+    counts: (sample, time, 2 channel), ON before OFF. threshold, start: in the signal's unit; start is a number or what
+    broadcasts to (sample, time, channel), such as `signal[:, :1]`.
+    Returns float64 (sample, time, channel).
+
+    Errors: ConfigurationError for a wrong shape; ParameterRangeError for a value that is not finite or a threshold that
+    is not above 0.
+    """
+    x = _array("reconstruct", "counts", counts, (3,))
+    step = _number("reconstruct", "threshold", threshold, above=True)
+    if x.shape[2] % 2:
+        raise ConfigurationError(
+            f"reconstruct: counts have {x.shape[2]} channels; there must be as many ON as OFF channels. "
+            "Give what delta returned."
+        )
+    on, off = np.split(x, 2, 2)
+    try:
+        origin = np.broadcast_to(np.asarray(start, float), on.shape)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"reconstruct: start does not fit the shape {on.shape} ({error}). Give a number or signal[:, :1]."
+        ) from error
+    return origin + step * np.cumsum(on - off, 1)
+
+
+def _array(who: str, what: str, values: Any, ndims: tuple[int, ...]) -> np.ndarray:
+    """Finite float64 values of one of these numbers of axes."""
+    try:
+        v = np.asarray(values, float)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"{who}: {what} is no array of numbers ({error}). Give a numpy array.") from error
+    if v.ndim not in ndims:
+        shapes = {0: "one number", 1: "(channel,)", 2: "(sample, channel)", 3: "(sample, time, channel)"}
+        allowed = " or ".join(shapes[n] for n in ndims)
+        raise ConfigurationError(f"{who}: {what} has shape {v.shape}; it must be {allowed}. Reshape it.")
+    if not np.isfinite(v).all():
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(v))[0])
+        raise ParameterRangeError(f"{who}: {what}{list(where)} is {v[where]}; it must be finite. Remove or replace it.")
+    return v
+
+
+def _unit_values(who: str, values: Any, ndims: tuple[int, ...]) -> np.ndarray:
+    v = _array(who, "values", values, ndims)
+    outside = (v < 0) | (v > 1)
+    if outside.any():
+        where = tuple(int(i) for i in np.argwhere(outside)[0])
+        raise ParameterRangeError(f"{who}: values{list(where)} is {v[where]:g}; it must be in 0..1. Scale or clip it.")
+    return v
+
+
+def _number(who: str, what: str, value: float, unit: str = "", *, above: bool = False) -> float:
+    """A finite number from 0 on, or above it."""
+    try:
+        x = float(value)
+    except (TypeError, ValueError):
+        x = float("nan")
+    if not (np.isfinite(x) and (x > 0 if above else x >= 0)):
+        allowed = f"a finite number {'above' if above else 'from'} 0{'' if above else ' on'}"
+        raise ParameterRangeError(
+            f"{who}: {what} is {value!r}; it must be {allowed}. Give it{f' in {unit}' if unit else ''}."
+        )
+    return x
+
+
+def _steps(who: str, steps: int) -> int:
+    if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1:
+        raise ParameterRangeError(
+            f"{who}: steps is {steps!r}; it must be a whole number from 1 on. Give the number of bins."
+        )
+    return int(steps)
+
+
+def _per_channel(who: str, phase: Any, channels: int) -> np.ndarray:
+    p = _array(who, "phase", phase, (0, 1))
+    if p.shape not in ((), (channels,)):
+        raise ConfigurationError(
+            f"{who}: phase has {p.size} numbers; it must be one, or one for each of {channels} channels. Reshape it."
+        )
+    if not ((p >= 0) & (p < 1)).all():
+        raise ParameterRangeError(f"{who}: phase is {phase!r}; it must be in 0 <= phase < 1. Take it modulo 1.")
+    return p
+
+
+def _generator(key: int) -> np.random.Generator:
+    if isinstance(key, bool) or not isinstance(key, (int, np.integer)) or key < 0:
+        raise ParameterRangeError(f"rate: key is {key!r}; it must be a whole number from 0 on, or None. Give a seed.")
+    return np.random.default_rng(int(key))
+
+
+def _counts(who: str, counts: np.ndarray, hint: str) -> np.ndarray:
+    most = counts.max(initial=0)
+    if most > MOST_EVENTS:
+        _too_many(who, most, hint)
+    return counts.astype(np.uint8)
+
+
+def _too_many(who: str, most: float, hint: str) -> None:
+    raise ParameterRangeError(f"{who}: up to {most:.0f} events in a bin; {MOST_EVENTS} is the most. {hint}")
