@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from nir_dynapse.chips_table import checked_chips, chips_text, chips_title
 from nir_dynapse.conversion_table import conversion_dict, conversion_text, table
 from nir_dynapse.decoding import core_currents
 from nir_dynapse.device import BASE_WEIGHTS, DENDRITES, DYNAPSE2, LATCHES, PARAMETERS, Device
@@ -67,7 +68,8 @@ class Report:
     """Everything that is worth knowing about a Layout or Network; `text()` to read, `to_dict()` to process.
 
     `approximations` are the warnings and what every mapping to this chip changes; `findings` are all findings as they
-    came; `checks` says in words what was verified; `weight_errors` what rounding cost (`Layout.weight_errors`).
+    came; `checks` says in words what was verified; `weight_errors` what rounding cost (`Layout.weight_errors`);
+    `virtual_chips` the accuracies on many chips, run -> what `Evaluation.to_dict` returns.
     """
 
     title: str
@@ -82,6 +84,10 @@ class Report:
     checks: tuple[str, ...] = ()
     conversion: tuple[Conversion, ...] = ()
     weight_errors: dict[str, Any] = field(default_factory=dict)
+    virtual_chips: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "virtual_chips", checked_chips(self.virtual_chips))
 
     @property
     def notes(self) -> tuple[Finding, ...]:
@@ -108,6 +114,7 @@ class Report:
             "checks": list(self.checks),
             "conversion": conversion_dict(self.conversion),
             "weight_errors": self.weight_errors,
+            "virtual_chips": dict(self.virtual_chips),
         }
 
     def __str__(self) -> str:
@@ -117,6 +124,8 @@ class Report:
         """Plain text with aligned tables; sentences are wrapped at `width` characters."""
         parts = [f"{self.title}\n{'=' * min(len(self.title), width)}"]
         parts += [_section("Accuracy", _accuracy_table(self.accuracy))] if self.accuracy else []
+        if self.virtual_chips:
+            parts.append(_section(chips_title(self.virtual_chips), chips_text(self.virtual_chips, width)))
         parts += [_section("Conversion", conversion_text(self.conversion))] if self.conversion else []
         parts += [_section("Nodes", _node_table(self.nodes))] if self.nodes else []
         if self.projections:
@@ -147,10 +156,13 @@ def report(
     findings: Sequence[Finding] = (),
     conversion: Sequence[Conversion] = (),
     provenance: Mapping[str, Any] | None = None,
+    virtual_chips: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Report:
     """What `thing` holds on `device`; the keywords add what only the caller knows (accuracy table, checks made, …).
 
     `conversion` is what became of each NIR node; a Network brings its own, a Layout has forgotten it.
+    `virtual_chips` are accuracies on many chips by run, such as {"before": evaluate(...).to_dict(), "after": ...}; raises
+    ConfigurationError where they are something else.
     """
     origin = {**_provenance(thing, device), **(provenance or {})}
     source = origin.get("source") or "network"
@@ -168,6 +180,7 @@ def report(
             findings=everything,
             checks=tuple(checks),
             conversion=tuple(conversion) or thing.conversion,
+            virtual_chips=virtual_chips or {},
         )
     title = title or f"{source} on {thing.device}: {thing.n_neurons} neurons in {int(thing.used_cores.sum())} core(s)"
     groups = bias_groups(thing)
@@ -185,6 +198,7 @@ def report(
         tuple(checks),
         tuple(conversion),
         thing.weight_errors,
+        virtual_chips or {},
     )
 
 

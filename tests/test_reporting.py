@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from nir_dynapse.biasgen import current
 from nir_dynapse.compiler import compile
 from nir_dynapse.deployment import score
 from nir_dynapse.device import BASE_WEIGHTS, DYNAPSE2, PARAMETERS
-from nir_dynapse.errors import Finding
+from nir_dynapse.errors import ConfigurationError, Finding
+from nir_dynapse.evaluation import Evaluation
 from nir_dynapse.layout import Layout
 from nir_dynapse.network import Network, Population, Port, Projection
 from nir_dynapse.reporting import Accuracy, Report, report
@@ -180,3 +182,74 @@ def test_json_and_text(layout: Layout) -> None:
     narrow = report(layout).text(width=60)
     sentences = narrow[narrow.index("Approximations") : narrow.index("Provenance")]
     assert max(map(len, sentences.splitlines())) <= 60
+
+
+# --- many virtual chips -----------------------------------------------------------------------------------------------
+
+
+def evaluation(accuracy: np.ndarray, first: int = 0, nominal: float = 0.9) -> Evaluation:
+    n = len(accuracy)
+    return Evaluation(accuracy, first + np.arange(n), np.zeros(n), np.zeros(n), 200, nominal)
+
+
+@pytest.fixture(scope="module")
+def runs() -> dict[str, Evaluation]:
+    rng = np.random.default_rng(0)
+    before = rng.normal(0.6, 0.1, 100).clip(0, 1).round(3)
+    gains = np.r_[np.full(90, 0.2), np.zeros(4), np.full(6, -0.05)]
+    return {"before": evaluation(before), "after": evaluation((before + gains).clip(0, 1))}
+
+
+def test_virtual_chips_in_text_and_json(layout: Layout, runs: dict[str, Evaluation]) -> None:
+    given = {name: run.to_dict() for name, run in runs.items()}
+    made = report(layout, virtual_chips=given)
+    data = json.loads(json.dumps(made.to_dict(), allow_nan=False))
+    assert data["virtual_chips"] == json.loads(json.dumps(given))
+    assert list(data["virtual_chips"]) == ["before", "after"]
+    text = made.text()
+    section = text[text.index("On 100 virtual chips\n") : text.index("Nodes\n")]
+    rows = {line.split()[0]: line for line in section.splitlines() if line.strip() and "against" not in line}
+    for name, run in runs.items():
+        numbers = (run.median, *run.quartiles, run.quantile(0.05), run.minimum, run.nominal)
+        for value in numbers:
+            assert f"{100 * value:.1f} %" in rows[name]
+        assert f"{100 * run.minimum:.1f} %" in rows["minimum"]
+    gain = 100 * (runs["after"].median - runs["before"].median)
+    assert f"after against before: median {gain:+.1f}, 5 % quantile" in section
+    assert "of 100 chips 90 are better, 6 worse, 4 equal" in section
+    assert "▇" in section
+    assert max(map(len, section.splitlines())) <= 100
+
+
+def test_virtual_chips_of_a_network_and_of_other_chips(runs: dict[str, Evaluation]) -> None:
+    other = evaluation(runs["after"].accuracy[:50], first=1000)
+    text = report(network(), virtual_chips={"before": runs["before"].to_dict(), "after": other.to_dict()}).text()
+    assert "On virtual chips\n" in text
+    assert "after against before: median" in text
+    assert "are better" not in text, "not the same chips"
+    one = report(network(), virtual_chips={"nominal only": evaluation(np.array([0.5])).to_dict()}).text()
+    assert "On 1 virtual chip\n" in one
+    assert "against" not in one
+    none = report(network())
+    assert none.to_dict()["virtual_chips"] == {}
+    assert "virtual chip" not in none.text()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"median": None}, "'before' lacks median"),
+        ({"accuracy": [0.5, 70.0], "seeds": [0, 1], "devices": 2}, "are 0.5 to 70, allowed are 0 to 1"),
+        ({"accuracy": [0.5, float("nan")], "seeds": [0, 1], "devices": 2}, "allowed are 0 to 1"),
+        ({"devices": 99}, "accuracies of shape"),
+        ({"accuracy": [], "seeds": [], "devices": 0}, "accuracies of shape"),
+    ],
+)
+def test_virtual_chips_that_are_refused(runs: dict[str, Evaluation], change: dict[str, Any], words: str) -> None:
+    given = {**runs["before"].to_dict(), **change}
+    given = {key: value for key, value in given.items() if value is not None}
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        report(network(), virtual_chips={"before": given})
+    assert "Give what Evaluation.to_dict returns" in str(caught.value)
+    with pytest.raises(ConfigurationError, match="lacks"):
+        report(network(), virtual_chips={"before": runs["before"]})  # type: ignore[dict-item]
