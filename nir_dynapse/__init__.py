@@ -17,6 +17,8 @@
     layout = nd.compile(net)                        # placed, routed, quantised
     print(nd.report(layout).text())
     print(nd.evaluate(layout, test, devices=100))   # accuracy on virtual chips 0 to 99
+    params = nd.fine_tune(net, train)               # weights and biases for chips that it has never seen
+    layout = nd.compile(net, params=params)
     with nd.open_board("virtual:7") as board:       # a virtual chip with fingerprint 7; "samna" for the real one
         board.apply(layout)
         out = board.run(events, duration=0.5)
@@ -54,11 +56,14 @@ if TYPE_CHECKING:
     from nir_dynapse.link import Timing
     from nir_dynapse.network import Network
     from nir_dynapse.params import Params
+    from nir_dynapse.params_file import load_params, save_params
     from nir_dynapse.profile import ChipProfile, load_profiles, save_profiles
     from nir_dynapse.recording import Recording
     from nir_dynapse.reporting import Report, report
     from nir_dynapse.sim.nir_data import from_nir_data, to_nir_data
     from nir_dynapse.sim.simulation import simulate
+    from nir_dynapse.tuning import fine_tune
+    from nir_dynapse.tuning_options import TrainingOptions
 
     __version__: str
 
@@ -84,17 +89,21 @@ __all__ = [
     "Recording",
     "Report",
     "Timing",
+    "TrainingOptions",
     "UnsupportedGraphError",
     "__version__",
     "calibrate",
     "compile",
     "evaluate",
+    "fine_tune",
     "from_nir",
     "from_nir_data",
     "from_samna",
+    "load_params",
     "load_profiles",
     "open_board",
     "report",
+    "save_params",
     "save_profiles",
     "simulate",
     "to_network",
@@ -128,11 +137,14 @@ _HOME = {
     "link": ("Timing",),
     "network": ("Network",),
     "params": ("Params",),
+    "params_file": ("load_params", "save_params"),
     "profile": ("ChipProfile", "load_profiles", "save_profiles"),
     "reporting": ("Report", "report"),
     "sim.nir_data": ("from_nir_data", "to_nir_data"),
     "recording": ("Recording",),
     "sim.simulation": ("simulate",),
+    "tuning": ("fine_tune",),
+    "tuning_options": ("TrainingOptions",),
 }
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import nir
 
+import nir_dynapse
 from nir_dynapse.board import Board
 from nir_dynapse.compiler import compile, to_network
 from nir_dynapse.device import DYNAPSE2, Device, Mismatch
@@ -68,5 +70,12 @@ def open_board(
     )
 
 
-dynapse2 = SimpleNamespace(from_nir=from_nir, to_nir=to_nir, compile=compile, simulate=simulate, device=DYNAPSE2)
-"""The DYNAP-SE2 backend as one object: from_nir, to_nir, compile, simulate."""
+class _Backend(SimpleNamespace):
+    @property
+    def fine_tune(self) -> Callable[..., Params]:
+        """`nir_dynapse.fine_tune`, loaded when it is first used: nobody else needs what training needs."""
+        return nir_dynapse.fine_tune
+
+
+dynapse2 = _Backend(from_nir=from_nir, to_nir=to_nir, compile=compile, simulate=simulate, device=DYNAPSE2)
+"""The DYNAP-SE2 backend as one object: from_nir, to_nir, compile, fine_tune, simulate."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
 from nir_dynapse.cli_output import Output
-from nir_dynapse.device import DYNAPSE2, Device
+from nir_dynapse.device import DYNAPSE2, Device, Mismatch
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError, raise_if_errors, strictly
 from nir_dynapse.network import Network
 from nir_dynapse.profile import load_profiles
 
-__all__ = ["activity", "check_file", "device_of", "export", "import_", "mapping", "reading"]
+__all__ = ["activity", "check_file", "device_of", "export", "import_", "loaded", "mapping", "reading", "spread_of"]
 
 
 def reading(args: argparse.Namespace) -> dict[str, Any]:
@@ -28,6 +29,24 @@ def device_of(args: argparse.Namespace) -> Device:
     if getattr(args, "profile", None) is None:
         return device
     return device.with_profiles(*load_profiles(args.profile)[: device.n_chips])
+
+
+def spread_of(args: argparse.Namespace) -> Mismatch | None:
+    """The mismatch that --uniform asks for, None for that of the device."""
+    return None if args.uniform is None else Mismatch.uniform(args.uniform)
+
+
+def loaded(args: argparse.Namespace) -> Any:
+    """What MODEL.nir|PARAMS.npz|LAYOUT.json holds, told apart by name and, Params, by their format."""
+    from nir_dynapse.import_.nir_graph import from_nir
+    from nir_dynapse.layout import Layout
+    from nir_dynapse.params_file import load_params
+
+    if str(args.model).endswith(".json"):
+        return Layout.load(args.model)
+    if str(args.model).endswith(".npz") or zipfile.is_zipfile(args.model):
+        return load_params(args.model)
+    return from_nir(args.model, **reading(args))
 
 
 def mapping(args: argparse.Namespace) -> dict[str, Any]:
@@ -45,7 +64,8 @@ def activity(args: argparse.Namespace, network: Network) -> dict[str, Any]:
     if args.activity is None:
         return {}
     from nir_dynapse.board import Data
-    from nir_dynapse.deployment import check_data, measured_activity
+    from nir_dynapse.checks import check_data
+    from nir_dynapse.deployment import measured_activity
 
     data = Data.load(args.activity)
     check_data(data, network, labels=False)
@@ -54,7 +74,7 @@ def activity(args: argparse.Namespace, network: Network) -> dict[str, Any]:
 
 def check_file(path: Path) -> None:
     """ConfigurationError where `path` cannot become a file."""
-    from nir_dynapse.deployment import check_output
+    from nir_dynapse.checks import check_output
 
     if not path.parent.is_dir():
         raise ConfigurationError(f"'{path}' cannot be written: there is no folder '{path.parent}'. Make it first.")

@@ -60,7 +60,7 @@ def _arrays(path: str) -> set[str]:
 
 def _samples(path: str, layout: Layout, duration: float | None) -> Data:
     """The samples, cut or lengthened to `duration` s."""
-    from nir_dynapse.deployment import check_data
+    from nir_dynapse.checks import check_data
 
     data = Data.load(path, labels=False)
     check_data(data, layout, labels=False)
@@ -81,7 +81,7 @@ def _run_samples(
     board: Board, layout: Layout, data: Data, labels: bool, args: argparse.Namespace, out: Output
 ) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
     """The result, the arrays to be written, and lines about them."""
-    from nir_dynapse.deployment import score
+    from nir_dynapse.checks import score
     from nir_dynapse.sim.virtual_board import VirtualBoard
 
     at_once = len(data) if isinstance(board, VirtualBoard) and not args.echo else 1

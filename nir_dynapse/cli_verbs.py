@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from nir_dynapse import cli_calibrate, cli_doctor, cli_exchange, cli_run
+from nir_dynapse import cli_calibrate, cli_doctor, cli_exchange, cli_finetune, cli_run
 from nir_dynapse.biasgen import reach
-from nir_dynapse.cli_exchange import activity, check_file, device_of, mapping, reading
+from nir_dynapse.cli_exchange import activity, check_file, device_of, loaded, mapping, reading, spread_of
 from nir_dynapse.cli_output import Output, accuracy_text, node_rates, rates_text, table
 from nir_dynapse.device import DYNAPSE2, PARAMETERS
-from nir_dynapse.errors import DynapseError
+from nir_dynapse.errors import ConfigurationError, DynapseError
 
 __all__ = ["VERBS"]
 
@@ -25,21 +25,44 @@ DONE, MISSING = 0, 3
 def deploy(args: argparse.Namespace, out: Output) -> int:
     from nir_dynapse import deployment
     from nir_dynapse.board import Data
+    from nir_dynapse.params_file import load_params
 
+    options = _training(args)
     if args.out is not None:
-        deployment.check_output(args.out)
+        deployment.check_output(args.out, (*deployment.FILES, *(deployment.TRAINING_FILES if options else ())))
     data = Data.load(args.data)
     device = device_of(args)
-    options = {"fan_in": args.fan_in, "seed": args.seed, "device": device, "board": args.board}
+    options |= {"fan_in": args.fan_in, "seed": args.seed, "device": device, "board": args.board}
     options |= {"options": mapping(args), "bit_file": args.bit_file}
-    if args.activity is not None:
-        options["activity_data"] = Data.load(args.activity)
+    for option, path, load in (
+        ("activity_data", args.activity, Data.load),
+        ("train", args.train, Data.load),
+        ("params", args.params, load_params),
+    ):
+        if path is not None:
+            options[option] = load(path)
     with out.progress() as tell:
         result = deployment.deploy(args.model, data, progress=tell, **options, **reading(args))
     files = [str(path) for path in result.write(args.out)] if args.out is not None else []
     written = f"\nWritten: {', '.join(files)}" if files else "\nNothing was written: give a folder with -o."
     out.result({**result.report.to_dict(), "files": files}, result.report.text() + written)
     return DONE
+
+
+def _training(args: argparse.Namespace) -> dict[str, Any]:
+    """The options of `deploy` about training, none where there is none; ConfigurationError for those without effect."""
+    asked = {"--train-steps": args.train_steps, "--train-devices": args.train_devices}
+    asked = {} if args.train is not None else asked
+    if args.train is None and args.params is None:
+        asked |= {"--uniform": args.uniform, "--compare": args.compare}
+    useless = [option for option, value in asked.items() if value is not None]
+    if useless:
+        raise ConfigurationError(f"{', '.join(useless)}: nothing is trained. Give the data with --train TRAIN.npz.")
+    if args.train is None and args.params is None:
+        return {}
+    keywords = {"steps": args.train_steps, "devices": args.train_devices, "mismatch": spread_of(args)}
+    options: dict[str, Any] = {"training": {key: value for key, value in keywords.items() if value is not None}}
+    return options if args.compare is None else {**options, "compare": args.compare}
 
 
 def check(args: argparse.Namespace, out: Output) -> int:
@@ -67,9 +90,14 @@ def check(args: argparse.Namespace, out: Output) -> int:
 
 def _compiled(network: Any, device: Any, args: argparse.Namespace, out: Output) -> Any:
     """The Layout of `network` with the options of the command line."""
+    from nir_dynapse.checks import check_params
     from nir_dynapse.compiler import compile
+    from nir_dynapse.params_file import load_params
 
     options = {"fan_in": args.fan_in, "seed": args.seed, "strict": args.strict, **mapping(args)}
+    if getattr(args, "params", None) is not None:
+        options["params"] = load_params(args.params)
+        check_params(options["params"], network)
     with out.progress() as tell:
         return compile(network, device=device, progress=tell, **options, **activity(args, network))
 
@@ -94,26 +122,16 @@ def compile_(args: argparse.Namespace, out: Output) -> int:
     return DONE
 
 
-def _network_or_layout(args: argparse.Namespace) -> Any:
-    """What MODEL.nir|LAYOUT.json holds."""
-    from nir_dynapse.import_.nir_graph import from_nir
-    from nir_dynapse.layout import Layout
-
-    if str(args.model).endswith(".json"):
-        return Layout.load(args.model)
-    return from_nir(args.model, **reading(args))
-
-
 def simulate(args: argparse.Namespace, out: Output) -> int:
-    from nir_dynapse import deployment
     from nir_dynapse.board import Data, write_arrays
+    from nir_dynapse.checks import check_data, score
     from nir_dynapse.sim.simulation import simulate
 
     if args.out is not None:
         check_file(Path(args.out))
     data = Data.load(args.data)
-    thing = _network_or_layout(args)
-    deployment.check_data(data, thing, labels=False)
+    thing = loaded(args)
+    check_data(data, thing, labels=False)
     silicon = {"mismatch": DYNAPSE2.mismatch, "key": args.chip} if args.chip is not None else {}
     out.note(f"simulating {len(data)} samples of {data.duration:g} s")
     recording = simulate(thing, data.x, ideal=args.ideal, **silicon)
@@ -124,7 +142,7 @@ def simulate(args: argparse.Namespace, out: Output) -> int:
     run = "ideal" if args.ideal else "circuit" if args.chip is None else f"chip {args.chip}"
     counts = recording.counts()
     fits = 0 <= data.y.min() <= data.y.max() < counts.shape[1]
-    accuracy = asdict(deployment.score(run, counts, data.y)) if fits else None
+    accuracy = asdict(score(run, counts, data.y)) if fits else None
     text = f"{rates_text(nodes)}\n\n{accuracy_text(accuracy)}"
     out.result({"run": run, "samples": len(data), "nodes": nodes, "accuracy": accuracy}, text)
     return DONE
@@ -132,15 +150,13 @@ def simulate(args: argparse.Namespace, out: Output) -> int:
 
 def evaluate(args: argparse.Namespace, out: Output) -> int:
     from nir_dynapse.board import Data
-    from nir_dynapse.device import Mismatch
     from nir_dynapse.evaluation import evaluate
 
     if args.checkpoint is not None:
         check_file(Path(args.checkpoint))
     data = Data.load(args.data)
-    thing = _network_or_layout(args)
-    mismatch = None if args.uniform is None else Mismatch.uniform(args.uniform)
-    options = {"devices": args.devices, "key": args.seed, "mismatch": mismatch, "device": device_of(args)}
+    thing = loaded(args)
+    options = {"devices": args.devices, "key": args.seed, "mismatch": spread_of(args), "device": device_of(args)}
     try:
         with out.progress() as tell:
             result = evaluate(thing, data, progress=tell, checkpoint=args.checkpoint, **options)
@@ -213,6 +229,7 @@ VERBS: dict[str, Callable[[argparse.Namespace, Output], int]] = {
     "compile": compile_,
     "import": cli_exchange.import_,
     "export": cli_exchange.export,
+    "finetune": cli_finetune.finetune,
     "simulate": simulate,
     "run": cli_run.run,
     "calibrate": cli_calibrate.calibrate,

@@ -1,4 +1,4 @@
-"""`deploy`: from a NIR file and a test set to a verified configuration with its accuracy on a chip; `check_data`."""
+"""`deploy`: from a NIR file and a test set to a verified configuration with its accuracy on a chip, trained where asked."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,24 +15,56 @@ import numpy as np
 
 from nir_dynapse.backend import open_board
 from nir_dynapse.board import Data
+from nir_dynapse.checks import check_data, check_output, check_params, score
 from nir_dynapse.compiler import compile
+from nir_dynapse.deployment_training import (
+    AFTER,
+    BEFORE,
+    Stages,
+    check_request,
+    compared,
+    fine_tuned,
+    spread_text,
+)
 from nir_dynapse.device import DYNAPSE2, Device
-from nir_dynapse.errors import ConfigurationError, Finding, ParameterRangeError
+from nir_dynapse.errors import ConfigurationError
 from nir_dynapse.export.samna_config import to_samna, write_config_json
 from nir_dynapse.import_.nir_graph import from_nir
 from nir_dynapse.import_.samna_config import from_samna
 from nir_dynapse.layout import Layout, write_atomically
 from nir_dynapse.network import Network
+from nir_dynapse.params import Params
+from nir_dynapse.params_file import save_params
+from nir_dynapse.plots import distribution_svg
 from nir_dynapse.recording import Recording
 from nir_dynapse.reporting import Accuracy, Report, report
 from nir_dynapse.sim.simulation import simulate
+from nir_dynapse.training_log import TrainingLog
 
-__all__ = ["FILES", "STAGES", "Deployment", "check_data", "check_output", "deploy", "measured_activity", "score"]
+__all__ = [
+    "FILES",
+    "STAGES",
+    "TRAINING_FILES",
+    "Deployment",
+    "check_data",
+    "check_output",
+    "deploy",
+    "measured_activity",
+    "score",
+    "silicon_of",
+]
 
 FILES = ("layout.json", "config.json.gz", "report.json", "report.txt")
 """What `Deployment.write` writes into its folder."""
-STAGES = ("read", "compile", "verify", "ideal", "circuit", "quantised", "on this chip")
-"""The stages of `deploy` in order; the last four are the rows of its accuracy table."""
+TRAINING_FILES = ("tuned.npz", "training.csv", "training.svg", "chips.svg")
+"""What it writes besides where the network was trained: Params, log, its picture, accuracies before and after."""
+UNTRAINED = "untrained circuit"
+STAGES = (
+    *("read", "compile untrained", "train", "compile", "verify"),
+    *("ideal", UNTRAINED, "circuit", "quantised", "on this chip", BEFORE, AFTER),
+)
+"""The stages of `deploy` in order, those for training only where it is asked; from "ideal" to "on this chip" they are the
+rows of its accuracy table."""
 CHUNK_ELEMENTS = 200_000_000
 """Bins times neurons simulated at once at most; larger test sets are cut along the samples."""
 
@@ -42,34 +73,39 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class Deployment:
-    """What `deploy` made: `counts[run]` (sample, output neuron) are the output spikes of each run of its table."""
+    """What `deploy` made: `counts[run]` (sample, output neuron) are the output spikes of each run of its table.
+
+    `params` is what was trained (None: nothing), `log` how, where it was trained here.
+    """
 
     network: Network
     layout: Layout
     report: Report
     counts: dict[str, np.ndarray]
+    params: Params | None = None
+    log: TrainingLog | None = None
 
     @property
     def accuracy(self) -> tuple[Accuracy, ...]:
-        """Accuracy ideal, circuit, quantised and on this chip."""
+        """Accuracy ideal, circuit, quantised and on this chip; "untrained circuit" as second where it was trained."""
         return self.report.accuracy
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the files that `write` writes: `FILES`, and of `TRAINING_FILES` those that there are."""
+        there = (self.params is not None, self.log is not None, self.log is not None, bool(self.report.virtual_chips))
+        return (*FILES, *(name for name, is_there in zip(TRAINING_FILES, there, strict=True) if is_there))
+
     def write(self, out_dir: str | os.PathLike[str]) -> tuple[Path, ...]:
-        """Write `FILES` into `out_dir`, which is made where it is missing: all of them or none (ConfigurationError)."""
-        out = check_output(out_dir)
+        """Write `files` into `out_dir`, which is made where it is missing: all of them or none (ConfigurationError)."""
+        out = check_output(out_dir, self.files)
         new = not out.exists()
         staging = None
         try:
             out.mkdir(parents=True, exist_ok=True)
             staging = Path(tempfile.mkdtemp(prefix=".nir_dynapse.", dir=out))
-            layout, config, as_json, as_text = (staging / name for name in FILES)
-            self.layout.save(layout)
-            write_config_json(self.layout, config)
-            write_atomically(as_json, json.dumps(self.report.to_dict(), indent=1).encode())
-            write_atomically(as_text, self.report.text().encode(errors="replace"))
-            if from_samna(config, names=layout) != self.layout:
-                raise _unfaithful(f"the file {config.name}")
-            for name in FILES:
+            self._fill(staging)
+            for name in self.files:
                 (staging / name).replace(out / name)
         except OSError as error:
             raise ConfigurationError(
@@ -80,7 +116,25 @@ class Deployment:
                 shutil.rmtree(staging, ignore_errors=True)
             if new and out.is_dir() and not any(out.iterdir()):
                 out.rmdir()
-        return tuple(out / name for name in FILES)
+        return tuple(out / name for name in self.files)
+
+    def _fill(self, folder: Path) -> None:
+        layout, config, as_json, as_text = (folder / name for name in FILES)
+        self.layout.save(layout)
+        write_config_json(self.layout, config)
+        write_atomically(as_json, json.dumps(self.report.to_dict(), indent=1).encode())
+        write_atomically(as_text, self.report.text().encode(errors="replace"))
+        if from_samna(config, names=layout) != self.layout:
+            raise _unfaithful(f"the file {config.name}")
+        tuned, log, picture, chips = (folder / name for name in TRAINING_FILES)
+        if self.params is not None:
+            save_params(self.params, tuned)
+        if self.log is not None:
+            self.log.save(log)
+            self.log.plot(picture, title=f"Training of {self.report.title}")
+        if self.report.virtual_chips:
+            series = {name: np.asarray(run["accuracy"]) for name, run in self.report.virtual_chips.items()}
+            write_atomically(chips, distribution_svg(series, title=self.report.title).encode())
 
 
 def deploy(
@@ -101,23 +155,39 @@ def deploy(
     device: Device = DYNAPSE2,
     options: Mapping[str, Any] | None = None,
     activity_data: Data | None = None,
+    train: Data | None = None,
+    params: Params | None = None,
+    training: Mapping[str, Any] | None = None,
+    compare: int = 100,
     progress: Progress | None = None,
 ) -> Deployment:
     """Read `source`, check it against `data`, compile it for `device`, verify the configuration, and run the data.
 
     Four runs make the accuracy table: ideal (NIR's equations), circuit (the analog circuit, exact parameters), quantised
     (from the bits of the Layout, no mismatch) and on this chip (on `board`; a real one needs a `bit_file`).
-    `progress(stage, fraction)` is called before each stage. `options` are further ones of `compile`. On several chips
-    neurons are placed by what `activity_data` (where not given, `data`) makes the network do. What the profiles of `device`
-    call bad is bad on a virtual board, too; their scales are what is believed of a board, not what it is made of. Nothing
-    is written. Raises the DynapseError of whatever fails first.
+    `progress(stage, fraction)` is called before each stage, and within the long ones. `options` are further ones of
+    `compile`. On several chips neurons are placed by what `activity_data` (where not given, `data`) makes the network do.
+    What the profiles of `device` call bad is bad on a virtual board, too; their scales are what is believed of a board, not
+    what it is made of.
+
+    With `train` the network is fine-tuned on that data before it is compiled; `training` are further keywords of
+    `fine_tune` (its `key` is `seed` unless given). `params` are what was trained earlier; with `train` training goes on
+    from them. The table then says what the trained circuit does, the untrained one in a row of its own, and the report
+    compares both on `compare` virtual chips (0: none) with the `mismatch` of `training`, none of which is `board`.
+
+    Nothing is written. Raises the DynapseError of whatever fails first.
     """
-    tell = progress or (lambda stage, fraction: None)
-    stages = {name: k / len(STAGES) for k, name in enumerate(STAGES)}
-    believed = device.profiles
-    silicon = device.with_profiles(*(None if p is None else replace(p, scales={}, factors={}) for p in believed))
-    with open_board(board, device=silicon, bit_file=bit_file) as chip:
-        tell("read", stages["read"])
+    check_request(train, params, training, compare)
+    tuned = train is not None or params is not None
+    compares = tuned and compare > 0
+    asked = {"train": train is not None, UNTRAINED: tuned}
+    asked |= dict.fromkeys(("compile untrained", BEFORE, AFTER), compares)
+    names = tuple(name for name in STAGES if asked.get(name, True))
+    stages = Stages(names, progress or (lambda stage, fraction: None))
+    given, log, before = dict(training or {}), None, None
+    mismatch = given.get("mismatch") or device.mismatch
+    with open_board(board, device=silicon_of(device), bit_file=bit_file) as chip:
+        stages.begin("read")
         network = from_nir(
             source,
             dt=dt,
@@ -129,30 +199,49 @@ def deploy(
             strict=strict,
         )
         findings = check_data(data, network)
-        tell("compile", stages["compile"])
-        further = dict(options or {})
+        if params is not None:
+            check_params(params, network)
+        further: dict[str, Any] = {**(options or {}), "fan_in": fan_in, "seed": seed, "device": device}
         if activity_data is not None:
             check_data(activity_data, network, labels=False)
         if device.n_chips > 1:
             further["activity"] = measured_activity(network, activity_data or data)
-        layout = compile(network, device=device, fan_in=fan_in, seed=seed, strict=strict, **further)
-        tell("verify", stages["verify"])
+        if compares:  # before the training: what does not fit is found before hours of it
+            stages.begin("compile untrained")
+            before = compile(network, **further)
+        if train is not None:
+            stages.begin("train")
+            keywords = {"key": seed, **given, "device": device}
+            params, log = fine_tuned(network if params is None else params, train, keywords, stages.within("train"))
+        stages.begin("compile")
+        further |= {} if params is None else {"params": params}
+        layout = compile(network, strict=strict, **further)
+        stages.begin("verify")
         checks = _verify(layout)
 
         chip.apply(layout)
+        circuit = network if params is None else params
         runs: dict[str, Callable[[np.ndarray], Recording]] = {
             "ideal": lambda x: simulate(network, x, ideal=True),
-            "circuit": lambda x: simulate(network, x, device=device),
+            UNTRAINED: lambda x: simulate(network, x, device=device),
+            "circuit": lambda x: simulate(circuit, x, device=device),
             "quantised": lambda x: simulate(layout, x, device=device),
             "on this chip": lambda x: chip.run_batch(x, data.dt),
         }
         counts = {}
         for name, run in runs.items():
-            tell(name, stages[name])
-            counts[name] = _counts(run, data, network.n_neurons)
+            if name in names:
+                stages.begin(name)
+                counts[name] = _counts(run, data, network.n_neurons)
     accuracy = tuple(score(name, count, data.y, counts["ideal"]) for name, count in counts.items())
-    tell("done", 1.0)
-    samples = f"{len(data)} samples of {data.x.shape[1]} bins of {1e3 * data.dt:g} ms"
+    chips = {}
+    provenance = {"board": board, "data": _described(data)}
+    if before is not None:
+        chips = compared({BEFORE: before, AFTER: layout}, data, compare, mismatch, board, device, stages)
+        provenance["virtual chips"] = f"mismatch {spread_text(mismatch, device)}"
+    if train is not None and log is not None:
+        provenance["training"] = f"{_described(train)}, {log.step.max(initial=0)} steps"
+    stages.done()
     whole = report(
         layout,
         device=device,
@@ -161,9 +250,19 @@ def deploy(
         checks=checks,
         findings=findings,
         conversion=network.conversion,
-        provenance={"board": board, "data": samples},
+        provenance=provenance,
+        virtual_chips=chips,
     )
-    return Deployment(network, layout, whole, counts)
+    return Deployment(network, layout, whole, counts, params, log)
+
+
+def silicon_of(device: Device) -> Device:
+    """What a virtual board is made of where profiles say what is believed of it: their defects, not their scales."""
+    return device.with_profiles(*(None if p is None else replace(p, scales={}, factors={}) for p in device.profiles))
+
+
+def _described(data: Data) -> str:
+    return f"{len(data)} samples of {data.x.shape[1]} bins of {1e3 * data.dt:g} ms"
 
 
 def measured_activity(network: Network, data: Data) -> dict[str, np.ndarray]:
@@ -178,96 +277,6 @@ def measured_activity(network: Network, data: Data) -> dict[str, np.ndarray]:
     first = network.input_offsets()
     inputs = {port.name: channels[first[port.name] : first[port.name] + port.size] for port in network.inputs}
     return {**inputs, **{p.name: rates[p.name] for p in network.populations}}
-
-
-def score(name: str, counts: np.ndarray, labels: np.ndarray, ideal: np.ndarray | None = None) -> Accuracy:
-    """Accuracy of output spike counts (sample, class) against labels (sample,); `ideal` are the counts to agree with.
-
-    For a readout on the host they are its values summed over time.
-    """
-    chosen = counts.argmax(1)
-    most = counts.max(1)
-    return Accuracy(
-        name,
-        correct=int((chosen == labels).sum()),
-        total=len(labels),
-        agreement=float((chosen == (counts if ideal is None else ideal).argmax(1)).mean()),
-        ties=int((((counts == most[:, None]).sum(1) > 1) & (counts != 0).any(1)).sum()),
-        silent=int((counts == 0).all(1).sum()),
-        rate=float("nan") if np.issubdtype(counts.dtype, np.floating) else float(counts.mean()),
-    )
-
-
-def check_data(data: Data, thing: Network | Layout, *, labels: bool = True) -> tuple[Finding, ...]:
-    """Findings about what `data` means for `thing`; raises ConfigurationError or ParameterRangeError if it does not fit.
-
-    Channels, step, whole event counts and, unless `labels=False`, classes within the output size are checked.
-    """
-    ports = ", ".join(f"{port.name!r} ({port.size})" for port in thing.inputs)
-    channels = sum(port.size for port in thing.inputs)
-    if data.x.size == 0:
-        raise ConfigurationError(
-            f"the data is empty: x has shape {data.x.shape}. Give at least one sample and one bin."
-        )
-    if data.x.shape[2] != channels:
-        raise ConfigurationError(
-            f"the data has {data.x.shape[2]} channels (x has shape {data.x.shape}), the network expects {channels} at "
-            f"input node {ports}. Give x as (sample, time, {channels})."
-        )
-    if abs(data.dt - thing.dt) > 1e-6 * thing.dt:
-        raise _step_mismatch(data, thing)
-    fractions = data.x[data.x != np.floor(data.x)] if np.issubdtype(data.x.dtype, np.floating) else data.x[:0]
-    if fractions.size:
-        raise ConfigurationError(
-            f"the data holds {fractions.flat[0]:g} events in a bin, a chip receives whole events. Encode the values as "
-            "counts of events."
-        )
-    if not thing.outputs:
-        raise ConfigurationError(
-            "the network has no output node, so there is no accuracy. Mark a population as output."
-        )
-    output = thing.outputs[0]
-    size = _output_size(thing)
-    if labels and not 0 <= data.y.min() <= data.y.max() < size:
-        wrong = int(data.y.max() if data.y.max() >= size else data.y.min())
-        raise ConfigurationError(
-            f"the data has class {wrong}, node {output.source!r} has {size} output neurons for classes 0 to {size - 1}. "
-            "Check that the data belongs to this network."
-        )
-    if len(thing.outputs) == 1:
-        return ()
-    others = ", ".join(repr(port.name) for port in thing.outputs[1:])
-    what = f"the accuracy is that of output node {output.name!r}, the first one; {others} do not count."
-    return (Finding("info", "several-outputs", what, node=output.name),)
-
-
-def _output_size(thing: Network | Layout) -> int:
-    """Neurons of the population that the first output reads."""
-    source = str(thing.outputs[0].source)
-    if isinstance(thing, Network):
-        return thing[source].size
-    return thing.sizes.get(source) or next(p.size for p in thing.readout.populations if p.name == source)
-
-
-def _step_mismatch(data: Data, thing: Network | Layout) -> ParameterRangeError:
-    """The bins of the data are not the steps of the network: both values, and how to bring them together."""
-    scale = float(thing.origin.get("time_scale") or 1.0)
-    read_again = (
-        f"Read the network with --time-scale {scale * data.dt / thing.dt:.6g} if its time constants are meant that much "
-        f"{'longer' if data.dt > thing.dt else 'shorter'}, with --dt {data.dt / scale:.6g} if only its step is wrong, "
-        f"or bin the data to {thing.dt:g} s."
-    )
-    hint = f"Bin the data to {thing.dt:g} s, or compile the network again." if isinstance(thing, Layout) else read_again
-    finding = Finding(
-        "error",
-        "step",
-        f"the data has bins of {data.dt:g} s, the network has a step of {thing.dt:g} s; they must be the same time.",
-        used=data.dt,
-        limit=thing.dt,
-        unit="s",
-        hint=hint,
-    )
-    return ParameterRangeError(finding)
 
 
 def _counts(run: Callable[[np.ndarray], Recording], data: Data, neurons: int) -> np.ndarray:
@@ -292,25 +301,3 @@ def _unfaithful(what: str) -> ConfigurationError:
         f"{what} does not read back as the Layout that it was made from; nothing is written. "
         "This is a defect of nir_dynapse: please report it with the network."
     )
-
-
-def check_output(out_dir: str | os.PathLike[str], files: tuple[str, ...] = FILES) -> Path:
-    """`out_dir` as a path after making sure that `files` can be written there; it is neither made nor changed."""
-    out = Path(out_dir)
-    try:
-        with suppress(FileNotFoundError, NotADirectoryError):
-            os.lstat(out)  # raises for names that no file can have
-        if out.exists() and not out.is_dir():
-            raise ConfigurationError(f"'{out}' is not a folder. Choose another place for the results.")
-        blocked = [name for name in files if (out / name).is_dir()]
-        if blocked:
-            raise ConfigurationError(f"'{out / blocked[0]}' is a folder. Choose another place for the results.")
-        nearest = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
-        if not nearest.is_dir():
-            raise ConfigurationError(f"'{out}' cannot be made: '{nearest}' is not a folder. Choose another folder.")
-        with tempfile.TemporaryFile(dir=nearest):
-            pass
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigurationError(f"folder '{out}' cannot be written ({reason}). Choose another folder.") from error
-    return out

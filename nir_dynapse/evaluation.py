@@ -10,13 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from nir_dynapse.board import Data
-from nir_dynapse.deployment import check_data, check_output, score
+from nir_dynapse.checks import check_data, check_output, described, score
 from nir_dynapse.device import DYNAPSE2, Device, Mismatch
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
 from nir_dynapse.layout import Layout, write_atomically
@@ -25,7 +24,7 @@ from nir_dynapse.params import Params
 from nir_dynapse.sim import ensemble
 from nir_dynapse.sim.simulation import as_params
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "described", "digest", "evaluate"]
 
 MOST_DEVICES = 10_000_000
 FORMAT = "nir_dynapse.evaluation 1"
@@ -152,10 +151,10 @@ def evaluate(
     if not isinstance(data, Data):
         raise ConfigurationError(f"evaluate: the data is a {type(data).__name__}. Give Data(x, y, dt).")
     params = as_params(thing, device)
-    check_data(data, _described(params) if isinstance(thing, Params) else thing)
+    check_data(data, thing)
 
     values = (params, data, mismatch, key, device, version("nir-dynapse"))
-    digests = {name: _digest(value) for name, value in zip(PARTS, values, strict=True)}
+    digests = {name: digest(value) for name, value in zip(PARTS, values, strict=True)}
     path = None if checkpoint is None else Path(checkpoint)
     _same_everywhere((digests, devices, memory, path is None))
     stored = _resumed(path, digests, devices, len(data))
@@ -187,15 +186,7 @@ def _whole(name: str, value: Any, lowest: int, highest: int) -> int:
     return int(value)
 
 
-def _described(params: Params) -> Any:
-    """What `check_data` asks of a network."""
-    t = params.topology
-    return SimpleNamespace(
-        inputs=t.inputs, outputs=t.outputs, dt=t.dt, origin={}, sizes=dict(t.populations), readout=t.readout
-    )
-
-
-def _digest(value: Any) -> str:
+def digest(value: Any) -> str:
     h = hashlib.sha256()
     _feed(h, value)
     return h.hexdigest()
@@ -225,7 +216,7 @@ def _feed(h: Any, value: Any) -> None:
 
 def _same_everywhere(arguments: Any) -> None:
     """ConfigurationError on every process where the processes were called with different arguments."""
-    digests = ensemble.gather(np.frombuffer(bytes.fromhex(_digest(arguments)), np.uint8))
+    digests = ensemble.gather(np.frombuffer(bytes.fromhex(digest(arguments)), np.uint8))
     other = np.flatnonzero((digests != digests[0]).any(1))
     if len(other):
         raise ConfigurationError(

@@ -326,13 +326,13 @@ def test_a_kill_while_writing_leaves_the_last_whole_file(
 
 def test_the_digest_sees_every_number(network: nd.Network, samples: nd.Data) -> None:
     params = nd.to_params(network)
-    digest = evaluation._digest(params)
-    assert digest == evaluation._digest(nd.to_params(network))
+    digest = evaluation.digest(params)
+    assert digest == evaluation.digest(nd.to_params(network))
     bias = {**params.bias, "i_spkthr": np.nextafter(params.bias["i_spkthr"], 1)}
-    assert evaluation._digest(replace(params, bias=bias)) != digest
-    assert evaluation._digest(replace(params, topology=replace(params.topology, tonic_period=0.1))) != digest
-    assert evaluation._digest(replace(params, findings=())) == digest
-    assert evaluation._digest(samples) != evaluation._digest(samples[:-1])
+    assert evaluation.digest(replace(params, bias=bias)) != digest
+    assert evaluation.digest(replace(params, topology=replace(params.topology, tonic_period=0.1))) != digest
+    assert evaluation.digest(replace(params, findings=())) == digest
+    assert evaluation.digest(samples) != evaluation.digest(samples[:-1])
 
 
 # --- the command line -------------------------------------------------------------------------------------------------

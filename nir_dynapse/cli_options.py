@@ -1,0 +1,278 @@
+"""The options that verbs of the command line share, and the parser that makes them; nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
+
+__all__ = [
+    "FRONTENDS",
+    "USAGE",
+    "Parser",
+    "board_option",
+    "common_options",
+    "count",
+    "finetune_options",
+    "mapping_options",
+    "model_options",
+    "positive",
+    "silicon_option",
+    "spread",
+    "training_options",
+    "tuned_options",
+    "whole",
+]
+
+USAGE = 2
+FRONTENDS = ("spec", "snntorch", "norse", "sinabs", "spyx", "rockpool")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse that names the nearest valid word for a wrong verb, choice or option."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(action, f"unknown value {value!r}. {_nearest(str(value), action.choices)}")
+
+    def error(self, message: str) -> NoReturn:
+        prefix = "unrecognized arguments: "
+        if message.startswith(prefix):
+            known = _options(self)
+            wrong = [word.split("=")[0] for word in message[len(prefix) :].split() if word.startswith("-")]
+            message = " ".join([message + ".", *(_nearest(word, known) for word in wrong)])
+        self.exit(USAGE, f"nir-dynapse: {message}\nTry '{self.prog} --help'.\n")
+
+
+def _nearest(word: str, choices: Iterable[Any]) -> str:
+    """A sentence with the choices most like `word`, or with all of them where none is like it."""
+    known = [str(choice) for choice in choices]
+    close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
+    return f"Did you mean {' or '.join(close)}?" if close else f"Choose from {', '.join(known)}."
+
+
+def _options(parser: argparse.ArgumentParser) -> list[str]:
+    """All long options of a parser and its verbs."""
+    found: dict[str, None] = {}
+    for action in parser._actions:
+        found.update(dict.fromkeys(o for o in action.option_strings if o.startswith("--")))
+        if isinstance(action, argparse._SubParsersAction):
+            for verb in action.choices.values():
+                found.update(dict.fromkeys(_options(verb)))
+    return list(found)
+
+
+def common_options() -> Parser:
+    """Options that every verb has."""
+    common = Parser(add_help=False)
+    group = common.add_argument_group("common options")
+    group.add_argument("--json", action="store_true", help="one JSON value on stdout and nothing else there")
+    group.add_argument("--seed", type=whole, default=0, metavar="N", help="seed of everything random (default 0)")
+    loudness = group.add_mutually_exclusive_group()
+    loudness.add_argument("-q", "--quiet", action="store_true", help="no progress")
+    loudness.add_argument("-v", "--verbose", action="store_true", help="progress with times")
+    group.add_argument("--strict", action="store_true", help="turn every approximation into an error")
+    group.add_argument(
+        "--chips", type=int, choices=range(1, 9), default=1, metavar="N", help="chips in the stack, 1 to 8"
+    )
+    return common
+
+
+def model_options() -> Parser:
+    """Options that say how a NIR file is read and mapped."""
+    model = Parser(add_help=False)
+    group = model.add_argument_group("reading and mapping the network")
+    group.add_argument(
+        "--dt", type=positive, metavar="S", help="step of the source framework in seconds, before --time-scale"
+    )
+    group.add_argument(
+        "--time-unit", choices=("s", "ms", "us"), default="s", help="unit of the file's times (default s)"
+    )
+    group.add_argument(
+        "--time-scale", type=positive, default=1.0, metavar="X", help="real seconds per second of the file (default 1)"
+    )
+    group.add_argument(
+        "--frontend", choices=FRONTENDS, default="spec", help="whose exporter wrote the file (default spec)"
+    )
+    group.add_argument(
+        "--reset",
+        choices=("value", "subtract", "none"),
+        help="how the neurons reset, which no NIR file says (default: the frontend's)",
+    )
+    late = group.add_mutually_exclusive_group()
+    late.add_argument(
+        "--reset-delay", action="store_true", default=None, dest="reset_delay", help="the reset acts one step late"
+    )
+    late.add_argument("--no-reset-delay", action="store_false", default=None, dest="reset_delay", help="it does not")
+    group.add_argument(
+        "--fan-in",
+        choices=("refuse", "prune"),
+        default="refuse",
+        help="what to do with neurons that have more than 64 synapses (default refuse)",
+    )
+    return model
+
+
+def mapping_options() -> Parser:
+    """Options that say how a network is put on chips."""
+    mapping = Parser(add_help=False)
+    group = mapping.add_argument_group("placing and rounding")
+    group.add_argument(
+        "--profile",
+        metavar="FILE",
+        help="bad neurons, CAM rows and tags of the chips (CSV core,neuron,cam,tag, or JSON)",
+    )
+    group.add_argument(
+        "--activity", metavar="X.npz", help="data whose ideal run says which connections are busy (for several chips)"
+    )
+    group.add_argument(
+        "--tolerance",
+        type=spread,
+        metavar="PART",
+        help="largest relative change of a bias that sharing a core may cause (default 0.25)",
+    )
+    group.add_argument(
+        "--place-seconds", type=positive, metavar="S", help="most time for finding better places (default 60)"
+    )
+    group.add_argument("--no-spare-rows", action="store_true", help="one CAM row per weight, even where more are free")
+    group.add_argument(
+        "--second-range", action="store_true", help="let excitatory weights use the NMDA dendrite too, without its gate"
+    )
+    group.add_argument(
+        "--share-tags",
+        action="store_true",
+        help="one tag and CAM row for sources with the same targets and weights (default: where tags run short)",
+    )
+    return mapping
+
+
+def board_option(verb: argparse._ActionsContainer, default: str | None = "virtual:0") -> None:
+    """Options that say on which board; `default` None: only where asked."""
+    said = "virtual:0" if default else "none: virtual chips that change with every step"
+    verb.add_argument(
+        "--board",
+        default=default,
+        metavar="BOARD",
+        help=f"virtual:SEED, a virtual chip; samna, the real board; samna:SERIAL, one of several (default {said})",
+    )
+    verb.add_argument(
+        "--bit-file", metavar="FILE.bit", help="for the FPGA of a real board (default: $NIR_DYNAPSE_BIT_FILE)"
+    )
+
+
+def silicon_option(verb: argparse.ArgumentParser) -> None:
+    """Options that say what a virtual board is made of."""
+    verb.add_argument(
+        "--profile", metavar="FILE", help="what is broken or off on the chips of a virtual board (CSV or JSON)"
+    )
+
+
+def _number(kind: type[int] | type[float], allowed: str, is_allowed: Callable[[Any], bool]) -> Callable[[str], Any]:
+    """A converter for argparse: a number of `kind` for which `is_allowed` holds; `allowed` says which those are."""
+
+    def convert(text: str) -> Any:
+        value = kind(text)
+        if not is_allowed(value):
+            raise argparse.ArgumentTypeError(f"{text} is not {allowed}")
+        return value
+
+    convert.__name__ = "whole number" if kind is int else "number"  # what argparse calls a value that does not convert
+    return convert
+
+
+whole = _number(int, "a whole number from 0", lambda value: value >= 0)
+count = _number(int, "a whole number from 1", lambda value: value >= 1)
+positive = _number(float, "a finite number above 0", lambda value: 0 < value < float("inf"))
+spread = _number(float, "a finite number from 0", lambda value: 0 <= value < float("inf"))
+
+
+def tuned_options(verb: argparse._ActionsContainer) -> None:
+    """Where currents that were trained come from."""
+    verb.add_argument("--params", metavar="TUNED.npz", help="trained weights and biases, as finetune wrote them")
+
+
+def training_options(verb: argparse.ArgumentParser) -> None:
+    """What deploy is told about training."""
+    group = verb.add_argument_group("fine-tuning")
+    group.add_argument("--train", metavar="TRAIN.npz", help="fine-tune the network on this data before it is compiled")
+    group.add_argument("--train-steps", type=count, metavar="N", help="steps of training (default 1000)")
+    group.add_argument("--train-devices", type=count, metavar="N", help="virtual chips per step (default 16)")
+    _uniform(group, "of training and of the comparison")
+    group.add_argument(
+        "--compare", type=whole, metavar="N", help="virtual chips to compare before and after on (default 100, 0: none)"
+    )
+    tuned_options(group)
+
+
+def finetune_options(verb: argparse.ArgumentParser) -> None:
+    """What finetune is told."""
+    group = verb.add_argument_group("what is learnt")
+    group.add_argument("--validation", metavar="V.npz", help="data of the checks (default: that of --train)")
+    kind = group.add_mutually_exclusive_group()
+    kind.add_argument(
+        "--loss",
+        choices=("counts", "first-spike", "max-over-time"),
+        help="what answers the class: most spikes, the first one, or the highest filtered trace (default counts)",
+    )
+    kind.add_argument(
+        "--teacher", action="store_true", help="no labels: all spikes follow those of the network's own ideal run"
+    )
+    group.add_argument(
+        "--bits",
+        type=int,
+        choices=range(5),
+        metavar="N",
+        help="bits of a weight, 1 to 4, or 0 to leave rounding to compile (default 4)",
+    )
+
+    group = verb.add_argument_group("on which chips")
+    group.add_argument("--devices", type=count, default=16, metavar="N", help="virtual chips per step (default 16)")
+    _uniform(group, "of training and checks")
+    group.add_argument(
+        "--worst", type=positive, metavar="SHARE", help="share of the chips, the worst ones, that counts (default 1)"
+    )
+    group.add_argument(
+        "--adversarial",
+        type=positive,
+        nargs="?",
+        const=True,
+        metavar="SIZE",
+        help="also against the worst currents within SIZE, relative (default 0.1)",
+    )
+    group.add_argument(
+        "--dropout", type=spread, metavar="SHARE", help="share of hidden neurons that is silent (default 0)"
+    )
+    board_option(group, None)
+    group.add_argument(
+        "--profile", metavar="FILE", help="what calibrate measured of the chips, or what is bad on them (CSV or JSON)"
+    )
+
+    group = verb.add_argument_group("steps")
+    group.add_argument("--steps", type=count, default=1000, metavar="N", help="how many (default 1000)")
+    group.add_argument("--batch", type=count, metavar="N", help="samples per chip and step (default 16)")
+    group.add_argument("--rate", type=positive, metavar="X", help="learning rate at the start (default 0.01)")
+    group.add_argument("--sparsity", type=spread, metavar="X", help="cost of squared spike counts (default 0)")
+    group.add_argument("--check-every", type=count, metavar="N", help="steps between two checks (default 50)")
+    group.add_argument("--patience", type=count, metavar="N", help="stop after N checks without a better one")
+
+    group = verb.add_argument_group("files")
+    group.add_argument("-o", "--out", required=True, metavar="TUNED.npz", help="where to write what was trained")
+    group.add_argument(
+        "--checkpoint", metavar="FILE.npz", help="the training so far; the same command goes on from it, bit for bit"
+    )
+    group.add_argument("--log", metavar="LOG.csv", help="loss and accuracies at every check")
+    group.add_argument("--plot", metavar="LOG.svg", help="the same as a picture")
+
+
+def _uniform(group: argparse._ArgumentGroup, of: str) -> None:
+    group.add_argument(
+        "--uniform",
+        type=spread,
+        metavar="CV",
+        help=f"std/mean of every analog element {of}, e.g. 0.2 (default: the measured ones)",
+    )

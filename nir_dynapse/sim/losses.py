@@ -1,0 +1,170 @@
+"""Losses of output spikes, per sample, and what they take for the answer; penalties on activity.
+
+A loss is a small value: `loss(out, target)` (B,) of spikes `out` (B, T, n) (or of the values of a readout on the host),
+and `answer(out)` (B,) the class it chooses. Classes are whole numbers (B,), trajectories (B, T, n).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nir_dynapse.errors import ParameterRangeError
+
+__all__ = ["LOSSES", "Counts", "FirstSpike", "Loss", "MaxOverTime", "Penalty", "Trajectory", "filtered", "loss_named"]
+
+Array = Any
+
+
+def filtered(spikes: Array, tau: float, dt: float) -> Array:
+    """Spikes (B, T, n) through an exponential kernel of `tau` s: f ← f·e^(−dt/τ) + s, in bins of `dt` s."""
+    spikes, decay = jnp.asarray(spikes, jnp.float32), float(np.exp(-dt / tau))
+
+    def join(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
+        return a[0] * b[0], a[1] * b[0] + b[1]
+
+    decays = jnp.full((1, spikes.shape[1], 1), decay, spikes.dtype)
+    return jax.lax.associative_scan(join, (decays, spikes), axis=1)[1]
+
+
+def _cross_entropy(logits: Array, target: Array) -> Array:
+    return -jnp.take_along_axis(jax.nn.log_softmax(logits), target[:, None], axis=1)[:, 0]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What all losses have: `dt` is the width of a bin in s."""
+
+    dt: float = 1e-3
+    supervised = "classes"
+
+    def logits(self, out: Array) -> Array:
+        """(B, n): the larger, the more likely the class."""
+        raise NotImplementedError
+
+    def answer(self, out: Array) -> Array:
+        """The class (B,) that is chosen."""
+        return jnp.argmax(self.logits(out), axis=1)
+
+    def __call__(self, out: Array, target: Array) -> Array:
+        return _cross_entropy(self.logits(out), target)
+
+
+@dataclass(frozen=True)
+class Counts(Loss):
+    """Cross-entropy of the softmax of spike counts c: logits `scale`·c, or `ratio`·ln(`offset` + c) where that is given.
+
+    The second one asks for a ratio between the counts, whatever the number of spikes, and so does not care for factors
+    that all neurons of a chip share.
+    """
+
+    scale: float = 0.3
+    ratio: float = 0.0
+    offset: float = 1.0
+
+    def logits(self, out: Array) -> Array:
+        count = out.sum(1)
+        return self.ratio * jnp.log(self.offset + count) if self.ratio else self.scale * count
+
+    def answer(self, out: Array) -> Array:
+        return jnp.argmax(out.sum(1), axis=1)
+
+
+@dataclass(frozen=True)
+class FirstSpike(Loss):
+    """Cross-entropy of the softmax of −t/`tau`, t the time of the first spike (the end of the sample without one).
+
+    t = dt·Σ_k Π_{j≤k} (1 − s_j): the time without a spike so far, with a gradient through every s up to the first spike.
+    """
+
+    tau: float = 5e-3
+
+    def logits(self, out: Array) -> Array:
+        silent = jnp.cumprod(1 - jnp.clip(out, 0, 1), axis=1)
+        return -silent.sum(1) * (self.dt / self.tau)
+
+
+@dataclass(frozen=True)
+class MaxOverTime(Loss):
+    """Cross-entropy of the softmax of `scale`·max_t f, f the spikes filtered with `tau` s (Cramer et al. 2022)."""
+
+    tau: float = 20e-3
+    scale: float = 1.0
+
+    def logits(self, out: Array) -> Array:
+        return self.scale * filtered(out, self.tau, self.dt).max(1)
+
+
+@dataclass(frozen=True)
+class Trajectory(Loss):
+    """Mean squared distance of filtered spikes from `target`, relative to the mean square of the target.
+
+    Targets are filtered alike where `filter_target` (spikes of a teacher); else they are trajectories of the filtered
+    spikes themselves, with `offset` and `gain`: gain·f + offset.
+    """
+
+    tau: float = 10e-3
+    filter_target: bool = False
+    gain: float = 1.0
+    offset: float = 0.0
+    supervised = "trajectory"
+
+    def values(self, out: Array) -> Array:
+        """What is compared with the target (B, T, n)."""
+        return self.gain * filtered(out, self.tau, self.dt) + self.offset
+
+    def logits(self, out: Array) -> Array:
+        return out.sum(1)
+
+    def __call__(self, out: Array, target: Array) -> Array:
+        wanted = filtered(target.astype(out.dtype), self.tau, self.dt) if self.filter_target else target
+        power = jnp.mean(wanted * wanted) + 1e-6
+        found = self.values(out)
+        return jnp.mean((found - wanted) ** 2, axis=(1, 2)) / power
+
+
+LOSSES: dict[str, type[Loss]] = {
+    "counts": Counts,
+    "first-spike": FirstSpike,
+    "max-over-time": MaxOverTime,
+    "trajectory": Trajectory,
+}
+"""The losses by name."""
+
+
+def loss_named(loss: str | Loss, dt: float) -> Loss:
+    """A loss as it is, or by its name with bins of `dt` s (ParameterRangeError)."""
+    if isinstance(loss, Loss):
+        return loss
+    if loss not in LOSSES:
+        raise ParameterRangeError(f"fine_tune: loss is {loss!r}. Choose one of {', '.join(LOSSES)}, or give a Loss.")
+    return LOSSES[loss](dt=dt)
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """What spikes cost, added to the loss: Σ over the three of a mean over neurons and samples.
+
+    `sparsity`·c² (Cramer et al. 2022), `quiet`·max(least − c, 0)² for neurons that hardly fire and
+    `busy`·max(c − most, 0)², with c the spikes of a neuron in a sample (for `quiet`: its mean over the samples).
+    """
+
+    sparsity: float = 0.0
+    quiet: float = 0.0
+    least: float = 0.5
+    busy: float = 0.0
+    most: float = 20.0
+
+    def __bool__(self) -> bool:
+        return bool(self.sparsity or self.quiet or self.busy)
+
+    def __call__(self, spikes: Array) -> Array:
+        """A scalar of spikes (B, T, n)."""
+        count = spikes.sum(1)
+        total = self.sparsity * jnp.mean(count**2)
+        total += self.quiet * jnp.mean(jnp.maximum(self.least - count.mean(0), 0) ** 2)
+        return total + self.busy * jnp.mean(jnp.maximum(count - self.most, 0) ** 2)
