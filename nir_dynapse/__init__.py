@@ -59,9 +59,11 @@ if TYPE_CHECKING:
     from nir_dynapse.params_file import load_params, save_params
     from nir_dynapse.profile import ChipProfile, load_profiles, save_profiles
     from nir_dynapse.recording import Recording
+    from nir_dynapse.redundancy import replicate
     from nir_dynapse.reporting import Report, report
-    from nir_dynapse.sim.nir_data import from_nir_data, to_nir_data
+    from nir_dynapse.sim.nir_data import data_from_nir, from_nir_data, to_nir_data
     from nir_dynapse.sim.simulation import simulate
+    from nir_dynapse.training_log import TrainingLog
     from nir_dynapse.tuning import fine_tune
     from nir_dynapse.tuning_options import TrainingOptions
 
@@ -89,11 +91,13 @@ __all__ = [
     "Recording",
     "Report",
     "Timing",
+    "TrainingLog",
     "TrainingOptions",
     "UnsupportedGraphError",
     "__version__",
     "calibrate",
     "compile",
+    "data_from_nir",
     "evaluate",
     "fine_tune",
     "from_nir",
@@ -102,6 +106,7 @@ __all__ = [
     "load_params",
     "load_profiles",
     "open_board",
+    "replicate",
     "report",
     "save_params",
     "save_profiles",
@@ -140,9 +145,11 @@ _HOME = {
     "params_file": ("load_params", "save_params"),
     "profile": ("ChipProfile", "load_profiles", "save_profiles"),
     "reporting": ("Report", "report"),
-    "sim.nir_data": ("from_nir_data", "to_nir_data"),
+    "sim.nir_data": ("data_from_nir", "from_nir_data", "to_nir_data"),
     "recording": ("Recording",),
+    "redundancy": ("replicate",),
     "sim.simulation": ("simulate",),
+    "training_log": ("TrainingLog",),
     "tuning": ("fine_tune",),
     "tuning_options": ("TrainingOptions",),
 }

@@ -130,7 +130,10 @@ class Board(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """Labelled samples: event counts `x` (sample, time, channel), class `y` (sample,), bin width `dt` in s."""
+    """Samples with targets: event counts `x` (sample, time, channel), `y`, bin width `dt` in s.
+
+    `y` is the class (sample,) of each, or a trajectory (sample, time, output) of numbers for `fine_tune`.
+    """
 
     x: np.ndarray
     y: np.ndarray
@@ -145,10 +148,15 @@ class Data:
             raise ConfigurationError(
                 f"Data: x has shape {x.shape} and type {x.dtype}; it must be numeric (sample, time, channel)."
             )
-        if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer) or len(y) != len(x):
+        classes = y.ndim == 1 and np.issubdtype(y.dtype, np.integer)
+        path = y.ndim == 3 and (np.issubdtype(y.dtype, np.integer) or np.issubdtype(y.dtype, np.floating))
+        if not (classes or path) or len(y) != len(x):
             raise ConfigurationError(
-                f"Data: y has shape {y.shape} and type {y.dtype}; one integer class for each of {len(x)} samples."
+                f"Data: y has shape {y.shape} and type {y.dtype}; needed is one integer class for each of {len(x)} "
+                "samples, or a trajectory of numbers (sample, time, output)."
             )
+        if not np.all(np.isfinite(y)):
+            raise ConfigurationError("Data: y contains numbers that are not finite. Give finite targets.")
         if not np.all(np.isfinite(x)) or x.min(initial=0) < 0:
             raise ConfigurationError("Data: x contains negative or non-finite event counts; counts start at 0.")
         if not (np.isfinite(self.dt) and self.dt > 0):
@@ -175,7 +183,9 @@ class Data:
 
         With `labels=False` y may be missing; every class is 0 then.
         """
-        what = "an .npz file with arrays x (sample, time, channel), y (sample,) and dt (seconds)"
+        what = (
+            "an .npz file with arrays x (sample, time, channel), y (sample,) or (sample, time, output) and dt (seconds)"
+        )
         arrays = _read_arrays(path, what, ("x", "y", "dt") if labels else ("x", "dt"), ("y",))
         x, dt = arrays["x"], arrays["dt"]
         if dt.size != 1:

@@ -70,6 +70,11 @@ def check_data(data: Data, thing: Network | Params | Layout, *, labels: bool = T
         )
     output = known.outputs[0]
     size = _output_size(known)
+    if labels and data.y.ndim != 1:
+        raise ConfigurationError(
+            f"the data has trajectories (y has shape {data.y.shape}), an accuracy needs classes. Give y as (sample,), one "
+            "integer class for each sample."
+        )
     if labels and not 0 <= data.y.min() <= data.y.max() < size:
         wrong = int(data.y.max() if data.y.max() >= size else data.y.min())
         raise ConfigurationError(

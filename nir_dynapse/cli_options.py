@@ -255,7 +255,7 @@ def finetune_options(verb: argparse.ArgumentParser) -> None:
     group = verb.add_argument_group("steps")
     group.add_argument("--steps", type=count, default=1000, metavar="N", help="how many (default 1000)")
     group.add_argument("--batch", type=count, metavar="N", help="samples per chip and step (default 16)")
-    group.add_argument("--rate", type=positive, metavar="X", help="learning rate at the start (default 0.01)")
+    group.add_argument("--rate", type=positive, metavar="X", help="learning rate at the start (default 0.02)")
     group.add_argument("--sparsity", type=spread, metavar="X", help="cost of squared spike counts (default 0)")
     group.add_argument("--check-every", type=count, metavar="N", help="steps between two checks (default 50)")
     group.add_argument("--patience", type=count, metavar="N", help="stop after N checks without a better one")

@@ -104,7 +104,7 @@ def _run_samples(
     if not labels:
         return result, arrays, []
     counts = Recording(spikes, data.dt, parts[0].outputs, values=values).counts()
-    if 0 <= data.y.min() <= data.y.max() < counts.shape[1]:
+    if data.y.ndim == 1 and 0 <= data.y.min() <= data.y.max() < counts.shape[1]:
         result["accuracy"] = asdict(score(args.board, counts, data.y))
     return result, {**arrays, "y": data.y}, [accuracy_text(result["accuracy"])]
 

@@ -141,7 +141,7 @@ def simulate(args: argparse.Namespace, out: Output) -> int:
     nodes = node_rates(recording.spikes, recording.dt)
     run = "ideal" if args.ideal else "circuit" if args.chip is None else f"chip {args.chip}"
     counts = recording.counts()
-    fits = 0 <= data.y.min() <= data.y.max() < counts.shape[1]
+    fits = data.y.ndim == 1 and 0 <= data.y.min() <= data.y.max() < counts.shape[1]
     accuracy = asdict(score(run, counts, data.y)) if fits else None
     text = f"{rates_text(nodes)}\n\n{accuracy_text(accuracy)}"
     out.result({"run": run, "samples": len(data), "nodes": nodes, "accuracy": accuracy}, text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from nir_dynapse.biasgen import reach
 from nir_dynapse.board import Board, Data
 from nir_dynapse.device import DYNAPSE2, Device, Mismatch
-from nir_dynapse.errors import ParameterRangeError
+from nir_dynapse.errors import ConfigurationError, ParameterRangeError
 from nir_dynapse.layout import Layout
 from nir_dynapse.network import Network
 from nir_dynapse.params import Params
@@ -76,12 +77,16 @@ def fine_tune(
     options = options or TrainingOptions()
     _checked(devices, steps, bits, key)
     mismatch = device.mismatch if mismatch is None else mismatch
+    if not isinstance(mismatch, Mismatch):
+        raise ConfigurationError(
+            f"fine_tune: mismatch is a {type(mismatch).__name__}. Give a Mismatch, e.g. Mismatch.uniform(0.2)."
+        )
     circuit = as_params(thing, device)
     task = task_of(thing, circuit, data, validation, loss, teacher)
 
     width = circuit.topology.dt / (options.substeps or int(np.ceil(circuit.topology.dt / STEP - 1e-6)))
     substeps = round(circuit.topology.dt / width)
-    start = start_of(circuit, device, options.rows, key, LEAST_REFRACTORY * width)
+    start = start_of(circuit, device, options.rows, key, LEAST_REFRACTORY * width, bits or 4)
     limits = {
         "i_tau_mem": (reach("i_tau_mem")[0], float(circuit.circuit.tau("i_tau_mem", LEAST_MEMBRANE * width))),
         "i_ref": (reach("i_ref")[0], float(circuit.circuit.width("i_ref", LEAST_REFRACTORY * width))),
@@ -116,10 +121,12 @@ def fine_tune(
             devices,
             steps,
             key,
-            board is None,
+            _which(board),
             task[:4],
             first,
             start.params,
+            start.free,
+            (chart.bits, chart.unit, chart.base_range, chart.ranges),
         )
         store = Checkpoint(checkpoint, what)
     best = run.go(first, store, log, progress or (lambda what, fraction: None))
@@ -134,7 +141,7 @@ def _which(board: Board | None) -> str:
 def _identity(options: Any) -> str:
     """What a training depends on beside its arrays; optax transformations and schedules by their names only."""
     values = {k: v for k, v in vars(options).items() if k not in ("chart", "drop", "patience")}
-    return repr({k: getattr(v, "__name__", type(v).__name__) if callable(v) else v for k, v in values.items()})
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(values))
 
 
 def _recipe(chart: Any, task: Task, mismatch: Mismatch, substeps: int, options: TrainingOptions) -> Recipe:
@@ -155,6 +162,7 @@ def _recipe(chart: Any, task: Task, mismatch: Mismatch, substeps: int, options: 
         penalised=tuple(task.hidden.tolist() or range(chart.rows.n_neurons)),
         drop=drop,
         worst=options.worst,
+        mixed=options.mixed,
         attack=options.attack,
         surrogate=options.surrogate,
         readout=task.readout,
@@ -179,7 +187,7 @@ def _checked(devices: int, steps: int, bits: int | None, key: int) -> None:
             raise ParameterRangeError(
                 f"fine_tune: {name} is {value!r}, allowed are whole numbers from {low} to {high}. Choose one of them."
             )
-    if bits is not None and bits not in (1, 2, 3, 4):
+    if bits is not None and (isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 4):
         raise ParameterRangeError(f"fine_tune: bits is {bits!r}, a CAM row has 4. Choose 1 to 4, or None.")
 
 
@@ -247,7 +255,8 @@ class _Run:
         if state.step < self.options.ramp * self.steps:
             return state
         if score >= state.score:
-            return state._replace(best=state.latent, score=score, best_step=state.step, waited=0)
+            waited = 0 if score > state.score else state.waited + 1
+            return state._replace(best=state.latent, score=score, best_step=state.step, waited=waited)
         return state._replace(waited=state.waited + 1)
 
     def _done(self, state: State) -> bool:

@@ -12,6 +12,7 @@ from nir_dynapse.decoding import to_network
 from nir_dynapse.device import Device
 from nir_dynapse.errors import ConfigurationError
 from nir_dynapse.network import Network
+from nir_dynapse.redundancy import copies_mean
 from nir_dynapse.rewriting import Rewriter
 from nir_dynapse.sim.readout import values_of
 from nir_dynapse.sim.trainable import Chart, Latent, settled
@@ -42,7 +43,7 @@ class InTheLoop:
         """Share of right answers on the board (minus the loss, for trajectories)."""
         spikes = self.run(latent, x)
         out = np.concatenate([spikes[..., a:b] for a, b in task.read], axis=-1)
-        out = values_of(self.chart.rows, spikes) if task.readout else out
+        out = values_of(self.chart.rows, spikes) if task.readout else copies_mean(out, task.copies)
         if task.loss.supervised == "classes":
             return float((np.asarray(task.loss.answer(out)) == y).mean())
         return -float(np.mean(task.loss(out, y)))

@@ -32,8 +32,9 @@ class TrainingOptions:
     bias currents in units of it, `clip` the norm at which gradients are cut; `optimiser` an optax transformation instead of
     Adam; `trained` names what is trained: "weight", "base" and bias currents. `rows` CAM rows per connection at most.
 
-    `ramp` is the part of the steps in which the mismatch grows to its full size. `dropout` is the share of hidden neurons
-    that is silent on a chip of training, `worst` the share of the chips, those with the largest losses, that count (a
+    `ramp` is the part of the steps in which the mismatch grows to its full size; with `mixed` above 0 each chip has
+    1 − `mixed` to 1 times of it, so that good chips count, too. `dropout` is the share of hidden neurons that is silent
+    on a chip of training, `worst` the share of the chips, those with the largest losses, that count (a
     CVaR; 1: all). `substeps` per bin of the data; `rounded=False` trains without rounding and rounds at the end.
 
     Every `check_every` steps `held_out` virtual chips, never trained on, see `validation_size` samples at most; the best
@@ -42,7 +43,7 @@ class TrainingOptions:
     """
 
     batch: int = 16
-    rate: Any = 0.01
+    rate: Any = 0.02
     bias_rate: float = 0.3
     clip: float = 10.0
     optimiser: Any = None
@@ -52,6 +53,7 @@ class TrainingOptions:
     penalty: Penalty = field(default_factory=Penalty)
     dropout: float = 0.0
     worst: float = 1.0
+    mixed: float = 0.0
     attack: Attack | None = None
     check_every: int = 50
     held_out: int = 16
@@ -70,9 +72,9 @@ class TrainingOptions:
                 raise _wrong(name, value, f"whole numbers from {least}")
         for name in ("patience", "substeps"):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise _wrong(name, value, "whole numbers from 1, or None")
-        for name, low, high in (("ramp", 0, 1), ("dropout", 0, 0.95), ("worst", 1e-9, 1)):
+        for name, low, high in (("ramp", 0, 1), ("dropout", 0, 0.95), ("mixed", 0, 1), ("worst", 1e-9, 1)):
             if not low <= getattr(self, name) <= high:
                 raise _wrong(name, getattr(self, name), f"{low:g} to {high:g}")
         for name in ("bias_rate", "clip"):

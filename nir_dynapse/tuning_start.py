@@ -8,7 +8,7 @@ import numpy as np
 
 from nir_dynapse import biasgen
 from nir_dynapse.closed_form import charge_per_ampere, event_charge, row_numbers
-from nir_dynapse.device import AMPA, CURRENTS, DENDRITES, GABA, NMDA, WEIGHT_GAINS, Device
+from nir_dynapse.device import AMPA, BASE_WEIGHTS, CURRENTS, DENDRITES, GABA, NMDA, WEIGHT_GAINS, Device
 from nir_dynapse.errors import CapacityError, Finding
 from nir_dynapse.params import Params
 from nir_dynapse.quant.core_weights import importance_of
@@ -34,18 +34,19 @@ class Start:
         self.params, self.weight, self.free, self.base = params, weight, free, base
 
 
-def start_of(params: Params, device: Device, rows: int, key: int, refractory: float) -> Start:
+def start_of(params: Params, device: Device, rows: int, key: int, refractory: float, bits: int = 4) -> Start:
     """The start of training from `params`: up to `rows` CAM rows per connection where neurons have them to spare.
 
     Params that are quantised already keep their groups, rows and base currents. `refractory` in s is the shortest period
-    that the steps of the training resolve. CapacityError where a neuron has more synapses than CAM rows.
+    that the steps of the training resolve; the first `bits` base currents make levels. CapacityError where a neuron has
+    more synapses than CAM rows.
     """
     _check_fan_in(params, device)
     if params.topology.mask is not None:
         return _as_it_is(params)
     params = _by_population(params, device)
     params = _spread(params, _rows_each(params, device, rows), key)
-    return _with_gains(_refractory(params, refractory), device)
+    return _with_gains(_refractory(params, refractory), device, bits)
 
 
 def _check_fan_in(params: Params, device: Device) -> None:
@@ -126,7 +127,7 @@ def _refractory(params: Params, shortest: float) -> Params:
     return replace(params, bias={**params.bias, "i_ref": np.minimum(params.bias["i_ref"], most)})
 
 
-def _with_gains(params: Params, device: Device) -> Start:
+def _with_gains(params: Params, device: Device, bits: int) -> Start:
     """The same weights with gains of AMPA and GABA that make a current worth the same in both, so that signs can change.
 
     The largest weight of a group takes `HEADROOM` of what base currents can add up to.
@@ -154,16 +155,19 @@ def _with_gains(params: Params, device: Device) -> Start:
     params = replace(params, bias=bias, weight=None)
     size = charge / event_charge(params)
     topology = replace(t, dendrite=np.where(t.dendrite == GABA, AMPA, t.dendrite))
-    base = np.stack([_levels(size[group == g], device.weight_top) for g in range(t.n_groups)])
+    base = np.stack([_levels(size[group == g], device.weight_top, bits) for g in range(t.n_groups)])
     start = replace(params, weight=size, topology=topology)
     return Start(start, np.where(weight < 0, -size, size), free, base)
 
 
-def _levels(size: np.ndarray, top: float) -> np.ndarray:
-    """Base currents (4,) whose levels suit the weight currents of a group: the best ones, spread to reach up to `top`."""
-    ladder = top * 2.0 ** np.arange(4) / 15
-    if len(np.unique(size)) < len(ladder):
-        return ladder
+def _levels(size: np.ndarray, top: float, bits: int) -> np.ndarray:
+    """Base currents (4,) whose levels suit the weight currents of a group: the best ones, spread to reach up to `top`.
+
+    Only the first `bits` make levels.
+    """
+    ladder, rest = top * 2.0 ** np.arange(bits) / (2**bits - 1), np.full(len(BASE_WEIGHTS) - bits, top)
+    if len(np.unique(size)) < bits:
+        return np.r_[ladder, rest]
     size = size[np.argsort(size, kind="stable")[:: max(1, len(size) // MOST_FITTED)]]
-    found = quantise_weights(size, importance=importance_of(size)).base
-    return np.maximum(found, ladder[0] * 1e-2) * max(1.0, HEADROOM * top / found.sum())
+    found = quantise_weights(size, n_base=bits, importance=importance_of(size)).base
+    return np.r_[np.maximum(found, ladder[0] * 1e-2) * max(1.0, HEADROOM * top / found.sum()), rest]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from nir_dynapse.board import write_arrays
 from nir_dynapse.checks import check_output
-from nir_dynapse.errors import ConfigurationError
+from nir_dynapse.errors import ConfigurationError, DynapseError
 from nir_dynapse.evaluation import digest
 from nir_dynapse.sim.trainable import Latent
 from nir_dynapse.sim.trainer import is_first_process, leaves, unflattened
@@ -20,6 +21,7 @@ from nir_dynapse.training_log import TrainingLog
 __all__ = ["Checkpoint", "State"]
 
 FORMAT = "nir_dynapse.training 1"
+UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
 NUMBERS = ("step", "score", "best_step", "waited", "seconds")
 
 
@@ -75,10 +77,10 @@ class Checkpoint:
         tree = (state.latent, state.opt, state.best)
         now = leaves(tree)
         try:
-            with np.load(self.path, allow_pickle=False) as archive:
+            with self.path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
                 made = (str(archive["format"]), str(archive["identity"]))
                 arrays = {name: archive[name] for name in archive if name not in ("format", "identity")}
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        except (*UNREADABLE, TypeError, AttributeError) as error:  # the last two: an .npy
             raise ConfigurationError(f"{self.path}: not a checkpoint of fine_tune ({error}). {advice}") from error
         if made[0] != FORMAT:
             raise ConfigurationError(f"{self.path}: not a checkpoint of this version of fine_tune. {advice}")
@@ -90,7 +92,11 @@ class Checkpoint:
         if any(a.shape != b.shape or a.dtype != b.dtype for a, b in zip(known, now, strict=True)):
             raise ConfigurationError(f"{self.path}: a checkpoint whose arrays do not fit; it is damaged. {advice}")
         latent, opt, best = unflattened(tree, known)
-        values = dict(zip(NUMBERS, arrays["numbers"].tolist(), strict=True))
+        try:
+            values = dict(zip(NUMBERS, arrays["numbers"].tolist(), strict=True))
+            log = TrainingLog.of(arrays["log"])
+        except (KeyError, TypeError, ValueError, DynapseError) as error:
+            raise ConfigurationError(f"{self.path}: a checkpoint that is damaged ({error}). {advice}") from error
         return State(
             latent,
             opt,
@@ -100,5 +106,5 @@ class Checkpoint:
             best_step=int(values["best_step"]),
             waited=int(values["waited"]),
             seconds=values["seconds"],
-            log=TrainingLog.of(arrays["log"]),
+            log=log,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from nir_dynapse.checks import check_data, described
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
 from nir_dynapse.network import Network
 from nir_dynapse.params import Params, Topology
-from nir_dynapse.sim.losses import Loss, Trajectory, loss_named
+from nir_dynapse.sim.losses import Counts, Loss, Trajectory, loss_named
 from nir_dynapse.sim.simulation import simulate
 
 __all__ = ["Task", "task_of"]
@@ -45,6 +46,8 @@ def task_of(
     t, check = circuit.topology, data if validation is None else validation
     taught = teacher is not None and teacher is not False
     kind = loss_named(("trajectory" if taught else "counts") if loss is None else loss, t.dt)
+    if loss in (None, "counts") and isinstance(kind, Counts) and not _counts_only(t):
+        kind = Counts(t.dt, ratio=0.0)  # voltages have a sign, ratios do not
     slices = t.slices()
     source = str(t.outputs[0].source) if t.outputs else ""
     seen = {source, *t.readout.sources()}
@@ -52,8 +55,11 @@ def task_of(
         [n for name, part in slices.items() if name not in seen for n in range(part.start, part.stop)], int
     )
     for part in (data, check):
-        check_data(part, described(circuit), labels=not taught and kind.supervised == "classes")
+        labels = not taught and kind.supervised == "classes" and part.y.ndim == 1  # the rank of y is looked at below
+        check_data(part, described(circuit), labels=labels)
     if taught:
+        if kind.supervised == "classes":
+            raise ParameterRangeError("fine_tune: with a teacher the loss is 'trajectory'. Leave loss at None.")
         who = thing if teacher is True else teacher
         if not isinstance(who, Network):
             raise ConfigurationError(
@@ -61,20 +67,31 @@ def task_of(
             )
         copies = _copies(who, t)
         if isinstance(kind, Trajectory):
-            kind = Trajectory(kind.dt, kind.tau, True, kind.gain, kind.offset)
+            kind = replace(kind, filter_target=True)
         y = _spikes(who, data.x)
         other = y if check is data else _spikes(who, check.x)
-        if kind.supervised == "classes":
-            raise ParameterRangeError("fine_tune: with a teacher the loss is 'trajectory'. Leave loss at None.")
         return Task(data.x, y, check.x, other, kind, ((0, t.n_neurons),), False, hidden, copies)
     wanted = 1 if kind.supervised == "classes" else 3
-    if data.y.ndim != wanted or check.y.ndim != wanted:
-        raise ConfigurationError(
-            f"fine_tune: y has shape {data.y.shape}, the loss {type(kind).__name__} needs "
-            f"{'a class per sample' if wanted == 1 else '(sample, time, output)'}. Choose another loss."
-        )
+    size = next((p.size for p in t.readout.populations if p.name == source), dict(t.populations).get(source, 0))
+    for part in (data, check):
+        if part.y.ndim != wanted:
+            raise ConfigurationError(
+                f"fine_tune: y has shape {part.y.shape}, the loss {type(kind).__name__} needs "
+                f"{'a class per sample' if wanted == 1 else '(sample, time, output)'}. Choose another loss."
+            )
+        if wanted == 3 and part.y.shape[1:] != (part.x.shape[1], size):
+            raise ConfigurationError(
+                f"fine_tune: y has shape {part.y.shape}, the samples have {part.x.shape[1]} bins, output {source!r} has "
+                f"{size} neurons. Give y as ({len(part)}, {part.x.shape[1]}, {size})."
+            )
     read = ((slices[source].start, slices[source].stop),) if source in slices else ((0, t.n_neurons),)
     return Task(data.x, data.y, check.x, check.y, kind, read, source not in slices, hidden)
+
+
+def _counts_only(t: Topology) -> bool:
+    """Whether what the host reads out are sums of spikes: nothing is negative."""
+    linear = all(p.kind == "Linear" for p in t.readout.populations)
+    return linear and all((q.weight >= 0).all() and q.bias is None for q in t.readout.projections)
 
 
 def _copies(teacher: Network, t: Topology) -> int:

@@ -22,13 +22,19 @@ __all__ = ["injected_counts"]
 Array = Any
 
 
-def injected_counts(params: Params, x: Array, recorded: Array, surrogate: Surrogate = FAST_SIGMOID) -> Array:
+def injected_counts(
+    params: Params,
+    x: Array,
+    recorded: Array,
+    surrogate: Surrogate = FAST_SIGMOID,
+    longest_delay: float | None = None,
+) -> Array:
     """`recorded` spikes (B, T, N), in bins of the network's step, with the gradients of the model that they drive.
 
-    One internal step per bin; `x` (B, T, C) are the events that the chip got.
+    One internal step per bin; `x` (B, T, C) are the events that the chip got; `longest_delay` as in `spike_counts`.
     """
     h = params.topology.dt
-    structure = structure_of(params, h)
+    structure = structure_of(params, h, longest_delay=longest_delay)
     kind = jnp.float32
     weights = weights_of(params, h, structure, jnp, kind)
     c = constants(params, h, structure, jnp, kind)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nir_dynapse.errors import ParameterRangeError
+from nir_dynapse.sim.transforms import straight_through
 
 __all__ = ["LOSSES", "Counts", "FirstSpike", "Loss", "MaxOverTime", "Penalty", "Trajectory", "filtered", "loss_named"]
 
@@ -56,19 +57,21 @@ class Loss:
 
 @dataclass(frozen=True)
 class Counts(Loss):
-    """Cross-entropy of the softmax of spike counts c: logits `scale`·c, or `ratio`·ln(`offset` + c) where that is given.
+    """Cross-entropy of the softmax of spike counts c: logits `ratio`·ln(`offset` + c), or `scale`·c where `ratio` is 0.
 
-    The second one asks for a ratio between the counts, whatever the number of spikes, and so does not care for factors
-    that all neurons of a chip share.
+    The first one asks for a ratio between the counts, whatever the number of spikes, and so does not care for factors that
+    all neurons of a chip share: under mismatch it learns in fewer steps than the second, and more reliably.
     """
 
     scale: float = 0.3
-    ratio: float = 0.0
+    ratio: float = 4.0
     offset: float = 1.0
 
     def logits(self, out: Array) -> Array:
         count = out.sum(1)
-        return self.ratio * jnp.log(self.offset + count) if self.ratio else self.scale * count
+        if not self.ratio:
+            return self.scale * count
+        return self.ratio * jnp.log(self.offset + jnp.maximum(count, 0))
 
     def answer(self, out: Array) -> Array:
         return jnp.argmax(out.sum(1), axis=1)
@@ -84,7 +87,8 @@ class FirstSpike(Loss):
     tau: float = 5e-3
 
     def logits(self, out: Array) -> Array:
-        silent = jnp.cumprod(1 - jnp.clip(out, 0, 1), axis=1)
+        spikes = straight_through(out, jnp.clip(out, 0, 1))  # the gradient of clip is a half at 0 and at 1
+        silent = jnp.cumprod(1 - spikes, axis=1)
         return -silent.sum(1) * (self.dt / self.tau)
 
 
@@ -104,13 +108,15 @@ class Trajectory(Loss):
     """Mean squared distance of filtered spikes from `target`, relative to the mean square of the target.
 
     Targets are filtered alike where `filter_target` (spikes of a teacher); else they are trajectories of the filtered
-    spikes themselves, with `offset` and `gain`: gain·f + offset.
+    spikes themselves, with `offset` and `gain`: gain·f + offset. `parts` are slices of the outputs that count alike, each
+    relative to its own mean square (a population that fires more than the others would be all that matters; empty: one).
     """
 
     tau: float = 10e-3
     filter_target: bool = False
     gain: float = 1.0
     offset: float = 0.0
+    parts: tuple[tuple[int, int], ...] = ()
     supervised = "trajectory"
 
     def values(self, out: Array) -> Array:
@@ -121,10 +127,14 @@ class Trajectory(Loss):
         return out.sum(1)
 
     def __call__(self, out: Array, target: Array) -> Array:
-        wanted = filtered(target.astype(out.dtype), self.tau, self.dt) if self.filter_target else target
-        power = jnp.mean(wanted * wanted) + 1e-6
-        found = self.values(out)
-        return jnp.mean((found - wanted) ** 2, axis=(1, 2)) / power
+        target = target.astype(out.dtype)
+        wanted = filtered(target, self.tau, self.dt) if self.filter_target else target
+        off = (self.values(out) - wanted) ** 2
+        shares = []
+        for a, b in self.parts or ((0, out.shape[2]),):
+            power = jnp.mean(wanted[..., a:b] ** 2) + 1e-6
+            shares.append(jnp.mean(off[..., a:b], axis=(1, 2)) / power)
+        return sum(shares[1:], shares[0]) / len(shares)
 
 
 LOSSES: dict[str, type[Loss]] = {

@@ -12,11 +12,12 @@ from typing import Any
 import nir
 import numpy as np
 
+from nir_dynapse.board import Data
 from nir_dynapse.errors import ConfigurationError
 from nir_dynapse.network import Port
 from nir_dynapse.recording import Recording
 
-__all__ = ["from_nir_data", "input_counts", "is_nir_data", "to_nir_data"]
+__all__ = ["data_from_nir", "from_nir_data", "input_counts", "is_nir_data", "to_nir_data"]
 
 MAX_ELEMENTS = 512 * 2**20
 
@@ -176,3 +177,11 @@ def input_counts(data: Any, inputs: Sequence[Port], dt: float) -> np.ndarray:
             )
         parts.append(part)
     return np.concatenate(parts, axis=2)
+
+
+def data_from_nir(data: Any, y: Any, inputs: Sequence[Port], dt: float) -> Data:
+    """`Data` for `evaluate` and `fine_tune` from an `nir.NIRGraphData` of inputs, with targets `y` (see `Data`).
+
+    `inputs` and `dt` are those of the network; ConfigurationError where the data does not fit them.
+    """
+    return Data(_whole(", ".join(port.name for port in inputs), input_counts(data, inputs, dt)), np.asarray(y), dt)

@@ -76,7 +76,7 @@ class Chart:
     """What the numbers of a `Latent` mean; static under jit (compared by identity).
 
     `rows` is the topology of the R CAM rows, with the dendrite of a positive weight; rows with `free` sign go to GABA
-    where their weight is negative. `fixed` are the bias currents (G,) that are not in a Latent. `ranges[name]` and
+    where their weight is negative. `fixed` are the bias currents (G,) not in a Latent, on the grid. `ranges[name]` and
     `base_range` in A; `bits` is the number of base currents, 0 for weights that are not quantised.
     """
 
@@ -124,7 +124,7 @@ class Chart:
 def chart_of(params: Params, free: np.ndarray, trained: tuple[str, ...], bits: int, unit: float, ranges: dict) -> Chart:
     """The chart of `params`, whose synapses are the rows; `ranges[name]` are narrower ones than those of the chip."""
     known = {name: ranges.get(name, biasgen.reach(name)) for name in trained}
-    fixed = {name: np.asarray(params.bias[name], float) for name in CURRENTS if name not in known}
+    fixed = {name: _exactly(name, params.bias[name]) for name in CURRENTS if name not in known}
     topology = replace(params.topology, mask=None)
     low, high = biasgen.reach(BASE_WEIGHTS[0])
     return Chart(topology, free, fixed, known, (max(low, unit * 1e-3), min(high, unit)), unit, bits, params.circuit)
@@ -148,8 +148,9 @@ def quantised(chart: Chart, latent: Latent, *, rounded: bool = True) -> Bits:
         bias = {name: on_grid(value, jnp.asarray(chart.grids[name], kind)) for name, value in bias.items()}
         base = on_grid(base, jnp.asarray(chart.grids[BASE_WEIGHTS[0]], kind))
     bias |= {name: jnp.asarray(value, kind) for name, value in chart.fixed.items()}
-    size = jnp.abs(latent.weight) * chart.unit
-    excites: Array = latent.weight > 0
+    # Unlike that of |w|, the gradient is not 0 where a weight is 0: it can leave from there.
+    excites: Array = latent.weight >= 0
+    size = jnp.where(excites, latent.weight, -latent.weight) * chart.unit
     if not chart.bits or not rounded:
         return Bits(bias, base, None, size, excites)
     used = base[:, : chart.bits]

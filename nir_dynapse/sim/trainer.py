@@ -56,7 +56,7 @@ class Trainer:
     ) -> None:
         self.recipe, self.devices, self.held_out = recipe, devices, held_out
         self.rate: Callable[[Any], Any] = schedule(rate, steps)
-        self.tx = transformation or optimiser(self.rate, trained, bias_rate, clip)
+        self.tx = optimiser(self.rate, trained, bias_rate, clip, transformation)
         self.key = jax.random.key(key)
         self.mesh, self.check_mesh = mesh_of(devices), mesh_of(held_out)
         self.check_recipe = recipe if check_mismatch is None else replace(recipe, mismatch=check_mismatch)

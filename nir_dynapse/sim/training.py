@@ -18,6 +18,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from nir_dynapse.device import Mismatch
+from nir_dynapse.errors import ParameterRangeError
 from nir_dynapse.sim.engine import spike_counts
 from nir_dynapse.sim.injection import injected_counts
 from nir_dynapse.sim.losses import Loss, Penalty
@@ -53,7 +54,7 @@ class Recipe:
 
     `drop` (N,) are probabilities of neurons to be silent on a chip of training; `read` slices of the neurons that the loss
     sees (`readout`: it sees the values of the readout on the host), of which `copies` in a row count as one, by their mean;
-    `worst` is the share of the chips that count.
+    `worst` is the share of the chips that count; chips have 1 − `mixed` to 1 times the mismatch, drawn evenly.
     """
 
     chart: Chart
@@ -65,6 +66,7 @@ class Recipe:
     penalised: tuple[int, ...] = ()
     drop: np.ndarray | None = None
     worst: float = 1.0
+    mixed: float = 0.0
     attack: Attack | None = None
     surrogate: Surrogate = FAST_SIGMOID
     readout: bool = False
@@ -90,6 +92,11 @@ def mesh_of(chips: int) -> Mesh:
     if jax.process_count() == 1:
         count = max(k for k in range(1, len(devices) + 1) if chips % k == 0)
         devices = devices[:count]
+    elif chips % len(devices):
+        raise ParameterRangeError(
+            f"fine_tune: {chips} virtual chips cannot be shared among the {len(devices)} JAX devices. Make "
+            f"devices and held_out multiples of {len(devices)}."
+        )
     return Mesh(np.array(devices), ("chips",))
 
 
@@ -113,7 +120,7 @@ def spikes_of(recipe: Recipe, bits: Bits, factors: Factors, x: Array, recorded: 
     """Spikes (B, T, N) of one chip; where `recorded` are given, those, with the gradients of the model driven by them."""
     params = on_chip(recipe.chart, bits, factors)
     if recorded is not None:
-        return injected_counts(params, x, recorded, surrogate=recipe.surrogate)
+        return injected_counts(params, x, recorded, recipe.surrogate, recipe.longest_delay)
     return spike_counts(
         params,
         x,
@@ -172,7 +179,8 @@ def _objective(
     def one(key: Array, x: Array, recorded: Array | None) -> Array:
         if recorded is not None:  # the chip that made them is not known
             return spikes_of(recipe, bits, nominal(recipe.chart), x, recorded)
-        return spikes_of(recipe, bits, draw(recipe.chart, key, recipe.mismatch, size, recipe.drop), x)
+        part = size * (1 - recipe.mixed * jax.random.uniform(jax.random.fold_in(key, 1)))
+        return spikes_of(recipe, bits, draw(recipe.chart, key, recipe.mismatch, part, recipe.drop), x)
 
     spikes = jax.vmap(one)(batch.keys, batch.x.astype(jnp.float32), batch.spikes)
     out = jax.vmap(partial(seen, recipe))(spikes)
@@ -251,11 +259,16 @@ def held_out(latent: Latent, keys: Array, x: Array, y: Array, *, recipe: Recipe,
 
 
 def optimiser(
-    rate: optax.ScalarOrSchedule, trained: tuple[str, ...], bias_rate: float = 0.3, clip: float = 10.0
+    rate: optax.ScalarOrSchedule,
+    trained: tuple[str, ...],
+    bias_rate: float = 0.3,
+    clip: float = 10.0,
+    transformation: Any = None,
 ) -> Any:
     """Adam with the rate for weights, `bias_rate` times it for base and bias currents; what is not `trained` stays.
 
     `trained` names leaves of a Latent: "weight", "base" and bias currents. Gradients beyond a norm of `clip` are cut.
+    A `transformation` of optax takes the place of Adam, for all that is trained.
     """
     slower = (lambda step: bias_rate * rate(step)) if callable(rate) else bias_rate * rate
 
@@ -263,9 +276,13 @@ def optimiser(
         name = str(getattr(path[-1], "key", getattr(path[-1], "name", "")))
         if name not in trained:
             return "fixed"
-        return "weight" if name == "weight" else "current"
+        return "weight" if name == "weight" or transformation is not None else "current"
 
-    kinds: dict[Any, Any] = {"weight": optax.adam(rate), "current": optax.adam(slower), "fixed": optax.set_to_zero()}
+    kinds: dict[Any, Any] = {
+        "weight": transformation or optax.adam(rate),
+        "current": optax.adam(slower),
+        "fixed": optax.set_to_zero(),
+    }
     labelled = partial(jax.tree_util.tree_map_with_path, label)
     return optax.chain(optax.clip_by_global_norm(clip), optax.multi_transform(kinds, labelled))
 

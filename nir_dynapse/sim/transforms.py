@@ -27,7 +27,8 @@ def to_range(z: Array, low: float, high: float) -> Array:
 
 def from_range(value: np.ndarray, low: float, high: float) -> np.ndarray:
     """The inverse of `to_range`; values outside of the range count as its ends."""
-    part = np.clip(np.log(np.asarray(value, float) / low) / np.log(high / low), MARGIN, 1 - MARGIN)
+    inside = np.clip(np.asarray(value, float), low, high)
+    part = np.clip(np.log(inside / low) / np.log(high / low), MARGIN, 1 - MARGIN)
     return np.log(part / (1 - part))
 
 

@@ -1,0 +1,102 @@
+"""Train, test and tabulate: the results section of the README, in one command.
+
+    python3 -m uv run python examples/fine_tuning.py [--tasks "Yin-Yang" …] [--arms ensemble …] [--keys 5]
+
+Every run is kept in results/fine_tuning.json beside this script and not repeated (--again does); the tables between the
+markers of README.md are then written from all that are there. --list shows what there is to run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import _arms
+import _further
+from _results import tables
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results" / "fine_tuning.json"
+README = HERE.parent / "README.md"
+BEGIN, END = "<!-- results of examples/fine_tuning.py -->", "<!-- end of results -->"
+
+
+def load() -> list[dict[str, Any]]:
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+
+
+def replaced(path: Path, text: str) -> None:
+    """Write a file complete or not at all."""
+    path.parent.mkdir(exist_ok=True)
+    temporary = path.with_suffix(path.suffix + ".part")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def keep(result: dict[str, Any]) -> None:
+    same = ("task", "arm", "key")
+    others = [r for r in load() if any(r[k] != result[k] for k in same)]
+    rows = [json.dumps(r) for r in sorted([*others, result], key=lambda r: tuple(str(r[k]) for k in same))]
+    replaced(RESULTS, "[\n" + ",\n".join(rows) + "\n]\n")
+
+
+def write_readme() -> None:
+    text = README.read_text()
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    if not after:
+        sys.exit(f"{README.name} lacks the markers {BEGIN} and {END}")
+    replaced(README, f"{before}{BEGIN}\n{tables(load())}\n{END}{after}")
+
+
+def planned(args: argparse.Namespace) -> list[tuple[str, str, int]]:
+    jobs = []
+    for key in range(args.keys):
+        for task in _arms.SETTINGS:
+            for arm in (*_arms.ARMS, "float, no mismatch"):
+                jobs.append((task, arm, key))
+        jobs += [(task, "further", key) for task in _further.FURTHER]
+    return [
+        (task, arm, key)
+        for task, arm, key in jobs
+        if (not args.tasks or task in args.tasks) and (not args.arms or arm in args.arms)
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", nargs="*", choices=[*_arms.SETTINGS, *_further.FURTHER])
+    parser.add_argument("--arms", nargs="*", choices=[*_arms.ARMS, "float, no mismatch", "further"])
+    parser.add_argument("--keys", type=int, default=5, help="training keys 0, 1, … (default 5)")
+    parser.add_argument("--again", action="store_true", help="repeat what is there already")
+    parser.add_argument("--list", action="store_true", help="only say what there is to run")
+    args = parser.parse_args()
+    done = set() if args.again else {(r["task"], r["arm"], r["key"]) for r in load()}
+    jobs = [job for job in planned(args) if job not in done]
+    if args.list:
+        sys.stdout.writelines(f"{task} | {arm} | key {key}\n" for task, arm, key in jobs)
+        return
+    for number, (task, arm, key) in enumerate(jobs):
+        began = time.monotonic()
+
+        def say(line: str, number: int = number) -> None:
+            sys.stderr.write(f"[{number + 1}/{len(jobs)}] {line}\n")
+
+        if arm == "further":
+            result = _further.FURTHER[task](key, say)
+        elif arm == "float, no mismatch":
+            result = _arms.float_nominal(task, key, say)
+        else:
+            result = _arms.run(task, arm, key, say)
+        keep(result)
+        say(f"{task}, {arm}, key {key}: {time.monotonic() - began:.0f} s")
+    write_readme()
+
+
+if __name__ == "__main__":
+    main()
