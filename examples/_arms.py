@@ -51,7 +51,7 @@ SETTINGS = {
     "frozen noise, 16 patterns": Setting(
         lambda: _tasks.frozen_noise(16), lambda key: _networks.frozen_noise(16, key), 400, 4, 16, 0.25
     ),
-    "Yin-Yang": Setting(_tasks.yin_yang, _networks.yin_yang, 900, 16, 16, 0.2),
+    "Yin-Yang": Setting(_tasks.yin_yang, _networks.yin_yang, 2000, 16, 16, 0.2),
     "temporal XOR": Setting(
         lambda: _tasks.temporal_xor(2000, 200, 150), _networks.temporal_xor, 400, 8, 8, 0.25, check=100
     ),
@@ -79,7 +79,6 @@ def trained(
         attack = Attack()
     options = TrainingOptions(
         batch=batch,
-        rate=0.02,
         attack=attack,
         check_every=max(1, setting.steps // 10),
         validation_size=setting.check,

@@ -145,11 +145,11 @@ def braille(key: int, say: Say) -> dict[str, Any]:
         validation=inputs[1],
         teacher=teacher,
         mismatch=nd.Mismatch.uniform(0.2),
-        devices=4,
-        steps=600,
+        devices=6,
+        steps=800,
         loss=Trajectory(teacher.dt, tau=0.3),
         key=key,
-        options=TrainingOptions(batch=4, rate=0.02, check_every=60, held_out=4),
+        options=TrainingOptions(batch=2, ramp=0.1, mixed=1.0, check_every=100, held_out=4),
         progress=lambda what, fraction: say(f"{BRAILLE}, key {key}: {what}"),
     )
     result: dict[str, Any] = {"task": BRAILLE, "arm": "further", "key": key, "copies": COPIES}
@@ -166,7 +166,7 @@ def braille(key: int, say: Say) -> dict[str, Any]:
 
 EPOCHS = 5
 """Passes through the training set in the loop."""
-COPIES = 8
+COPIES = 12
 """Neurons of the chip for each one of the Braille network."""
 
 

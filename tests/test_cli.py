@@ -202,7 +202,8 @@ def test_simulate_refuses(model: str, data: str, tmp_path: Path, capsys: pytest.
 
 
 @pytest.mark.parametrize("what", ["device", "parameters", "primitives"])
-def test_show(what: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show(what: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")  # whatever the terminal: names are not broken over lines
     assert main(["show", what]) == 0
     text = capsys.readouterr().out
     assert main(["show", what, "--json"]) == 0
