@@ -69,7 +69,7 @@ def dead_neurons(key: int, say: Say) -> dict[str, Any]:
     """Error on the nominal chip with 15 % of the hidden neurons dead (50 draws), trained without and with dropout."""
     task, draws, share = _tasks.digits(), 50, 0.15
     result: dict[str, Any] = {"task": DEAD, "arm": "further", "key": key}
-    for name, dropout in (("plain", 0.0), ("dropout", 0.3)):
+    for name, dropout in (("plain", 0.0), ("dropout", 0.5)):
         _, params, seconds = _arms.trained("digits", "ensemble", key, say, dropout=dropout)
         whole = 1 - _right(nd.simulate(params, task.test.x).counts(), task.test.y)
         chips = [_with_dead(params, "lif0", share, (key, n)) for n in range(draws)]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from _arms import ARMS, LEVELS, SETTINGS
-from _further import ANN, BRAILLE, DEAD, LOOP
+from _further import ADS, ANN, BRAILLE, DEAD, LOOP
 
 __all__ = ["tables"]
 
@@ -112,4 +112,16 @@ def _braille(rows: Rows) -> str:
 
 
 def _ads(rows: Rows) -> str:
-    return ""
+    mine = [r for r in rows if r["task"] == ADS]
+    if not mine:
+        return ""
+    lines = []
+    for name, readout in (("as trained", "as trained"), ("with a gain chosen on validation data", "gain")):
+        cells = [_percent([r["nominal"]["accuracy"] for r in mine])]
+        for level in LEVELS:
+            found = [r["levels"][f"{level:g}"][readout] for r in mine]
+            cells.append(f"{_percent([f['median'] for f in found])} ({_percent([f['p5'] for f in found])})")
+        lines.append([name, *cells, str(len(mine))])
+    header = ("ADS network (Büchel et al. 2021)", "nominal", *(f"{100 * level:.0f} %" for level in LEVELS), "keys")
+    said = "Temporal XOR by 320 neurons that do not fit a chip, in a model and with mismatch of their own:"
+    return said + "\n\n" + _table(header, lines)

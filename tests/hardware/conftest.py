@@ -3,6 +3,7 @@
     NIR_DYNAPSE_BOARD=samna NIR_DYNAPSE_BIT_FILE=Dynapse2Stack.bit python3 -m uv run pytest tests/hardware
 
 `samna:SERIAL` names one of several boards. They pass on `virtual:7`, too, and the normal suite runs them there.
+They stay in one file: pytest gives a file to one worker, and a board has one user.
 """
 
 from __future__ import annotations
