@@ -67,8 +67,8 @@ def fine_tune(
     `loss`: "counts" (classes by spike counts), "first-spike", "max-over-time", "trajectory" (where `data.y` is (sample,
     time, output)), or a `sim.losses.Loss`. With `teacher` (True: the network's own ideal run; or another Network, with the
     same populations or one that `thing` has copies of, see `replicate`) labels are not looked at: filtered spikes of all
-    populations follow the teacher's. With a `board` the
-    samples run on that chip, and the model supplies the gradients (in the loop); `devices` is 1 then.
+    populations follow the teacher's. With a `board` the samples run on that chip, and the model supplies the gradients (in
+    the loop); `devices` is 1 then.
 
     `validation` (default: `data`) is seen by held-out virtual chips, and the best state on them is returned. `checkpoint`
     names an .npz file from which the same call goes on, bit for bit; `log` a .csv file. `progress(what, fraction)` is told

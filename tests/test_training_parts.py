@@ -21,6 +21,7 @@ from nir_dynapse.sim.engine import spike_counts
 from nir_dynapse.sim.injection import injected_counts
 from nir_dynapse.sim.losses import LOSSES, Counts, FirstSpike, MaxOverTime, Penalty, Trajectory, filtered, loss_named
 from nir_dynapse.sim.readout import values_of
+from nir_dynapse.tuning_task import task_of
 from tuning_cases import DT, data, network, shared_compilation, with_readout
 
 RNG = np.random.default_rng(0)
@@ -155,6 +156,28 @@ def test_max_over_time_and_trajectory() -> None:
     taught = Trajectory(DT, 6e-3, filter_target=True)
     np.testing.assert_allclose(taught(SPIKES, jnp.asarray(teacher.astype(np.uint8))), wanted, rtol=1e-4)
     np.testing.assert_allclose(taught(teacher, jnp.asarray(teacher)), np.zeros(4), atol=1e-9)
+
+
+def test_each_part_of_a_trajectory_counts_alike() -> None:
+    """A population that fires a hundred times as much must not be all that a student learns."""
+    rng = np.random.default_rng(5)
+    quiet, busy = rng.random((2, 20, 3)), 100 * rng.random((2, 20, 2))
+    off = [jnp.asarray(1.1 * quiet), jnp.asarray(1.1 * busy)]
+    target = jnp.concatenate([jnp.asarray(quiet), jnp.asarray(busy)], axis=2)
+    loss = Trajectory(DT, 6e-3, filter_target=True, parts=((0, 3), (3, 5)))
+    only_quiet = loss(jnp.concatenate([off[0], jnp.asarray(busy)], axis=2), target)
+    only_busy = loss(jnp.concatenate([jnp.asarray(quiet), off[1]], axis=2), target)
+    np.testing.assert_allclose([only_quiet.mean(), only_busy.mean()], 0.01 / 2, rtol=1e-3)
+    whole = replace(loss, parts=())
+    assert whole(jnp.concatenate([off[0], jnp.asarray(busy)], axis=2), target).mean() < 1e-5
+
+
+def test_counts_of_voltages_are_not_compared_by_ratio() -> None:
+    """Values of a leaky readout have a sign; sums of spikes do not."""
+    for net, ratio in ((network(), 4.0), (replicate(network(), 2), 4.0), (with_readout("LI"), 0.0)):
+        loss = task_of(net, nd.to_params(net), data(4), None, None, None).loss
+        assert isinstance(loss, Counts)
+        assert loss.ratio == ratio
 
 
 def test_losses_by_name() -> None:
