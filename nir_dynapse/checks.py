@@ -18,7 +18,7 @@ from nir_dynapse.network import Network
 from nir_dynapse.params import Params
 from nir_dynapse.reporting import Accuracy
 
-__all__ = ["check_data", "check_output", "check_params", "described", "score"]
+__all__ = ["check_data", "check_file", "check_output", "check_params", "described", "score"]
 
 
 def score(name: str, counts: np.ndarray, labels: np.ndarray, ideal: np.ndarray | None = None) -> Accuracy:
@@ -142,6 +142,13 @@ def check_params(params: Params, network: Network) -> None:
         raise ParameterRangeError(
             f"the Params have a step of {t.dt:g} s, the network {network.dt:g} s. Read it as it was read for training."
         )
+
+
+def check_file(path: Path) -> None:
+    """ConfigurationError where `path` cannot become a file; nothing is made."""
+    if not path.parent.is_dir():
+        raise ConfigurationError(f"'{path}' cannot be written: there is no folder '{path.parent}'. Make it first.")
+    check_output(path.parent, (path.name,))
 
 
 def check_output(out_dir: str | os.PathLike[str], files: tuple[str, ...]) -> Path:

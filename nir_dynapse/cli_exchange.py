@@ -74,11 +74,9 @@ def activity(args: argparse.Namespace, network: Network) -> dict[str, Any]:
 
 def check_file(path: Path) -> None:
     """ConfigurationError where `path` cannot become a file."""
-    from nir_dynapse.checks import check_output
+    from nir_dynapse import checks
 
-    if not path.parent.is_dir():
-        raise ConfigurationError(f"'{path}' cannot be written: there is no folder '{path.parent}'. Make it first.")
-    check_output(path.parent, (path.name,))
+    checks.check_file(path)
 
 
 def _is_configuration(path: str) -> bool:

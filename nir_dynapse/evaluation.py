@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from nir_dynapse.board import Data
-from nir_dynapse.checks import check_data, check_output, described, score
+from nir_dynapse.checks import check_data, check_file, described, score
 from nir_dynapse.device import DYNAPSE2, Device, Mismatch
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
 from nir_dynapse.layout import Layout, write_atomically
@@ -242,9 +242,7 @@ def _resumed(path: Path | None, digests: dict[str, str], devices: int, samples: 
 
 def _load(path: Path, digests: dict[str, str], samples: int) -> np.ndarray:
     """The table of a checkpoint, empty where there is none; ConfigurationError where it is not that of this call."""
-    if not path.parent.is_dir():
-        raise ConfigurationError(f"'{path}' cannot be written: there is no folder '{path.parent}'. Make it first.")
-    check_output(path.parent, (path.name,))
+    check_file(path)
     if not path.exists():
         return np.zeros((0, len(COLUMNS)), np.int32)
     advice = "Give another file for the checkpoint, or delete this one to start anew."

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nir_dynapse.board import write_arrays
-from nir_dynapse.checks import check_output
+from nir_dynapse.checks import check_file
 from nir_dynapse.errors import ConfigurationError, DynapseError
 from nir_dynapse.evaluation import digest
 from nir_dynapse.sim.trainable import Latent
@@ -54,11 +54,7 @@ class Checkpoint:
 
     def __init__(self, path: str | os.PathLike[str], identity: Any) -> None:
         self.path, self.identity = Path(path), digest(identity)
-        if not self.path.parent.is_dir():
-            raise ConfigurationError(
-                f"'{path}' cannot be written: there is no folder '{self.path.parent}'. Make it first."
-            )
-        check_output(self.path.parent, (self.path.name,))
+        check_file(self.path)
 
     def save(self, state: State) -> None:
         """Write the state, complete or not at all (by the first process)."""

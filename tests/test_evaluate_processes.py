@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ import pytest
 
 import nir_dynapse as nd
 import small_networks
+from jax_processes import finish, free_port, joined, several, start
 from nir_dynapse.sim import ensemble
 
 TIMEOUT = 120
@@ -46,11 +44,7 @@ def program(command: str, folder: str) -> None:
     """What each process does: `devices`, or `process:N:PORT` as number N of two."""
     import jax
 
-    kind, _, which = command.partition(":")
-    number, _, port = which.partition(":")
-    if kind == "process":
-        jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=int(number))
+    kind, number = joined(command)
     network, data = problem()
     told: list[float] = []
 
@@ -79,29 +73,6 @@ def refusal(network: nd.Network, data: nd.Data, arguments: dict[str, Any]) -> st
     return ""
 
 
-def start(command: str, folder: Path, devices: int) -> subprocess.Popen[str]:
-    env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
-    here = Path(__file__).parent
-    env["PYTHONPATH"] = os.pathsep.join([str(here.parent), str(here / "helpers")])
-    argv = [sys.executable, __file__, command, str(folder)]
-    return subprocess.Popen(argv, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-
-def finish(processes: list[subprocess.Popen[str]]) -> list[dict[str, Any]]:
-    """What the processes print; all are killed where one takes too long or fails."""
-    results = []
-    try:
-        for process in processes:
-            out, err = process.communicate(timeout=TIMEOUT)
-            assert process.returncode == 0, err[-3000:]
-            results.append(json.loads(out.splitlines()[-1]))
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
-    return results
-
-
 @pytest.fixture(scope="module")
 def known() -> dict[str, Any]:
     network, data = problem()
@@ -114,7 +85,8 @@ def numbers(result: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
 
 def test_same_numbers_on_any_number_of_devices(known: dict[str, Any], tmp_path: Path) -> None:
     counts = (1, 2, 8)
-    results = finish([start("devices", tmp_path, count) for count in counts])
+    lines = finish([start(__file__, "devices", tmp_path, several(count)) for count in counts], TIMEOUT)
+    results = [json.loads(line) for line in lines]
     assert [result["jax_devices"] for result in results] == list(counts)
     assert len({*known["counted"].values()}) == 18, "chips differ"
     for result in results:
@@ -122,10 +94,9 @@ def test_same_numbers_on_any_number_of_devices(known: dict[str, Any], tmp_path: 
 
 
 def test_same_numbers_in_two_processes(known: dict[str, Any], tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    results = finish([start(f"process:{k}:{port}", tmp_path, 1) for k in range(2)])
+    port = free_port()
+    lines = finish([start(__file__, f"process:{k}:{port}", tmp_path, several(1)) for k in range(2)], TIMEOUT)
+    results = [json.loads(line) for line in lines]
     shares = [result["counted"] for result in results]
     assert all(len(share) < 18 for share in shares), "each process runs its own chips"
     assert all(shares[0][number] == shares[1][number] for number in {*shares[0]} & {*shares[1]}), "padding"

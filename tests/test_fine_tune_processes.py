@@ -6,8 +6,6 @@ import hashlib
 import json
 import os
 import signal
-import socket
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +17,7 @@ import numpy as np
 import pytest
 
 import nir_dynapse as nd
+from jax_processes import finish, free_port, joined, several, start
 from nir_dynapse.training_log import TrainingLog
 from tuning_cases import SPREAD, data, network, same, shared_compilation, short
 
@@ -48,11 +47,7 @@ def die(what: str, fraction: float) -> None:
 
 def program(command: str, folder: str) -> None:
     """What each process does: `killed`, `devices`, or `process:N:PORT` as number N of two."""
-    kind, _, which = command.partition(":")
-    number, _, port = which.partition(":")
-    if kind == "process":
-        jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=int(number))
+    kind, number = joined(command)
     if kind == "killed":
         tuned(Path(folder), progress=die)
     result: dict[str, Any] = {"jax_devices": jax.device_count(), "refused": ""}
@@ -69,31 +64,11 @@ def program(command: str, folder: str) -> None:
     sys.stdout.write(json.dumps(result) + "\n")
 
 
-def start(command: str, folder: Path, cache: Path, devices: int = 1) -> subprocess.Popen[str]:
-    env = {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+def environment(command: str, cache: Path, devices: int = 1) -> dict[str, str]:
+    quick = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     if command == "killed":  # the very program that goes on
-        env |= {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    else:
-        env |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
-    here = Path(__file__).parent
-    env["PYTHONPATH"] = os.pathsep.join([str(here.parent), str(here / "helpers")])
-    argv = [sys.executable, __file__, command, str(folder)]
-    return subprocess.Popen(argv, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-
-def finish(processes: list[subprocess.Popen[str]], code: int = 0) -> list[str]:
-    """The last lines of what the processes print; all are killed where one takes too long or fails."""
-    lines = []
-    try:
-        for process in processes:
-            out, err = process.communicate(timeout=TIMEOUT)
-            assert process.returncode == code, err[-3000:]
-            lines.append((out.splitlines() or [""])[-1])
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
-    return lines
+        return quick | {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    return quick | several(devices)
 
 
 class Known:
@@ -122,7 +97,7 @@ def close(log: TrainingLog, known: TrainingLog) -> None:
 
 
 def test_goes_on_bit_for_bit_after_a_kill(known: Known, tmp_path: Path) -> None:
-    finish([start("killed", tmp_path, known.cache)], -signal.SIGKILL)
+    finish([start(__file__, "killed", tmp_path, environment("killed", known.cache))], TIMEOUT, -signal.SIGKILL)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log.csv", "so_far.npz"]
     first = TrainingLog.load(tmp_path / "log.csv")
     assert first.step.tolist() == [4]
@@ -139,16 +114,14 @@ def test_goes_on_bit_for_bit_after_a_kill(known: Known, tmp_path: Path) -> None:
 
 
 def test_chips_on_four_devices(known: Known, tmp_path: Path) -> None:
-    (line,) = finish([start("devices", tmp_path, known.cache, 4)])
+    (line,) = finish([start(__file__, "devices", tmp_path, environment("devices", known.cache, 4))], TIMEOUT)
     assert json.loads(line)["jax_devices"] == 4
     close(TrainingLog.load(tmp_path / "devices" / "log.csv"), known.log)
 
 
 def test_chips_in_two_processes(known: Known, tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    lines = finish([start(f"process:{k}:{port}", tmp_path, known.cache) for k in range(2)])
+    port, place = free_port(), environment("process", known.cache)
+    lines = finish([start(__file__, f"process:{k}:{port}", tmp_path, place) for k in range(2)], TIMEOUT)
     results = [json.loads(line) for line in lines]
     assert [result["jax_devices"] for result in results] == [2, 2]
     assert [result["written"] for result in results] == [["log.csv", "so_far.npz"], []], "only the first process writes"

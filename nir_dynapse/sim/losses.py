@@ -6,6 +6,7 @@ and `answer(out)` (B,) the class it chooses. Classes are whole numbers (B,), tra
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,15 +38,15 @@ def _cross_entropy(logits: Array, target: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class Loss:
+class Loss(ABC):
     """What all losses have: `dt` is the width of a bin in s."""
 
     dt: float = 1e-3
     supervised = "classes"
 
+    @abstractmethod
     def logits(self, out: Array) -> Array:
         """(B, n): the larger, the more likely the class."""
-        raise NotImplementedError
 
     def answer(self, out: Array) -> Array:
         """The class (B,) that is chosen."""

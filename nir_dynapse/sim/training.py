@@ -72,7 +72,6 @@ class Recipe:
     readout: bool = False
     copies: int = 1
     longest_delay: float | None = None
-    checkpoint: bool = False
     rounded: bool = True
 
 
@@ -127,7 +126,6 @@ def spikes_of(recipe: Recipe, bits: Bits, factors: Factors, x: Array, recorded: 
         substeps=recipe.substeps,
         surrogate=recipe.surrogate,
         longest_delay=recipe.longest_delay,
-        checkpoint=recipe.checkpoint,
     )
 
 
