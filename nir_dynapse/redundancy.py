@@ -74,13 +74,20 @@ def _read_out(network: Network, spiking: dict[str, Population], copies: int) -> 
             q = replace(q, pre=pre, post=post, weight=weight, via=())
         projections.append(q)
     populations, outputs = list(network.readout.populations), []
+    means: dict[str, str] = {}
+    taken = {p.name for p in (*network.populations, *populations)}
     for port in network.outputs:
         p = spiking.get(str(port.source))
         if p is None:
             outputs.append(port)
             continue
-        name = f"{p.name}_mean"
-        if name not in {known.name for known in populations}:
+        name = means.get(p.name)
+        if name is None:
+            name = f"{p.name}_mean"
+            while name in taken:
+                name += "_"
+            means[p.name] = name
+            taken.add(name)
             zero, one = np.zeros(p.size), np.ones(p.size)
             populations.append(Population(name, "Linear", zero, one, zero, np.inf * one, zero, shape=p.shape))
             sources = np.arange(p.size * copies)

@@ -301,3 +301,24 @@ def test_copies_are_whole_numbers() -> None:
     for wrong in (0, -1, 2.0, True):
         with pytest.raises(nd.ParameterRangeError, match=r"whole numbers from 1\. Choose"):
             replicate(net, wrong)  # type: ignore[arg-type]
+
+
+def test_a_population_that_has_the_name_of_a_mean_keeps_it() -> None:
+    net = network()
+    source = str(net.outputs[0].source)
+    hidden = next(p.name for p in net.populations if p.name != source)
+    named = {hidden: f"{source}_mean", source: source}
+    net = replace(
+        net,
+        populations=tuple(replace(p, name=named[p.name]) for p in net.populations),
+        projections=tuple(
+            replace(q, source=named.get(q.source, q.source), target=named[q.target]) for q in net.projections
+        ),
+    )
+    many = replicate(net, 2)
+    (port,) = many.outputs
+    assert port.source not in {p.name for p in many.populations}
+    x = np.random.default_rng(0).poisson(0.7, (2, 40, net.inputs[0].size))
+    np.testing.assert_allclose(
+        nd.simulate(many, x, ideal=True).output, nd.simulate(net, x, ideal=True).output, atol=1e-6
+    )
