@@ -40,7 +40,7 @@ class Setting:
 
 SETTINGS = {
     "frozen noise, 2 patterns": Setting(
-        lambda: _tasks.frozen_noise(2), _networks.frozen_noise_pair, 1500, 32, 2, 0.3, whole=True
+        lambda: _tasks.frozen_noise(2), _networks.frozen_noise_pair, 4000, 32, 2, 0.3, whole=True
     ),
     "frozen noise, 4 patterns": Setting(
         lambda: _tasks.frozen_noise(4), lambda key: _networks.frozen_noise(4, key), 400, 16, 4, 0.25
@@ -60,7 +60,13 @@ SETTINGS = {
 
 
 def trained(
-    name: str, arm: str, key: int, say: Callable[[str], None] = lambda line: None, bits: int | None = 4, **changes: Any
+    name: str,
+    arm: str,
+    key: int,
+    say: Callable[[str], None] = lambda line: None,
+    bits: int | None = 4,
+    steps: int | None = None,
+    **changes: Any,
 ) -> tuple[nd.Network, nd.Params, float]:
     """The untrained network of a task, what an arm makes of it, and the seconds that took.
 
@@ -77,10 +83,11 @@ def trained(
         cv = 0.1
     if arm.startswith("adversarial"):
         attack = Attack()
+    steps = setting.steps if steps is None else steps
     options = TrainingOptions(
         batch=batch,
         attack=attack,
-        check_every=max(1, setting.steps // 10),
+        check_every=max(1, steps // 10),
         validation_size=setting.check,
         held_out=16 if cv else 1,
     )
@@ -92,7 +99,7 @@ def trained(
         validation=task.validation,
         mismatch=nd.Mismatch.uniform(cv),
         devices=chips,
-        steps=setting.steps,
+        steps=steps,
         loss=Counts(_networks.DT, ratio=4.0),
         bits=bits,
         key=key,

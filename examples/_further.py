@@ -66,11 +66,14 @@ def in_the_loop(key: int, say: Say) -> dict[str, Any]:
 
 
 def dead_neurons(key: int, say: Say) -> dict[str, Any]:
-    """Error on the nominal chip with 15 % of the hidden neurons dead (50 draws), trained without and with dropout."""
+    """Error on the nominal chip with 15 % of the hidden neurons dead (50 draws), trained without and with dropout.
+
+    Both are trained for as many steps.
+    """
     task, draws, share = _tasks.digits(), 50, 0.15
     result: dict[str, Any] = {"task": DEAD, "arm": "further", "key": key}
     for name, dropout in (("plain", 0.0), ("dropout", 0.5)):
-        _, params, seconds = _arms.trained("digits", "ensemble", key, say, dropout=dropout)
+        _, params, seconds = _arms.trained("digits", "ensemble", key, say, steps=1500, dropout=dropout)
         whole = 1 - _right(nd.simulate(params, task.test.x).counts(), task.test.y)
         chips = [_with_dead(params, "lif0", share, (key, n)) for n in range(draws)]
         errors = [1 - _right(nd.simulate(chip, task.test.x).counts(), task.test.y) for chip in chips]
@@ -137,19 +140,20 @@ def braille(key: int, say: Say) -> dict[str, Any]:
     teacher = nd.from_nir(folder / "braille_noDelay_bias_zero.nir", dt=1e-4, time_scale=50)
     student = replicate(teacher, COPIES)
     rng = np.random.default_rng((key, 3))
-    inputs = [nd.Data(taps(x, n, rng), np.zeros(n, int), teacher.dt) for n in (400, 16)]
+    inputs = [nd.Data(taps(x, n, rng), np.zeros(n, int), teacher.dt) for n in (3000, 16)]
     began = time.monotonic()
     tuned = nd.fine_tune(
         student,
         inputs[0],
         validation=inputs[1],
         teacher=teacher,
-        mismatch=nd.Mismatch.uniform(0.2),
-        devices=6,
-        steps=800,
-        loss=Trajectory(teacher.dt, tau=0.3),
+        mismatch=nd.Mismatch.uniform(0.1),  # less than in the test: more of it costs the nominal chip its accuracy
+        devices=4,
+        steps=1000,
+        # Hidden and output neurons count alike, though the second fire far more.
+        loss=Trajectory(teacher.dt, tau=1.0, parts=((0, 38), (38, 45))),
         key=key,
-        options=TrainingOptions(batch=2, ramp=0.1, mixed=1.0, check_every=100, held_out=4),
+        options=TrainingOptions(batch=4, ramp=0.1, mixed=1.0, check_every=100, held_out=4),
         progress=lambda what, fraction: say(f"{BRAILLE}, key {key}: {what}"),
     )
     result: dict[str, Any] = {"task": BRAILLE, "arm": "further", "key": key, "copies": COPIES}
@@ -164,28 +168,29 @@ def braille(key: int, say: Say) -> dict[str, Any]:
     return result
 
 
-EPOCHS = 5
+EPOCHS = 8
 """Passes through the training set in the loop."""
-COPIES = 12
+COPIES = 8
 """Neurons of the chip for each one of the Braille network."""
 
 
 def taps(x: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Inputs (n, time, channel) with the rates of `x` (time, channel) in time and over channels, but other events.
+    """Inputs (n, time, channel) with the rates and bursts of `x` (time, channel), but other events.
 
-    Rates are `x` smoothed by 4 bins, shifted in a circle, half of them stretched by up to a quarter, with factors of 30 %
-    per channel; events are drawn from them.
+    Each burst (a run of bins with events) of `x` begins 3 bins (standard deviation) earlier or later, one in 20 is left
+    out and one in 20 comes twice; then the whole is stretched by up to 5 % and shifted in a circle. So rates per channel
+    and the lengths of bursts are those of `x`, and about a quarter of the events of a sample coincides with any other's.
     """
-    kernel = np.exp(-0.5 * (np.arange(-12, 13) / 4.0) ** 2)
-    around = np.concatenate([x[-12:], x, x[:12]]).astype(float)
-    rate = np.stack([np.convolve(column, kernel / kernel.sum(), "valid") for column in around.T], 1)
+    bins, edge = len(x), np.diff(np.pad(x.astype(int), ((1, 1), (0, 0))), axis=0)
+    bursts = [(np.flatnonzero(column == 1), np.flatnonzero(column == -1)) for column in edge.T]
     out = np.zeros((n, *x.shape), np.uint8)
     for sample in out:
-        now = np.roll(rate, rng.integers(len(x)), axis=0)
-        if rng.random() < 0.5:
-            now = now[(np.arange(len(x)) * rng.uniform(0.8, 1.25)).astype(int) % len(x)]
-        now = now * np.exp(0.3 * rng.standard_normal(x.shape[1]) - 0.045)
-        sample[:] = rng.random(x.shape) < np.clip(now, 0, 1)
+        shift, scale = rng.integers(bins), rng.uniform(0.95, 1.05)
+        for channel, (first, stop) in enumerate(bursts):
+            often = rng.choice(3, len(first), p=[0.05, 0.9, 0.05])
+            for begin, length in zip(np.repeat(first, often), np.repeat(stop - first, often), strict=True):
+                at = round(begin * scale + 3 * rng.standard_normal()) + shift
+                sample[np.arange(at, at + length) % bins, channel] = 1
     return out
 
 
