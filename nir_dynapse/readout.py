@@ -11,7 +11,7 @@ import scipy.sparse
 from nir_dynapse.errors import ConfigurationError, DynapseError, Finding, ParameterRangeError
 from nir_dynapse.network import Population, Projection, Readout
 
-__all__ = ["readout_from_dict", "readout_to_dict", "run_readout"]
+__all__ = ["ReadoutStepper", "readout_from_dict", "readout_to_dict", "run_readout"]
 
 _FIELDS = ("tau_mem", "r", "v_leak", "v_reset", "tau_syn", "w_in")
 _KINDS = ("LI", "CubaLI", "I", "Linear")
@@ -83,17 +83,76 @@ def _steps(readout: Readout, spikes: Mapping[str, np.ndarray], dt: float) -> dic
 
 
 def _filtered(p: Population, x: np.ndarray, dt: float) -> np.ndarray:
-    gains = p.step_gains(dt)
-    v, out = np.broadcast_to(p.v_reset, (len(x), p.size)), np.empty_like(x)
-    current = np.zeros(v.shape)
+    filtered, out = _Filter(p, len(x), dt), np.empty_like(x)
     for t in range(x.shape[1]):
-        if gains.syn_leak is None or gains.syn_gain is None:
-            current = x[:, t]
-        else:
-            current = (1 - gains.syn_leak) * current + gains.syn_gain * x[:, t]
-        v = (1 - gains.leak) * v + gains.leak * p.v_leak + gains.gain * current
-        out[:, t] = v
+        out[:, t] = filtered.step(x[:, t])
     return out
+
+
+class _Filter:
+    """The voltages (batch, n) of a population of the readout, from v_reset on."""
+
+    def __init__(self, p: Population, batch: int, dt: float) -> None:
+        self.p, self.gains = p, p.step_gains(dt)
+        self.v = np.broadcast_to(p.v_reset, (batch, p.size))
+        self.current = np.zeros(self.v.shape)
+
+    def step(self, x: np.ndarray) -> np.ndarray:
+        """After a step with input `x` (batch, n)."""
+        gains = self.gains
+        if gains.syn_leak is None or gains.syn_gain is None:
+            self.current = x
+        else:
+            self.current = (1 - gains.syn_leak) * self.current + gains.syn_gain * x
+        self.v = (1 - gains.leak) * self.v + gains.leak * self.p.v_leak + gains.gain * self.current
+        return self.v
+
+
+class ReadoutStepper:
+    """`run_readout` bin by bin, for one sample: the same values (n,) at the end of each bin.
+
+    `sizes` are the numbers of neurons of the populations that spike; errors as of `run_readout`.
+    """
+
+    def __init__(self, readout: Readout, sizes: Mapping[str, int], dt: float, bin_width: float) -> None:
+        empty = {name: np.zeros((1, 1, n)) for name, n in sizes.items()}
+        run_readout(readout, empty, dt, bin_width)  # refuses bins that do not fit
+        self.readout, self.dt = readout, dt
+        self.finer, self.coarser = max(1, round(dt / bin_width)), max(1, round(bin_width / dt))
+        known = {**sizes, **{p.name: p.size for p in readout.populations}}
+        self._matrices = [
+            scipy.sparse.csr_array((q.weight, (q.post, q.pre)), shape=(known[q.target], known[q.source]))
+            for q in readout.projections
+        ]
+        self.reset()
+
+    def reset(self) -> None:
+        """At the beginning of a sample."""
+        self._filters = {p.name: _Filter(p, 1, self.dt) for p in self.readout.populations}
+        self._values = {p.name: np.broadcast_to(p.v_reset, (p.size,)) for p in self.readout.populations}
+        self._gathered: dict[str, np.ndarray] = {}
+        self._bin = 0
+
+    def step(self, spikes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Values after a bin with counts `spikes[node]` (n,)."""
+        self._bin += 1
+        self._gathered = {name: self._gathered.get(name, 0) + np.asarray(n, float) for name, n in spikes.items()}
+        if self._bin % self.finer == 0:
+            for k in range(self.coarser):
+                self._one({name: n if k == 0 else np.zeros_like(n) for name, n in self._gathered.items()})
+            self._gathered = {}
+        return self._values
+
+    def _one(self, spikes: Mapping[str, np.ndarray]) -> None:
+        values: dict[str, np.ndarray] = {}
+        for p in self.readout.populations:
+            x = np.zeros((1, p.size))
+            for q, matrix in zip(self.readout.projections, self._matrices, strict=True):
+                if q.target == p.name:
+                    x += (matrix @ (spikes[q.source] if q.source in spikes else values[q.source]))[None]
+                    x += 0.0 if q.bias is None else q.bias
+            values[p.name] = self._filters[p.name].step(x)[0]
+        self._values = values
 
 
 def readout_to_dict(readout: Readout) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pytest
 import nir_dynapse as nd
 from nir_dynapse.deployment import deploy
 from nir_dynapse.primitives import graph
-from nir_dynapse.readout import run_readout
+from nir_dynapse.readout import ReadoutStepper, run_readout
 from nir_graphs import affine, cubalif, linear, port_in, port_out
 
 RNG = np.random.default_rng(2)
@@ -186,9 +186,17 @@ def test_a_voltage_output_of_several_and_a_spiking_one() -> None:
     assert set(run.outputs) == {"out", "spikes"}
 
 
-def test_the_lava_process_refuses_a_readout() -> None:
-    pytest.importorskip("lava")
-    from nir_dynapse.lava_process.process import DynapSE2
-
-    with pytest.raises(nd.UnsupportedGraphError, match="'li' is computed by the host"):
-        DynapSE2(thing=nd.from_nir(with_readout("li")))
+@pytest.mark.parametrize("bins", [1e-3, 0.25e-3, 3e-3])
+@pytest.mark.parametrize("names", CHAINS)
+def test_bin_by_bin_gives_the_same_values(names: tuple[str, ...], bins: float) -> None:
+    net = nd.from_nir(with_readout(*names), dt=1e-3)
+    spikes = {p.name: RNG.poisson(0.5, (1, 24, p.size)) for p in net.populations}
+    whole = run_readout(net.readout, spikes, net.dt, bins)
+    stepper = ReadoutStepper(net.readout, {p.name: p.size for p in net.populations}, net.dt, bins)
+    for _ in range(2):
+        steps = [stepper.step({name: n[0, t] for name, n in spikes.items()}) for t in range(24)]
+        for name, values in whole.items():
+            np.testing.assert_array_equal([step[name] for step in steps], values[0])
+        stepper.reset()
+    with pytest.raises(nd.ParameterRangeError):
+        ReadoutStepper(net.readout, {p.name: p.size for p in net.populations}, net.dt, 0.7e-3)
