@@ -12,6 +12,7 @@ __all__ = [
     "DynapseError",
     "Finding",
     "HardwareError",
+    "LavaRunError",
     "NotInstalledError",
     "ParameterRangeError",
     "UnsupportedGraphError",
@@ -116,6 +117,22 @@ class HardwareError(DynapseError):
 
 class NotInstalledError(HardwareError):
     """A board needs something optional that this Python does not have."""
+
+
+class LavaRunError(DynapseError):
+    """A Lava run that cannot start, or whose worker failed, died or did not answer in time.
+
+    `traceback` is the text of the failed workers' tracebacks, empty where none is known.
+    """
+
+    def __init__(
+        self, findings: Finding | str | Sequence[Finding], *, conversion: tuple[Any, ...] = (), traceback: str = ""
+    ) -> None:
+        super().__init__(findings, conversion=conversion)
+        self.traceback = traceback
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.findings,), {"conversion": self.conversion, "traceback": self.traceback}
 
 
 def strictly(findings: Iterable[Finding]) -> list[Finding]:

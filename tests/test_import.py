@@ -19,9 +19,13 @@ pathlib.Path(r"{trace}").write_text("pip would run now")
 EVERYTHING = """
 import importlib, json, pkgutil, sys
 import nir_dynapse
-for module in pkgutil.walk_packages(nir_dynapse.__path__, "nir_dynapse."):
-    if not module.name.startswith("nir_dynapse.lava_process") and not module.name.endswith("__main__"):
-        importlib.import_module(module.name)
+def load(package):
+    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        if module.name != "nir_dynapse.lava_process" and not module.name.endswith("__main__"):  # that one loads Lava
+            loaded = importlib.import_module(module.name)
+            if module.ispkg:
+                load(loaded)
+load(nir_dynapse)
 for name in nir_dynapse.__all__:
     getattr(nir_dynapse, name)
 """
