@@ -41,6 +41,7 @@ CORE = (
     "rounding_table",
     "svg",
     "plots",
+    "rasters",
     "training_log",
     "chips_table",
     "reporting",
@@ -64,6 +65,8 @@ ABOVE = (
     "calibration_rows",
     "calibration",
 )
+LAVA_USES = ("import_.nir_graph", "sim.circuit", "sim.disturbance", "sim.dynamics", "sim.mismatch", "sim.wiring")
+"""What the Lava processes use of the stages: reading, the equations, and virtual chips; all of it NumPy."""
 MOST_LINES = 400
 MODULES = sorted(
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py") if path.stat().st_size
@@ -149,7 +152,7 @@ def may_import(module: str, other: str) -> bool:
     if module in ABOVE:
         return other in CORE or below in STAGES or other in ABOVE[: ABOVE.index(module)]
     if top == "lava_process":
-        return other in CORE or other in ("sim.dynamics", "sim.circuit", "sim.wiring") or below == top
+        return other in CORE or other in LAVA_USES or below == top
     if module == "__main__":
         return other == "cli"
     return module.startswith("cli") and below != "lava_process"

@@ -1,0 +1,140 @@
+"""What the workers get of a network: its circuit in NumPy, the width of a step, the chip that it is on."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nir_dynapse.closed_form import to_params
+from nir_dynapse.decoding import layout_to_params
+from nir_dynapse.device import DENDRITES, Device, Mismatch
+from nir_dynapse.errors import ConfigurationError, ParameterRangeError
+from nir_dynapse.lava_process.stepper import Stepper
+from nir_dynapse.layout import Layout
+from nir_dynapse.network import NO_READOUT, Network, Port
+from nir_dynapse.params import Params
+from nir_dynapse.readout import ReadoutStepper
+from nir_dynapse.sim.circuit import Disturbance, internal_step
+from nir_dynapse.sim.mismatch import fabricate
+
+__all__ = ["Circuit", "circuit_of", "open_dendrites"]
+
+
+class Circuit(NamedTuple):  # no dataclass: Lava executes this file again, under a name that no module has
+    """`params` (NumPy) in bins of `dt` s, with the `disturbance` of its chip; see `Stepper` for the rest."""
+
+    params: Params
+    dt: float
+    disturbance: Disturbance
+    most: float = 16.0
+    rows: bool = False
+
+    @property
+    def n_substeps(self) -> int:
+        return internal_step(self.params, self.dt)
+
+    @property
+    def n_out(self) -> int:
+        return sum(port.size for port in self.params.topology.outputs)
+
+    def stepper(self) -> Stepper:
+        return Stepper(self.params, self.dt, self.disturbance, self.most, rows=self.rows)
+
+    def outputs(self) -> Outputs:
+        return Outputs(self.params, self.dt)
+
+
+class Outputs:
+    """What the output nodes give in a bin, one after the other: counts of populations, values of readouts on the host."""
+
+    def __init__(self, params: Params, dt: float) -> None:
+        t = params.topology
+        self.slices, self.sources = t.slices(), [str(port.source) for port in t.outputs]
+        self.readout = None
+        if any(source not in self.slices for source in self.sources):
+            self.readout = ReadoutStepper(t.readout, dict(t.populations), t.dt, dt)
+
+    def step(self, counts: np.ndarray) -> np.ndarray:
+        """(n_out,) for the spike counts (N,) of a bin."""
+        values: dict[str, Any] = {}
+        if self.readout is not None:
+            values = self.readout.step({name: counts[part] for name, part in self.slices.items()})
+        parts = [values[s] if s in values else counts[self.slices[s]] for s in self.sources]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    def reset(self) -> None:
+        if self.readout is not None:
+            self.readout.reset()
+
+
+def circuit_of(
+    thing: Any, dt: float | None, mismatch: Mismatch | None, key: int, device: Device, most: float = 16.0
+) -> Circuit:
+    """The circuit of a Network, Params, Layout, or of what `from_nir` reads; errors as of `simulate`."""
+    if isinstance(thing, Circuit):
+        return thing
+    if not isinstance(thing, (Network, Params, Layout)):
+        thing = _read(thing, dt)
+    if not isinstance(thing, Params):
+        thing = to_params(thing, device) if isinstance(thing, Network) else layout_to_params(thing, device)
+    params = thing if mismatch is None else fabricate(thing, mismatch, key)
+    params = params.numpy()
+    width = params.topology.dt if dt is None else float(dt)
+    if not (np.isfinite(width) and width > 0):
+        raise ParameterRangeError(f"dt is {dt} s, it must be positive. Give the chip time of one Lava step in seconds.")
+    if not params.topology.outputs:
+        raise ConfigurationError("the network has no output node: nothing is read out. Add an Output to the graph.")
+    if not most >= 1:
+        raise ParameterRangeError(f"most_events is {most}, allowed are numbers from 1. Give the most events per step.")
+    return Circuit(params, width, Disturbance.of(mismatch, key), float(most))
+
+
+def _read(thing: Any, dt: float | None) -> Network:
+    """A NIR graph, or a file that holds one or a Layout."""
+    from nir_dynapse.import_.nir_graph import from_nir  # what reads graphs is not needed otherwise
+
+    if isinstance(thing, (str, os.PathLike)) or hasattr(thing, "nodes"):
+        return from_nir(thing, dt=dt)
+    raise ConfigurationError(
+        f"a {type(thing).__name__} is no network. Give a Network, Params or Layout, or a NIR file or graph."
+    )
+
+
+def open_dendrites(circuit: Circuit, node: str | None = None) -> Circuit:
+    """The neurons of a circuit (of one population) whose dendrites are inputs: currents in A per bin, 4·N channels."""
+    params, t = circuit.params, circuit.params.topology
+    slices = t.slices()
+    if node is not None and node not in slices:
+        known = ", ".join(map(repr, slices))
+        raise ConfigurationError(f"there is no population {node!r}. Known populations: {known}.")
+    part = slice(0, t.n_neurons) if node is None else slices[node]
+    n = part.stop - part.start
+    outputs, readout, populations = t.outputs, t.readout, t.populations
+    if node is not None:
+        outputs, readout, populations = (Port(node, (n,), node),), NO_READOUT, ((node, n),)
+    bias = {name: np.asarray(params.per_neuron(name), float)[part] for name in params.bias}
+    topology = replace(
+        t,
+        inputs=tuple(Port(name, (n,)) for name in DENDRITES),
+        populations=populations,
+        outputs=outputs,
+        readout=readout,
+        group=np.arange(n),
+        latches=t.latches[part],
+        place=t.place[part],
+        pre=np.arange(4 * n),
+        post=np.tile(np.arange(n), 4),
+        dendrite=np.repeat(np.arange(4), n),
+        row=np.zeros(4 * n, int),
+        mask=None,
+        delay=None,
+        tonic_period=None,
+        kinds=(),
+        shapes=(),
+        projections=(),
+    )
+    opened = replace(params, bias=bias, weight=np.ones(4 * n), base=None, topology=topology, delay_factor=None)
+    return circuit._replace(params=opened, rows=True)

@@ -1,0 +1,152 @@
+"""A circuit that is run bin by bin in NumPy, with its currents in amperes: what the process models step.
+
+The same equations in the same order as `simulate(..., backend="numpy")`, so the spikes are bit-equal. Nothing of JAX runs
+here: Lava forks its workers, and JAX hangs in a forked child.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from nir_dynapse.device import CURRENTS, DENDRITES
+from nir_dynapse.errors import ParameterRangeError
+from nir_dynapse.params import Params
+from nir_dynapse.sim.circuit import (
+    Disturbance,
+    end_currents,
+    internal_step,
+    prepare,
+    run_bin,
+    structure_of,
+    tonic_events,
+)
+from nir_dynapse.sim.disturbance import of_bin
+from nir_dynapse.sim.dynamics import Group, State, initial_state
+
+__all__ = ["STATES", "Stepper"]
+
+STATES: tuple[str, ...] = ("i_mem", *(f"i_{name}" for name in DENDRITES), "i_ahp", "refractory")
+"""Currents in A, and the time in s that is left of the refractory period, of each neuron."""
+
+
+class Stepper:
+    """A network on one chip, one sample at a time, in bins of `dt` s.
+
+    `disturbance` (noise, lost events) draws for sample number `sample`, which `reset` counts up, as a batch of `simulate`
+    does. `most` is the largest number of events of an input in a bin up to which sums of weights are exact; `rows` asks for
+    tables of CAM rows, not matrices.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        dt: float,
+        disturbance: Disturbance | None = None,
+        most: float = 16.0,
+        *,
+        rows: bool = False,
+    ) -> None:
+        self.dt, self.most, self.rows = dt, most, rows
+        self.disturbance = disturbance or Disturbance()
+        self.sample, self.bin = 0, 0
+        self._lower(params)
+        self.state: State = initial_state(1, self.c, self.structure, np)
+
+    def _lower(self, params: Params) -> None:
+        self.params = params
+        self.n_sub = internal_step(params, self.dt)
+        h = self.dt / self.n_sub
+        self.structure = structure_of(params, h, self.disturbance)
+        if self.rows and not self.structure.rows:
+            used = tuple(sorted({d for group in self.structure.groups for d in group.dendrites}))
+            self.structure = self.structure._replace(groups=(Group(used),), rows=True)
+        self.weights, self.c = prepare(params, h, self.structure, self.most, self.disturbance)
+        self.amperes = {name: value.astype(np.float32) for name, value in end_currents(params, h).items()}
+
+    def step(self, events: np.ndarray) -> np.ndarray:
+        """Spike counts (N,) of a bin with `events` (C,) of the input channels at its beginning."""
+        tonic = tonic_events(self.params.topology.tonic_period, 1, self.dt, first=self.bin)
+        x = np.concatenate([events, tonic]).astype(np.float32)[None]
+        c, structure = self.c, self.structure
+        sample = np.array([self.sample])
+        disturb = of_bin(np.int64(self.bin), self.n_sub, self.disturbance.word, sample, c, structure, np)
+        self.state, counts = run_bin(self.state, x, c, self.weights, structure, self.n_sub, np, disturb=disturb)
+        self.bin += 1
+        return counts[0]
+
+    def reset(self) -> None:
+        """Silence, at time 0 of the next sample."""
+        self.state, self.bin = initial_state(1, self.c, self.structure, np), 0
+        self.sample += 1
+
+    def states(self) -> dict[str, np.ndarray]:
+        """`STATES` at the end of the last bin, (N,) each: the currents that `simulate` records."""
+        v, c = self.state.v[0], self.c
+        found = {"i_mem": np.where(v < 0, c.floor, v) * self.amperes["i_mem"], "refractory": np.maximum(-v, 0)}
+        for d, name in enumerate(DENDRITES):
+            found[f"i_{name}"] = self._dendrite(d) * self.amperes[f"i_{name}"]
+        ahp = self.state.ahp
+        now = np.zeros_like(v) if ahp is None else ahp[0] * c.ahp_decay + self.state.spikes[0] * c.ahp_kick
+        found["i_ahp"] = now * self.amperes["i_ahp"]
+        return found
+
+    def _dendrite(self, d: int) -> np.ndarray:
+        for group, currents in zip(self.structure.groups, self.state.dendrites, strict=True):
+            if d in group.dendrites:
+                return currents[0, group.dendrites.index(d)]
+        return np.zeros_like(self.state.v[0])
+
+    def set_state(self, name: str, value: np.ndarray) -> None:
+        """Set one of `STATES` (N,). Dendrites that no row drives, and adaptation that no neuron has, stay at 0."""
+        if not np.isfinite(value).all() or (value < 0).any():
+            raise ParameterRangeError(
+                f"{name} is set to {value.min():g} … {value.max():g}; it must be finite and not negative. Give A (s for "
+                "refractory)."
+            )
+        value = np.asarray(value, np.float32)
+        v, c = self.state.v[0], self.c
+        if name == "refractory":
+            y = np.where(v < 0, c.floor, v)
+            self.state = self.state._replace(v=np.where(value > 0, -value, y)[None])
+        elif name == "i_mem":
+            y = np.maximum(value / self.amperes[name], c.floor)
+            self.state = self.state._replace(v=np.where(v < 0, v, y)[None])
+        elif name == "i_ahp":
+            if self.state.ahp is not None:
+                before = value / self.amperes[name] - self.state.spikes[0] * c.ahp_kick
+                self.state = self.state._replace(ahp=(before / c.ahp_decay)[None])
+        else:
+            d, groups = DENDRITES.index(name[2:]), list(self.state.dendrites)
+            for k, group in enumerate(self.structure.groups):
+                if d in group.dendrites:
+                    groups[k] = groups[k].copy()
+                    groups[k][0, group.dendrites.index(d)] = value / self.amperes[name]
+            self.state = self.state._replace(dendrites=tuple(groups))
+
+    def set_parameters(self, bias: dict[str, np.ndarray], weight: np.ndarray | None) -> None:
+        """New bias currents (N,) and weight currents of the CAM rows (S,), in A; all currents that flow go on flowing.
+
+        ParameterRangeError for values that no circuit can have, and for delays that no longer fit the memory of events.
+        """
+        held = {name: np.asarray(self.params.per_neuron(name), float) for name in CURRENTS}
+        rows = np.asarray(self.params.row_currents(), float) if weight is None else np.asarray(weight, float)
+        if not np.isfinite(rows).all() or (rows < 0).any():
+            raise ParameterRangeError(
+                f"weight is set to {rows.min():g} … {rows.max():g} A; it must be finite and not negative. The sign of a "
+                "connection is its dendrite."
+            )
+        topology = replace(self.params.topology, group=np.arange(self.params.topology.n_neurons), mask=None)
+        changed = replace(self.params, bias={**held, **bias}, weight=rows, base=None, topology=topology)
+        now = self.states()
+        past, spikes, structure = self.state.past, self.state.spikes, self.structure
+        self._lower(changed.check())
+        if self.structure.depth != structure.depth:
+            raise ParameterRangeError(
+                "a delay grew beyond the memory of past events of this run. Start the run with the longer delay, or set "
+                "the delay currents higher."
+            )
+        self.state = initial_state(1, self.c, self.structure, np)._replace(spikes=spikes, past=past)
+        for name in STATES:
+            self.set_state(name, now[name])
