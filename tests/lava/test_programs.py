@@ -1,0 +1,33 @@
+"""What is shown to users of Lava runs: the README's program and the example."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("lava.magma.core.process.process", reason="lava-nc 0.10 is not installed")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*command: str, seconds: float) -> str:
+    said = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=seconds)
+    assert said.returncode == 0, said.stderr[-3000:]
+    return said.stdout
+
+
+def test_the_program_of_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (block,) = [b for b in re.findall(r"```python\n(.*?)```", readme, re.S) if "LavaRun" in b]
+    assert int(run("-c", f"{block}\nprint(int(spikes.sum()))", seconds=60)) > 0
+
+
+def test_from_a_frontend_to_lava(tmp_path: Path) -> None:
+    picture = tmp_path / "spikes.svg"
+    said = run("examples/lava_program.py", "--steps", "2", "--samples", "3", "--out", str(picture), seconds=300)
+    assert "the spikes are those of simulate" in said
+    assert picture.read_text().startswith("<svg")
+    assert "Lava LIF, one per class" in picture.read_text()
