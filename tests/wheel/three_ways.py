@@ -34,6 +34,7 @@ nir.write("snntorch.nir", export_to_nir(torch.nn.Sequential(first, leaky), torch
 box = norse.LIFBoxParameters(
     tau_mem_inv=torch.full((20,), 100.0), v_leak=torch.zeros(20), v_th=torch.ones(20), v_reset=torch.zeros(20)
 )
+first.weight.data *= 10  # its input is scaled by the step
 nir.write("norse.nir", norse.to_nir(norse.SequentialState(first, norse.LIFBoxCell(box)), torch.zeros(12), dt=1e-3))
 """
 
@@ -41,7 +42,7 @@ COMPILE = """
 import sys
 import numpy as np, nir_dynapse as nd
 for path in sys.argv[1:]:
-    network = nd.from_nir(path, dt=1e-3)
+    network = nd.from_nir(path, dt=1e-3, frontend="norse" if "norse" in path else "spec")
     layout = nd.compile(network)
     layout.save(path + ".layout.json")
     again = nd.Layout.load(path + ".layout.json")
@@ -114,8 +115,8 @@ def main() -> None:
         else:
             files = [Path(shutil.copy(ROOT / "examples" / "networks" / "yin_yang.nir", folder))]
         run(python, "-c", COMPILE, *files, cwd=folder)
-        run(python, "-c", LAVA, files[-1], cwd=folder)
-        run(python, "-c", PLUGIN, files[-1], cwd=folder)
+        run(python, "-c", LAVA, files[0], cwd=folder)
+        run(python, "-c", PLUGIN, files[0], cwd=folder)
 
 
 if __name__ == "__main__":
