@@ -41,7 +41,9 @@ def examine() -> list[Item]:
     items.append(_jax_devices())
     numba = "Without it simulation for training runs several times slower on CPUs: install numba."
     items.append(_package("numba", "optional", numba))
-    lava = "Runs networks as Lava processes: install nir-dynapse[lava] on Python 3.10; README says how on 3.11 and 3.12."
+    lava = (
+        "Runs networks as Lava processes: install nir-dynapse[lava] on Python 3.10; README says how on 3.11 and 3.12."
+    )
     items.append(_package("lava-nc", "optional", lava))
     items += _samna()
     items.append(Item("virtual board", "ok", "optional", "virtual:0, virtual:1, ... need nothing else"))

@@ -12,6 +12,7 @@ from nir_dynapse.closed_form import to_params
 from nir_dynapse.decoding import layout_to_params
 from nir_dynapse.device import DENDRITES, Device, Mismatch
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
+from nir_dynapse.lava_process.kernel import compiled
 from nir_dynapse.lava_process.stepper import Stepper
 from nir_dynapse.layout import Layout
 from nir_dynapse.network import NO_READOUT, Network, Port
@@ -63,7 +64,7 @@ class Outputs:
         if self.readout is not None:
             values = self.readout.step({name: counts[part] for name, part in self.slices.items()})
         parts = [values[s] if s in values else counts[self.slices[s]] for s in self.sources]
-        return np.concatenate(parts) if parts else np.zeros(0)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def reset(self) -> None:
         if self.readout is not None:
@@ -89,6 +90,7 @@ def circuit_of(
         raise ConfigurationError("the network has no output node: nothing is read out. Add an Output to the graph.")
     if not most >= 1:
         raise ParameterRangeError(f"most_events is {most}, allowed are numbers from 1. Give the most events per step.")
+    compiled()  # here, in the parent: each worker would compile anew
     return Circuit(params, width, Disturbance.of(mismatch, key), float(most))
 
 

@@ -34,9 +34,23 @@ class _WithVars(PyLoihiProcessModel):
     def on_var_update(self) -> None:
         self.touched = True
 
+    # What a Var is asked for by is not public in Lava (0.10.0 is its last version).
+
+    def _get_var(self) -> None:
+        self.refresh()
+        super()._get_var()
+
+    def _set_var(self) -> None:
+        self.refresh()
+        super()._set_var()
+
     def _handle_var_port(self, var_port: Any) -> None:
+        self.refresh()
         super()._handle_var_port(var_port)
         self.touched = True
+
+    def refresh(self) -> None:
+        """Bring the Vars up to date: only when somebody looks, which most steps are spared."""
 
     def written(self) -> dict[str, np.ndarray]:
         """The watched Vars that do not hold what was shown last."""
@@ -69,6 +83,7 @@ class _Circuit(_WithVars):
         super().__init__(proc_params)
         circuit = proc_params["circuit"]
         self.stepper, self.outputs = circuit.stepper(), circuit.outputs()
+        self.last, self.stale = np.zeros(0), False
         self.watched = (*STATES, *self.parameters)
         p = circuit.params
         self.shown = {name: np.asarray(p.per_neuron(name), float) for name in CURRENTS}
@@ -103,8 +118,13 @@ class _Circuit(_WithVars):
         counts = self.stepper.step(events)
         self.s_out.send(self.outputs.step(counts))
         self.spikes_out.send(counts)
-        self.counts[...] = counts
-        self.show(self.stepper.states())
+        self.last, self.stale = counts, True
+
+    def refresh(self) -> None:
+        if self.stale and not self.touched:
+            self.counts = self.last.astype(int)
+            self.show(self.stepper.states())
+            self.stale = False
 
 
 def _vars(names: tuple[str, ...], kind: type) -> dict[str, Any]:

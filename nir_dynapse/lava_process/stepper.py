@@ -12,6 +12,7 @@ import numpy as np
 
 from nir_dynapse.device import CURRENTS, DENDRITES
 from nir_dynapse.errors import ParameterRangeError
+from nir_dynapse.lava_process.kernel import applies, membranes, plain
 from nir_dynapse.params import Params
 from nir_dynapse.sim.circuit import (
     Disturbance,
@@ -23,7 +24,8 @@ from nir_dynapse.sim.circuit import (
     tonic_events,
 )
 from nir_dynapse.sim.disturbance import of_bin
-from nir_dynapse.sim.dynamics import Group, State, initial_state
+from nir_dynapse.sim.dynamics import Group, State, advance, inflow, initial_state
+from nir_dynapse.sim.wiring import drive
 
 __all__ = ["STATES", "Stepper"]
 
@@ -63,18 +65,42 @@ class Stepper:
             used = tuple(sorted({d for group in self.structure.groups for d in group.dendrites}))
             self.structure = self.structure._replace(groups=(Group(used),), rows=True)
         self.weights, self.c = prepare(params, h, self.structure, self.most, self.disturbance)
+        self.compiled = applies(self.structure, self.c)
+        if self.compiled:
+            names = ("rate", "floor", "threshold", "refractory")
+            shape = self.c.rate.shape
+            rows = {name: plain(np.broadcast_to(getattr(self.c, name), shape)) for name in names}
+            self.c = self.c._replace(**rows)
         self.amperes = {name: value.astype(np.float32) for name, value in end_currents(params, h).items()}
 
     def step(self, events: np.ndarray) -> np.ndarray:
         """Spike counts (N,) of a bin with `events` (C,) of the input channels at its beginning."""
-        tonic = tonic_events(self.params.topology.tonic_period, 1, self.dt, first=self.bin)
-        x = np.concatenate([events, tonic]).astype(np.float32)[None]
+        x = np.zeros((1, len(events) + 1), np.float32)
+        x[0, :-1] = events
+        if self.params.topology.tonic_period:
+            x[0, -1] = tonic_events(self.params.topology.tonic_period, 1, self.dt, first=self.bin)[0]
         c, structure = self.c, self.structure
+        if self.compiled:
+            self.bin += 1
+            return self._step(x)
         sample = np.array([self.sample])
         disturb = of_bin(np.int64(self.bin), self.n_sub, self.disturbance.word, sample, c, structure, np)
         self.state, counts = run_bin(self.state, x, c, self.weights, structure, self.n_sub, np, disturb=disturb)
         self.bin += 1
         return counts[0]
+
+    def _step(self, x: np.ndarray) -> np.ndarray:
+        """What `run_bin` does, with the membranes compiled."""
+        state, c, structure = self.state, self.c, self.structure
+        count: np.ndarray | None = None
+        for k in range(self.n_sub):
+            received, state = drive(state, None if k else x, self.weights, structure, np)
+            dendrites, ahp = advance(state, received, c)
+            v, spikes = membranes(state.v, inflow(dendrites, ahp, c, structure), c)
+            state = State(dendrites, ahp, v, spikes, state.past)
+            count = spikes if count is None else count + spikes
+        self.state = state
+        return np.zeros(len(c.rate), np.float32) if count is None else count[0]
 
     def reset(self) -> None:
         """Silence, at time 0 of the next sample."""

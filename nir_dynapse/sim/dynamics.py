@@ -26,6 +26,7 @@ __all__ = [
     "Inflow",
     "State",
     "Structure",
+    "advance",
     "begin",
     "inflow",
     "initial_state",

@@ -1,6 +1,6 @@
 """What a network costs per step in Lava, beside Lava's own Dense → LIF of the same size, in one run.
 
-    python3 -m uv run python tests/benchmarks/lava.py [--steps 1000]
+    python3 -m uv run python tests/benchmarks/lava_steps.py [--steps 1000]
 
 Source → process → sink for 64, 256 and 1 024 neurons (64 CAM rows each): the network as one process, as a pair of synapses
 and neurons, and Dense → LIF; the time per step and of the start, and ratios. The machine should have nothing else to do.
