@@ -1,9 +1,9 @@
 """From a frontend's NIR file to a Lava program: fine-tune, compile, and run the network beside Lava's own processes.
 
-    python3 -m uv run python examples/lava_program.py [--steps 100] [--samples 20] [--out lava_program.svg]
+    python3 -m uv run python examples/lava_program.py [--steps 300] [--samples 20] [--out lava_program.svg]
 
 A source sends samples of the Yin-Yang task to the network of networks/yin_yang.nir (made with Norse by train_yin_yang.py),
-as a virtual chip with mismatch has it; one Lava LIF neuron per class counts its spikes, and a sink records theirs.
+as a virtual chip with mismatch has it; one Lava LIF neuron per class sends them on, and a sink records what it sends.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ HERE = Path(__file__).resolve().parent
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=100, help="of fine-tuning (default 100)")
+    parser.add_argument("--steps", type=int, default=300, help="of fine-tuning (default 300)")
     parser.add_argument("--samples", type=int, default=20, help="to run in Lava (default 20)")
     parser.add_argument("--out", type=Path, default=Path("lava_program.svg"), help="the picture of the spikes")
     args = parser.parse_args()
@@ -51,7 +51,7 @@ def main() -> None:
     process = DynapSE2(thing=layout, dt=test.dt, mismatch=mismatch, key=chip, name="chip")
     source = Source(data=np.concatenate(x).T.astype(float))
     votes = Dense(weights=np.eye(classes), num_message_bits=8)
-    readout = LIF(shape=(classes,), du=1.0, dv=0.0, vth=2.0)  # a spike for every third one of its class
+    readout = LIF(shape=(classes,), du=1.0, dv=0.0, vth=0.5)  # sends on what its output neuron sends
     sink, hidden = Sink(shape=(classes,), buffer=bins), Sink(shape=process.spikes_out.shape, buffer=bins)
     source.s_out.connect(process.s_in)
     process.s_out.connect(votes.s_in)
