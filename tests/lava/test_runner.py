@@ -348,7 +348,10 @@ def test_a_forgotten_stop_does_not_keep_python(tmp_path: Path, end: str, code: i
     ],
 )
 def test_ctrl_c_ends_everything(tmp_path: Path, fault: str, then: str, to_all: bool) -> None:
+    # Where tests run in the background, SIGINT may be ignored, which children inherit: as on a terminal again.
     script = f"""
+    import signal
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     first, sink = network({fault!r})
     def say():
         while len(children()) < 3:
