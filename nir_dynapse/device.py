@@ -32,6 +32,7 @@ __all__ = [
     "GABA",
     "LATCHES",
     "LATCH_NAMES",
+    "MAY_BE_ZERO",
     "NMDA",
     "PARAMETERS",
     "SHUNT",
@@ -162,6 +163,9 @@ BASE_WEIGHTS: tuple[str, ...] = tuple(name for name, row in PARAMETERS.items() i
 
 CURRENTS: tuple[str, ...] = tuple(name for name, row in PARAMETERS.items() if row.kind != "weight")
 """All bias currents but the base weights: what a bias group holds."""
+
+MAY_BE_ZERO: tuple[str, ...] = ("i_dc", "i_f_nmda", "i_w_ahp")
+"""The bias currents that may be 0 A; all others must be positive."""
 
 DELAYS: tuple[str, ...] = ("i_delay_precise", "i_delay_mismatched")
 """The two delays; bit b of the delay flags of a CAM row adds `DELAYS[b]`."""

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from nir_dynapse.device import BASE_WEIGHTS, CURRENTS, DELAYS, DENDRITES, DYNAPSE2, LATCHES, Circuit
+from nir_dynapse.device import BASE_WEIGHTS, CURRENTS, DELAYS, DENDRITES, DYNAPSE2, LATCHES, MAY_BE_ZERO, Circuit
 from nir_dynapse.errors import Finding, ParameterRangeError
 from nir_dynapse.network import NO_READOUT, Port, Readout, freeze
 
@@ -201,7 +201,7 @@ class Params:
         findings = [] if self.topology.mask is None else self._wrong_bits(self.topology.mask)
         for name in CURRENTS:
             value = np.asarray(self.bias[name])
-            lowest = 0.0 if name in ("i_dc", "i_f_nmda", "i_w_ahp") else np.nextafter(0.0, 1.0)
+            lowest = 0.0 if name in MAY_BE_ZERO else np.nextafter(0.0, 1.0)
             bad = ~np.isfinite(value) | (value < lowest)
             if bad.any():
                 worst = int(np.argmax(bad))

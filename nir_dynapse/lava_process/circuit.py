@@ -95,7 +95,7 @@ def circuit_of(
 
 
 def _read(thing: Any, dt: float | None) -> Network:
-    """A NIR graph, or a file that holds one or a Layout."""
+    """The network of a NIR graph, or of a file that holds one."""
     from nir_dynapse.import_.nir_graph import from_nir  # what reads graphs is not needed otherwise
 
     if isinstance(thing, (str, os.PathLike)) or hasattr(thing, "nodes"):

@@ -12,27 +12,13 @@ from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.process.variable import Var
 
-from nir_dynapse.device import CURRENTS, DENDRITES, DYNAPSE2, Device, Mismatch
+from nir_dynapse.device import CURRENTS, DENDRITES, DYNAPSE2, MAY_BE_ZERO, Device, Mismatch
 from nir_dynapse.errors import UnsupportedGraphError
 from nir_dynapse.lava_process.checked import CheckedVar, PortShape, ask_reset
 from nir_dynapse.lava_process.circuit import Circuit, circuit_of, open_dendrites
 from nir_dynapse.lava_process.stepper import STATES
 
 __all__ = ["DynapSE2", "DynapSE2Network", "DynapSE2Neurons", "DynapSE2Synapses"]
-
-
-def _state_vars(process: Any, n: int, i_o: float) -> None:
-    for name in STATES:
-        setattr(process, name, CheckedVar(shape=(n,), init=np.full(n, i_o if name == "i_mem" else 0.0), lowest=0.0))
-    process.counts = Var(shape=(n,), init=0)
-    process.clear = Var(shape=(1,), init=0)
-
-
-def _parameter_vars(process: AbstractProcess, circuit: Circuit) -> None:
-    for name in CURRENTS:
-        value = np.asarray(circuit.params.per_neuron(name), float)
-        lowest = 0.0 if name in ("i_dc", "i_f_nmda", "i_w_ahp") else np.nextafter(0.0, 1.0)
-        setattr(process, name, CheckedVar(shape=value.shape, init=value, lowest=lowest))
 
 
 def _weight_var(circuit: Circuit) -> CheckedVar:
@@ -53,7 +39,28 @@ def _output_shape(circuit: Circuit) -> PortShape:
     return PortShape((circuit.n_out,), f"s_out: what the output nodes give, {nodes}")
 
 
-class DynapSE2(AbstractProcess):
+class _WithNeurons(AbstractProcess):
+    """What all processes with neurons have: two output ports, and Vars of states and bias currents."""
+
+    _runtime = None  # Lava's __del__ asks for it, also where __init__ failed
+
+    def _open(self, circuit: Circuit) -> None:
+        n = circuit.params.topology.n_neurons
+        self.dt, self.n_substeps = circuit.dt, circuit.n_substeps
+        self.s_out = OutPort(shape=_output_shape(circuit))
+        self.spikes_out = OutPort(shape=PortShape((n,), "spikes_out: spike counts of all neurons"))
+        for name in STATES:
+            init = np.full(n, circuit.params.circuit.i_o if name == "i_mem" else 0.0)
+            setattr(self, name, CheckedVar(shape=(n,), init=init, lowest=0.0))
+        for name in CURRENTS:
+            value = np.asarray(circuit.params.per_neuron(name), float)
+            lowest = 0.0 if name in MAY_BE_ZERO else np.nextafter(0.0, 1.0)
+            setattr(self, name, CheckedVar(shape=value.shape, init=value, lowest=lowest))
+        self.counts = Var(shape=(n,), init=0)
+        self.clear = Var(shape=(1,), init=0)
+
+
+class DynapSE2(_WithNeurons):
     """A whole network on DYNAP-SE2 as one process; one Lava step is one bin of `dt` s.
 
     `thing` is a Network, Params (also a virtual chip's) or Layout, or what `from_nir` reads: a NIR file or graph (read with
@@ -73,8 +80,6 @@ class DynapSE2(AbstractProcess):
     `most_events` is the largest number of events of an input in a step up to which sums are exact in any order.
     """
 
-    _runtime = None  # Lava's __del__ asks for it, also where __init__ failed
-
     def __init__(
         self,
         *,
@@ -88,13 +93,8 @@ class DynapSE2(AbstractProcess):
     ) -> None:
         circuit = circuit_of(thing, dt, mismatch, key, device, most_events)
         super().__init__(circuit=circuit, name=name)
-        n = circuit.params.topology.n_neurons
-        self.dt, self.n_substeps = circuit.dt, circuit.n_substeps
+        self._open(circuit)
         self.s_in = InPort(shape=_input_shape(circuit, "s_in"))
-        self.s_out = OutPort(shape=_output_shape(circuit))
-        self.spikes_out = OutPort(shape=PortShape((n,), "spikes_out: spike counts of all neurons"))
-        _state_vars(self, n, circuit.params.circuit.i_o)
-        _parameter_vars(self, circuit)
         self.weight = _weight_var(circuit)
 
     def reset(self) -> None:
@@ -153,15 +153,13 @@ class DynapSE2Synapses(AbstractProcess):
         ask_reset(self, "clear")
 
 
-class DynapSE2Neurons(AbstractProcess):
+class DynapSE2Neurons(_WithNeurons):
     """The DPI neurons of a network (or of `node`, one of its populations), with their four dendrites.
 
     Ports: `ampa_in`, `nmda_in`, `gaba_in`, `shunt_in` (N,): weight currents I_w in A, summed over the events of a step,
     from `DynapSE2Synapses` or from a `Dense` with weights in A; `s_out` and `spikes_out`, Vars and arguments as of
     `DynapSE2` (with `node`, both give the spikes of its neurons).
     """
-
-    _runtime = None
 
     def __init__(
         self,
@@ -176,31 +174,25 @@ class DynapSE2Neurons(AbstractProcess):
     ) -> None:
         circuit = open_dendrites(circuit_of(thing, dt, mismatch, key, device), node)
         super().__init__(circuit=circuit, name=name)
+        self._open(circuit)
         n = circuit.params.topology.n_neurons
-        self.dt, self.n_substeps = circuit.dt, circuit.n_substeps
         for dendrite in DENDRITES:
             shape = PortShape(
                 (n,), f"{dendrite}_in: weight currents of {dendrite} rows, summed over the events of a step"
             )
             setattr(self, f"{dendrite}_in", InPort(shape=shape))
-        self.s_out = OutPort(shape=_output_shape(circuit))
-        self.spikes_out = OutPort(shape=PortShape((n,), "spikes_out: spike counts of all neurons"))
-        _state_vars(self, n, circuit.params.circuit.i_o)
-        _parameter_vars(self, circuit)
 
     def reset(self) -> None:
         """Silence, from the next step on."""
         ask_reset(self, "clear")
 
 
-class DynapSE2Network(AbstractProcess):
+class DynapSE2Network(_WithNeurons):
     """A network as a hierarchical process: `DynapSE2Synapses` and `DynapSE2Neurons`, each one a process of its own.
 
     Ports, Vars and arguments as of `DynapSE2`. Spikes reach other neurons in the next Lava step, not in the next internal
     step as there: both are the same where a bin has one internal step (`n_substeps` = 1).
     """
-
-    _runtime = None
 
     def __init__(
         self,
@@ -214,13 +206,8 @@ class DynapSE2Network(AbstractProcess):
     ) -> None:
         circuit = circuit_of(thing, dt, mismatch, key, device)
         super().__init__(circuit=circuit, name=name)
-        n = circuit.params.topology.n_neurons
-        self.dt, self.n_substeps = circuit.dt, circuit.n_substeps
+        self._open(circuit)
         self.s_in = InPort(shape=_input_shape(circuit, "s_in"))
-        self.s_out = OutPort(shape=_output_shape(circuit))
-        self.spikes_out = OutPort(shape=PortShape((n,), "spikes_out: spike counts of all neurons"))
-        _state_vars(self, n, circuit.params.circuit.i_o)
-        _parameter_vars(self, circuit)
         self.weight = _weight_var(circuit)
         self.clear_synapses = Var(shape=(1,), init=0)
 
