@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from difflib import get_close_matches
 from types import SimpleNamespace
 
 import nir
@@ -64,9 +65,11 @@ def open_board(
         return VirtualBoard(int(which or 0), device, mismatch, timing=timing)
     if kind == "samna":
         return open_samna(which or None, bit_file=bit_file, timing=timing)
+    near = get_close_matches(kind, ("virtual", "samna"), n=1)
+    meant = f"Did you mean {near[0]}{name[len(kind) :]}? " if near and near[0] != kind else ""
     raise HardwareError(
-        f"unknown board {name!r}. Known boards: virtual:SEED, a virtual chip with fingerprint SEED, e.g. virtual:7; samna, "
-        "the real board that is connected; samna:SERIAL, one of several."
+        f"unknown board {name!r}. {meant}Known boards: virtual:SEED, a virtual chip with fingerprint SEED, e.g. virtual:7; "
+        "samna, the real board that is connected; samna:SERIAL, one of several."
     )
 
 

@@ -14,10 +14,10 @@ import numpy as np
 
 from nir_dynapse.biasgen import current, nearest_codes
 from nir_dynapse.board import Events
+from nir_dynapse.currents import latch_bits
 from nir_dynapse.device import AMPA, COLUMN, DENDRITES, DYNAPSE2, GABA, NMDA, PARAMETERS, SHUNT
 from nir_dynapse.layout import Layout
 from nir_dynapse.network import Port
-from nir_dynapse.params import latch_bits
 from nir_dynapse.rows import CAM_DTYPE, INPUT_DTYPE, MONITOR_HOP, SRAM_DTYPE, UNUSED_CAM
 
 __all__ = [

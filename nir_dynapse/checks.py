@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from nir_dynapse.board import Data
+from nir_dynapse.currents import Params
 from nir_dynapse.errors import ConfigurationError, Finding, ParameterRangeError
 from nir_dynapse.layout import Layout
 from nir_dynapse.network import Network
-from nir_dynapse.params import Params
 from nir_dynapse.reporting import Accuracy
 
 __all__ = ["check_data", "check_file", "check_output", "check_params", "described", "score"]

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from nir_dynapse.conversion_table import table
+from nir_dynapse.conversion_table import Table
 from nir_dynapse.errors import ConfigurationError
 from nir_dynapse.plots import distribution_text
 
-__all__ = ["checked_chips", "chips_text", "chips_title"]
+__all__ = ["checked_chips", "chips_change", "chips_table", "chips_text", "chips_title"]
 
 NUMBERS = ("median", "quantile_5", "minimum", "nominal")
 NEEDED = (*NUMBERS, "quartiles", "devices", "samples", "accuracy", "seeds")
@@ -53,8 +53,8 @@ def chips_title(runs: Runs) -> str:
     return f"On {number} virtual chip{'' if number == 1 else 's'}"
 
 
-def chips_text(runs: Runs, width: int = 100) -> str:
-    """The numbers of each run, what the last is better than the first on the same chips, and the histograms."""
+def chips_table(runs: Runs) -> Table:
+    """The numbers of each run."""
     header = ("run", "chips", "samples", "median", "quartiles", "5 % quantile", "minimum", "no mismatch")
     cells = (
         (
@@ -67,22 +67,30 @@ def chips_text(runs: Runs, width: int = 100) -> str:
         )
         for name, run in runs.items()
     )
-    parts = [table(header, cells, "<>>>>>>>")]
-    if len(runs) > 1:
-        (first, before), *_, (last, after) = runs.items()
-        parts.append(_change(first, before, last, after))
+    return Table(header, tuple(cells), "<>>>>>>>")
+
+
+def chips_text(runs: Runs, width: int = 100) -> str:
+    """The numbers of each run, what the last is better than the first on the same chips, and the histograms."""
+    parts = [chips_table(runs).text]
+    if change := chips_change(runs):
+        parts.append("  " + change.replace(" points; of ", " points;\n  of "))
     parts.append("\n" + distribution_text({name: run["accuracy"] for name, run in runs.items()}, width=width))
     return "\n".join(parts)
 
 
-def _change(first: str, before: Mapping[str, Any], last: str, after: Mapping[str, Any]) -> str:
+def chips_change(runs: Runs) -> str:
+    """What the last run is better than the first, chip by chip where they are the same; nothing for a single one."""
+    if len(runs) < 2:
+        return ""
+    (first, before), *_, (last, after) = runs.items()
     median, low = (100 * (after[key] - before[key]) for key in ("median", "quantile_5"))
-    text = f"  {last} against {first}: median {median:+.1f}, 5 % quantile {low:+.1f} percentage points"
+    text = f"{last} against {first}: median {median:+.1f}, 5 % quantile {low:+.1f} percentage points"
     if list(before["seeds"]) != list(after["seeds"]) or before["samples"] != after["samples"]:
         return text  # other chips, or other data: nothing to compare one by one
     gains = np.asarray(after["accuracy"], float) - np.asarray(before["accuracy"], float)
     better, worse = int((gains > 0).sum()), int((gains < 0).sum())
-    return f"{text};\n  of {len(gains)} chips {better} are better, {worse} worse, {len(gains) - better - worse} equal"
+    return f"{text}; of {len(gains)} chips {better} are better, {worse} worse, {len(gains) - better - worse} equal"
 
 
 def _percent(share: float) -> str:

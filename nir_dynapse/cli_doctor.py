@@ -5,17 +5,20 @@ Nothing optional is imported but a real samna, which alone knows its boards.
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
+from nir_dynapse.cli_output import Output
 from nir_dynapse.errors import DynapseError
 from nir_dynapse.export.samna_board import BIT_FILE_VARIABLE, INSTALL, State, find_samna, list_boards
 
-__all__ = ["Item", "examine", "text"]
+__all__ = ["Item", "doctor", "examine", "text"]
 
+MISSING = 3
 PLACEHOLDER = "PyPI's samna runs pip when it is imported and drives no board. Remove it: python -m pip uninstall samna."
 REQUIRED = ("numpy", "scipy", "h5py", "nir", "jax", "jaxlib", "rich")
 
@@ -29,6 +32,12 @@ class Item:
     need: Literal["required", "optional"]
     detail: str = ""
     remedy: str = ""
+
+
+def doctor(args: argparse.Namespace, out: Output) -> int:
+    items = examine()
+    out.result(to_dict(items), text(items))
+    return 0 if healthy(items) else MISSING
 
 
 def examine() -> list[Item]:

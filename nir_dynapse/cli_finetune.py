@@ -42,15 +42,8 @@ def finetune(args: argparse.Namespace, out: Output) -> int:
     board = nullcontext()
     if args.board is not None:
         board = open_board(args.board, device=silicon_of(device), bit_file=args.bit_file)
-    try:
-        with out.progress() as tell, board as chip:
-            params, log = fine_tuned(thing, data, {**keywords, "board": chip}, tell)
-    except KeyboardInterrupt:
-        if args.checkpoint is not None and Path(args.checkpoint).exists():
-            out.urgent(
-                f"the training up to its last check is in {args.checkpoint}; give the same command again to go on."
-            )
-        raise
+    with out.resumable(args.checkpoint, "training"), out.progress() as tell, board as chip:
+        params, log = fine_tuned(thing, data, {**keywords, "board": chip}, tell)
     save_params(params, args.out)
     if args.plot is not None:
         log.plot(args.plot, title=f"Fine-tuning of {Path(args.model).name}")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import difflib
+import sys
+import textwrap
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
@@ -29,53 +30,82 @@ USAGE = 2
 FRONTENDS = ("spec", "snntorch", "norse", "sinabs", "spyx", "rockpool")
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Sentences wrapped to the terminal; what is indented (examples) stays one line that can be copied."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines = (line if line.startswith("  ") else textwrap.fill(line, width) for line in text.splitlines())
+        return "\n".join(indent + line for line in lines)
+
+    def add_argument(self, action: argparse.Action) -> None:
+        super().add_argument(action)
+        if isinstance(action, argparse._SubParsersAction):  # argparse forgets that verbs are indented once more
+            self._action_max_length += self._indent_increment
+
+
 class Parser(argparse.ArgumentParser):
-    """argparse that names the nearest valid word for a wrong verb, choice or option."""
+    """argparse that names the nearest valid word for a wrong verb, choice or option.
+
+    `is_verb` makes it refuse what it does not know itself, so that its own options are the ones suggested.
+    """
+
+    is_verb = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        kwargs.setdefault("formatter_class", _Formatter)
         super().__init__(*args, allow_abbrev=False, **kwargs)
+        self._words: list[str] = []
+
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, args: Any = None, namespace: Any = None
+    ) -> Any:
+        self._words = [str(word) for word in (sys.argv[1:] if args is None else args)]
+        known, unknown = super().parse_known_args(args, namespace)
+        if self.is_verb and unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
+
+    def format_help(self) -> str:
+        if self.is_verb and self.usage is None:  # the options follow in groups
+            self.usage = " ".join(
+                ["%(prog)s", *(_needed(action) for action in self._actions if action.required), "[options]"]
+            )
+        return super().format_help()
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
             raise argparse.ArgumentError(action, f"unknown value {value!r}. {_nearest(str(value), action.choices)}")
 
     def error(self, message: str) -> NoReturn:
-        prefix = "unrecognized arguments: "
-        if message.startswith(prefix):
-            known = _options(self)
-            wrong = [word.split("=")[0] for word in message[len(prefix) :].split() if word.startswith("-")]
-            message = " ".join([message + ".", *(_nearest(word, known) for word in wrong)])
+        if message.startswith(("unrecognized arguments", "the following arguments are required")):
+            known = [option for action in self._actions for option in action.option_strings]
+            options = [word.split("=")[0] for word in self._words if word.startswith("--") and word != "--"]
+            long = [option for option in known if option.startswith("--")]
+            hints = [f"{word}: {_nearest(word, long)}" for word in options if word not in known] if self.is_verb else []
+            message = " ".join([f"{message}.", *hints])
         self.exit(USAGE, f"nir-dynapse: {message}\nTry '{self.prog} --help'.\n")
 
 
+def _needed(action: argparse.Action) -> str:
+    """A required argument or option as usage shows it."""
+    return " ".join([*action.option_strings[-1:], str(action.metavar)])
+
+
 def _nearest(word: str, choices: Iterable[Any]) -> str:
-    """A sentence with the choices most like `word`, or with all of them where none is like it."""
-    known = [str(choice) for choice in choices]
-    close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
-    return f"Did you mean {' or '.join(close)}?" if close else f"Choose from {', '.join(known)}."
+    from nir_dynapse.errors import nearest
 
-
-def _options(parser: argparse.ArgumentParser) -> list[str]:
-    """All long options of a parser and its verbs."""
-    found: dict[str, None] = {}
-    for action in parser._actions:
-        found.update(dict.fromkeys(o for o in action.option_strings if o.startswith("--")))
-        if isinstance(action, argparse._SubParsersAction):
-            for verb in action.choices.values():
-                found.update(dict.fromkeys(_options(verb)))
-    return list(found)
+    return nearest(word, choices)
 
 
 def common_options() -> Parser:
     """Options that every verb has."""
     common = Parser(add_help=False)
     group = common.add_argument_group("common options")
-    group.add_argument("--json", action="store_true", help="one JSON value on stdout and nothing else there")
+    group.add_argument("--json", action="store_true", help="one JSON document on stdout (see schema), no progress")
     group.add_argument("--seed", type=whole, default=0, metavar="N", help="seed of everything random (default 0)")
     loudness = group.add_mutually_exclusive_group()
     loudness.add_argument("-q", "--quiet", action="store_true", help="no progress")
-    loudness.add_argument("-v", "--verbose", action="store_true", help="progress with times")
+    loudness.add_argument("-v", "--verbose", action="store_true", help="progress with times, with --json too")
     group.add_argument("--strict", action="store_true", help="turn every approximation into an error")
     group.add_argument(
         "--chips", type=int, choices=range(1, 9), default=1, metavar="N", help="chips in the stack, 1 to 8"
@@ -97,7 +127,11 @@ def model_options() -> Parser:
         "--time-scale", type=positive, default=1.0, metavar="X", help="real seconds per second of the file (default 1)"
     )
     group.add_argument(
-        "--frontend", choices=FRONTENDS, default="spec", help="whose exporter wrote the file (default spec)"
+        "--frontend",
+        choices=FRONTENDS,
+        default="spec",
+        metavar="NAME",
+        help=f"whose exporter wrote the file: {', '.join(FRONTENDS)} (default spec)",
     )
     group.add_argument(
         "--reset",
@@ -207,6 +241,9 @@ def training_options(verb: argparse.ArgumentParser) -> None:
         "--compare", type=whole, metavar="N", help="virtual chips to compare before and after on (default 100, 0: none)"
     )
     tuned_options(group)
+    group.add_argument(
+        "--checkpoint", metavar="FILE.npz", help="the training so far; the same command goes on from it, bit for bit"
+    )
 
 
 def finetune_options(verb: argparse.ArgumentParser) -> None:
@@ -217,7 +254,8 @@ def finetune_options(verb: argparse.ArgumentParser) -> None:
     kind.add_argument(
         "--loss",
         choices=("counts", "first-spike", "max-over-time"),
-        help="what answers the class: most spikes, the first one, or the highest filtered trace (default counts)",
+        metavar="NAME",
+        help="what answers the class: counts (most spikes; default), first-spike, max-over-time (highest filtered trace)",
     )
     kind.add_argument(
         "--teacher", action="store_true", help="no labels: all spikes follow those of the network's own ideal run"

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from nir_dynapse.conversion_table import conversion_dict
 from nir_dynapse.errors import DynapseError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["Output", "accuracy_text", "node_rates", "rates_text", "table"]
 
@@ -23,6 +26,23 @@ MOST_FINDINGS = 20
 """Findings of one error that are printed; --json has them all."""
 LINE_STEP = 0.1
 """How far one stage must get before its progress is worth another line."""
+LINE_SECONDS = 1.0
+"""How long one stage must take for that."""
+NARROW = 60
+"""Columns of a terminal below which tables become lists."""
+
+
+def _write_json(data: Any) -> None:
+    """One JSON document on stdout; numbers that JSON does not know (NaN, infinity) are null."""
+    sys.stdout.write(json.dumps(_finite(data), indent=1, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def _as_options(text: str) -> str:
@@ -35,11 +55,15 @@ class Output:
     """One command's way of speaking: `json` puts one JSON value on stdout and nothing else, `quiet` drops progress."""
 
     def __init__(self, json: bool = False, quiet: bool = False, verbose: bool = False) -> None:
-        self.as_json, self.quiet, self.verbose = json, quiet, verbose
+        self.as_json, self.verbose = json, verbose
+        self.silent = quiet or (json and not verbose)
 
     def result(self, data: Any, text: str) -> None:
         """The result, once: `data` with --json, else `text`."""
-        sys.stdout.write(json.dumps(data, indent=1) + "\n" if self.as_json else text.rstrip("\n") + "\n")
+        if self.as_json:
+            _write_json(data)
+        else:
+            self.text(text)
 
     def text(self, text: str) -> None:
         """Text that has no place in JSON."""
@@ -47,13 +71,24 @@ class Output:
             sys.stdout.write(text.rstrip("\n") + "\n")
 
     def note(self, line: str) -> None:
-        """A line on stderr that -q drops."""
-        if not self.quiet:
+        """A line on stderr about how far the work is; -q and --json (unless with -v) drop it."""
+        if not self.silent:
             sys.stderr.write(f"{line}\n")
 
-    def urgent(self, line: str) -> None:
-        """A line on stderr that -q keeps."""
-        sys.stderr.write(f"nir-dynapse: {line}\n")
+    @contextmanager
+    def resumable(self, checkpoint: str | None, work: str) -> Iterator[None]:
+        """What an interrupt of `work` says on stderr, even with -q: how to go on from `checkpoint`, or how to have one."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            if checkpoint is None:
+                line = f"the {work} so far is lost; with --checkpoint FILE.npz the same command could go on."
+            elif Path(checkpoint).exists():
+                line = f"the {work} so far is in {checkpoint}; give the same command again to go on."
+            else:
+                line = f"the {work} had not come to a first checkpoint; the same command begins anew."
+            sys.stderr.write(f"nir-dynapse: {line}\n")
+            raise
 
     def error(self, error: DynapseError) -> None:
         """Every finding as one paragraph on stderr, worst first; with --json also all of them as data on stdout."""
@@ -65,13 +100,15 @@ class Output:
             findings = [finding.to_dict() for finding in error.findings]
             data: dict[str, Any] = {"error": str(error), "type": type(error).__name__, "findings": findings}
             if error.conversion:
+                from nir_dynapse.conversion_table import conversion_dict
+
                 data["conversion"] = conversion_dict(error.conversion)
-            sys.stdout.write(json.dumps(data, indent=1) + "\n")
+            _write_json(data)
 
     @contextmanager
     def progress(self) -> Iterator[Callable[[str, float], None]]:
-        """A callback (stage, fraction): a bar on a terminal, lines elsewhere (per stage or tenth of it), none with -q."""
-        if self.quiet:
+        """A callback (stage, fraction): a bar on a terminal, lines elsewhere (see `_lines`), nothing where silent."""
+        if self.silent:
             yield lambda stage, fraction: None
         elif sys.stderr.isatty():
             with _bar() as tell:
@@ -80,14 +117,17 @@ class Output:
             yield self._lines()
 
     def _lines(self) -> Callable[[str, float], None]:
-        start, last = time.monotonic(), ("", 0.0)
+        """A line for every stage, and for every tenth in a stage, but not two in one second."""
+        start, last, said = time.monotonic(), ("", 0.0), 0.0
 
         def tell(stage: str, fraction: float) -> None:
-            nonlocal last
-            if stage == last[0] and fraction < min(last[1] + LINE_STEP, 1.0):
+            nonlocal last, said
+            now = time.monotonic()
+            far = fraction >= min(last[1] + LINE_STEP, 1.0) and now - said >= LINE_SECONDS
+            if stage == last[0] and not far and not (fraction >= 1.0 > last[1]):
                 return
-            last = stage, fraction
-            took = f"  {time.monotonic() - start:.1f} s" if self.verbose else ""
+            last, said = (stage, fraction), now
+            took = f"  {now - start:.1f} s" if self.verbose else ""
             self.note(f"{100 * fraction:3.0f} %  {stage}{took}")
 
         return tell
@@ -106,7 +146,10 @@ def _bar() -> Iterator[Callable[[str, float], None]]:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Rows as text, wrapped to the terminal's width (100 where there is none)."""
+    """Rows as text, wrapped to the terminal's width (100 where there is none); a list where that is narrow."""
+    width = shutil.get_terminal_size((100, 24)).columns
+    if width < NARROW:
+        return _listed(header, rows, max(width, 20))
     from rich.console import Console
     from rich.table import Table
 
@@ -114,9 +157,18 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     for row in rows:
         grid.add_row(*row)
     stream = io.StringIO()
-    width = max(60, shutil.get_terminal_size((100, 24)).columns)
     Console(file=stream, width=width, color_system=None, markup=False, highlight=False).print(grid)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+
+
+def _listed(header: Sequence[str], rows: Iterable[Sequence[str]], width: int) -> str:
+    """A paragraph per row: its first cell, then the others with what they are."""
+    fill = textwrap.TextWrapper(width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
+    lines = []
+    for first, *others in rows:
+        lines += textwrap.wrap(first, width) or [first]
+        lines += [fill.fill(f"{name}: {cell}") for name, cell in zip(header[1:], others, strict=True)]
+    return "\n".join(lines)
 
 
 def node_rates(spikes: Mapping[str, np.ndarray], bin_width: float) -> dict[str, dict[str, Any]]:
@@ -124,8 +176,8 @@ def node_rates(spikes: Mapping[str, np.ndarray], bin_width: float) -> dict[str, 
     return {
         node: {
             "neurons": counts.shape[2],
-            "spikes": int(counts.sum(dtype=np.int64)),
-            "rate_hz": float(counts.mean(dtype=np.float64) / bin_width) if counts.size else 0.0,
+            "spikes": int(counts.sum(dtype="int64")),
+            "rate_hz": float(counts.mean(dtype="float64") / bin_width) if counts.size else 0.0,
             "silent_neurons": int((~counts.any((0, 1))).sum()),
         }
         for node, counts in spikes.items()

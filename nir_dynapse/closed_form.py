@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 
 from nir_dynapse.biasgen import reach
+from nir_dynapse.currents import Params, Topology, latch_bits
 from nir_dynapse.device import AMPA, CURRENTS, DENDRITES, DYNAPSE2, GABA, PARAMETERS, Circuit, Device
 from nir_dynapse.errors import Finding, ParameterRangeError, raise_if_errors
 from nir_dynapse.network import Network, Population
-from nir_dynapse.params import Params, Topology, latch_bits
 from nir_dynapse.population import STEPPING
 
 __all__ = [

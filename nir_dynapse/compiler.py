@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from nir_dynapse.closed_form import to_params
+from nir_dynapse.currents import Params
 from nir_dynapse.decoding import to_network
 from nir_dynapse.device import DYNAPSE2, Device
 from nir_dynapse.errors import (
@@ -23,7 +24,6 @@ from nir_dynapse.errors import (
 )
 from nir_dynapse.layout import Layout
 from nir_dynapse.network import Network
-from nir_dynapse.params import Params
 from nir_dynapse.quant.activity import source_activity
 from nir_dynapse.quant.groups import TOLERANCE
 from nir_dynapse.quant.mapping import Options, map_params

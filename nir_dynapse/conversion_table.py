@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 from nir_dynapse.network import Conversion
 
-__all__ = ["conversion_dict", "conversion_text", "table"]
+__all__ = ["Table", "conversion_dict", "conversion_notes", "conversion_table", "conversion_text", "table"]
 
 ON_CHIP = {
     "neurons": "circuits (approximate)",
@@ -20,27 +20,49 @@ ON_CHIP = {
 }
 
 
+class Table(NamedTuple):
+    """Cells of text under a `header`; `align` holds < or > for each column."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    align: str
+
+    @property
+    def text(self) -> str:
+        """The table as aligned lines."""
+        return table(self.header, self.rows, self.align)
+
+
 def on_chip(row: Conversion) -> str:
     """What runs on the chip for a node."""
     return ON_CHIP.get(row.becomes, "4-bit rows (approximate)")
 
 
-def conversion_text(rows: Iterable[Conversion]) -> str:
-    """A table with a line per node and per value that reading looked at, and the notes behind it.
+def conversion_table(rows: Iterable[Conversion]) -> Table:
+    """A line per node and per value that reading looked at; further lines of a node leave its columns empty.
 
     The column "ideal" says whether an ideal run does what the frontend does, "on the chip" what runs there.
     """
-    cells, notes = [], []
+    cells = []
     for row in rows:
         first = (row.node, row.kind, row.becomes, row.verdict, on_chip(row))
         for k, change in enumerate(row.changes or (("", "", ""),)):
             name, before, after = change
             after = after.split(":")[0] if name == "reset" else after
             cells.append((*(first if k == 0 else ("",) * 5), name, before, after))
-        if row.note:
-            notes.append(f"  {row.node}: {row.note}")
     header = ("node", "type", "becomes", "ideal", "on the chip", "value", "in the file", "here")
-    return "\n".join([table(header, cells, "<<<<<<<<"), *notes])
+    return Table(header, tuple(cells), "<<<<<<<<")
+
+
+def conversion_notes(rows: Iterable[Conversion]) -> tuple[str, ...]:
+    """The notes behind the table."""
+    return tuple(f"{row.node}: {row.note}" for row in rows if row.note)
+
+
+def conversion_text(rows: Iterable[Conversion]) -> str:
+    """The table as text, and the notes below it."""
+    rows = tuple(rows)
+    return "\n".join([conversion_table(rows).text, *(f"  {note}" for note in conversion_notes(rows))])
 
 
 def conversion_dict(rows: Iterable[Conversion]) -> list[dict[str, Any]]:

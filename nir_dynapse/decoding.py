@@ -13,11 +13,11 @@ from nir_dynapse.closed_form import (
     event_charge,
     is_memoryless,
 )
+from nir_dynapse.currents import Params, Topology
 from nir_dynapse.device import AMPA, BASE_WEIGHTS, COLUMN, CURRENTS, DEAD_THRESHOLD, DENDRITES, DYNAPSE2, GABA, Device
 from nir_dynapse.errors import Finding
 from nir_dynapse.layout import Layout
 from nir_dynapse.network import Network, Population, Projection
-from nir_dynapse.params import Params, Topology
 
 __all__ = ["core_currents", "core_scales", "layout_to_params", "to_network"]
 

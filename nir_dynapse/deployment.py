@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -54,7 +53,7 @@ __all__ = [
     "silicon_of",
 ]
 
-FILES = ("layout.json", "config.json.gz", "report.json", "report.txt")
+FILES = ("layout.json", "config.json.gz", "report.json", "report.txt", "report.html")
 """What `Deployment.write` writes into its folder."""
 TRAINING_FILES = ("tuned.npz", "training.csv", "training.svg", "chips.svg")
 """What it writes besides where the network was trained: Params, log, its picture, accuracies before and after."""
@@ -75,7 +74,8 @@ Progress = Callable[[str, float], None]
 class Deployment:
     """What `deploy` made: `counts[run]` (sample, output neuron) are the output spikes of each run of its table.
 
-    `params` is what was trained (None: nothing), `log` how, where it was trained here.
+    `params` is what was trained (None: nothing), `log` how, where it was trained here. `report.samples[run]` is what each
+    run recorded of the first sample.
     """
 
     network: Network
@@ -119,11 +119,11 @@ class Deployment:
         return tuple(out / name for name in self.files)
 
     def _fill(self, folder: Path) -> None:
-        layout, config, as_json, as_text = (folder / name for name in FILES)
+        layout, config, *reports = (folder / name for name in FILES)
         self.layout.save(layout)
         write_config_json(self.layout, config)
-        write_atomically(as_json, json.dumps(self.report.to_dict(), indent=1).encode())
-        write_atomically(as_text, self.report.text().encode(errors="replace"))
+        for path in reports:
+            self.report.save(path)
         if from_samna(config, names=layout) != self.layout:
             raise _unfaithful(f"the file {config.name}")
         tuned, log, picture, chips = (folder / name for name in TRAINING_FILES)
@@ -228,11 +228,11 @@ def deploy(
             "quantised": lambda x: simulate(layout, x, device=device),
             "on this chip": lambda x: chip.run_batch(x, data.dt),
         }
-        counts = {}
+        counts, samples = {}, {}
         for name, run in runs.items():
             if name in names:
                 stages.begin(name)
-                counts[name] = _counts(run, data, network.n_neurons)
+                counts[name], samples[name] = _outcome(run, data, network.n_neurons)
     accuracy = tuple(score(name, count, data.y, counts["ideal"]) for name, count in counts.items())
     chips = {}
     provenance = {"board": board, "data": _described(data)}
@@ -252,6 +252,8 @@ def deploy(
         conversion=network.conversion,
         provenance=provenance,
         virtual_chips=chips,
+        asked=circuit,
+        samples=samples,
     )
     return Deployment(network, layout, whole, counts, params, log)
 
@@ -279,10 +281,17 @@ def measured_activity(network: Network, data: Data) -> dict[str, np.ndarray]:
     return {**inputs, **{p.name: rates[p.name] for p in network.populations}}
 
 
-def _counts(run: Callable[[np.ndarray], Recording], data: Data, neurons: int) -> np.ndarray:
-    """Output spikes per sample and neuron of the first output, in chunks that fit into memory."""
+def _outcome(run: Callable[[np.ndarray], Recording], data: Data, neurons: int) -> tuple[np.ndarray, Recording]:
+    """Output spikes per sample and neuron of the first output, in chunks that fit into memory; the spikes of sample 0."""
     size = max(1, CHUNK_ELEMENTS // (data.x.shape[1] * max(1, neurons)))
-    return np.concatenate([run(data.x[i : i + size]).counts() for i in range(0, len(data), size)])
+    counts, first = [], None
+    for i in range(0, len(data), size):
+        recording = run(data.x[i : i + size])
+        counts.append(recording.counts())
+        if first is None:  # copies: a view would keep all samples in memory
+            spikes = {node: np.array(spikes[:1]) for node, spikes in recording.spikes.items()}
+            first = Recording(spikes, recording.dt, recording.outputs)
+    return np.concatenate(counts), first or Recording({}, data.dt)
 
 
 def _verify(layout: Layout) -> tuple[str, ...]:

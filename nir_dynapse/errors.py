@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
 from typing import Any, Literal
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "NotInstalledError",
     "ParameterRangeError",
     "UnsupportedGraphError",
+    "nearest",
     "raise_if_errors",
     "sort_findings",
     "strictly",
@@ -133,6 +135,13 @@ class LavaRunError(DynapseError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.findings,), {"conversion": self.conversion, "traceback": self.traceback}
+
+
+def nearest(word: str, choices: Iterable[Any]) -> str:
+    """A sentence with the choices most like `word`, or with all of them where none is like it."""
+    known = [str(choice) for choice in choices]
+    close = get_close_matches(word, known, n=3)
+    return f"Did you mean {' or '.join(close)}?" if close else f"Choose from {', '.join(known)}."
 
 
 def strictly(findings: Iterable[Finding]) -> list[Finding]:

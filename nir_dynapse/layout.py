@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -365,7 +366,9 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
             os.fsync(stream.fileno())
         temporary.replace(target)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise ConfigurationError(
             f"{target}: cannot be written ({error.strerror}). Choose a folder that exists and is writable."
         ) from error
+    finally:  # an interrupt, too, leaves nothing behind
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)

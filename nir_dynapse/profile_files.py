@@ -14,6 +14,7 @@ import math
 import os
 import re
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -333,7 +334,9 @@ def write_defects(path: str | os.PathLike[str], *chips: Defects) -> None:
         temporary.write_bytes(content)
         os.replace(temporary, target)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise ConfigurationError(
             f"{target}: cannot be written ({error.strerror}). Choose a folder that exists and is writable."
         ) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)

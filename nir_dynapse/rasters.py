@@ -34,10 +34,10 @@ MOST_MARKS = 60_000
 """Marks of a picture; of more spikes, bins are drawn together."""
 
 
-def raster_svg(rasters: Mapping[str, np.ndarray], *, dt: float, title: str) -> str:
+def raster_svg(rasters: Mapping[str, np.ndarray], *, dt: float, title: str, most: int = MOST_MARKS) -> str:
     """Spike counts (time, neuron) in bins of `dt` s as SVG, one panel for each name, over a common time axis in ms.
 
-    Neuron 0 is at the bottom. Where spikes are too many to draw, several bins share a mark. ParameterRangeError for
+    Neuron 0 is at the bottom. Where more than `most` marks would be needed, several bins share one. ParameterRangeError for
     arrays of another number of dimensions, no panel, or a `dt` that is not positive.
     """
     arrays = {name: np.asarray(counts) for name, counts in rasters.items()}
@@ -52,8 +52,9 @@ def raster_svg(rasters: Mapping[str, np.ndarray], *, dt: float, title: str) -> s
             )
     end = 1e3 * dt * max(1, max(len(counts) for counts in arrays.values()))
     x, ticks = scale(0.0, end, LEFT, WIDTH - RIGHT), multiples(0.0, end, round_step(end, 8))
-    marks = sum(int(np.count_nonzero(counts)) for counts in arrays.values())
-    together = -(-marks // MOST_MARKS) if marks else 1
+    together, longest = 1, max(map(len, arrays.values()))
+    while together < longest and sum(np.count_nonzero(_binned(c, together)) for c in arrays.values()) > most:
+        together *= 2
     parts, top, bottom = [], TOP, TOP
     for k, (name, counts) in enumerate(arrays.items()):
         n = counts.shape[1]
@@ -86,20 +87,24 @@ def _numbers(n: int, top: float, bottom: float) -> str:
     return "".join(parts)
 
 
+def _binned(counts: np.ndarray, together: int) -> np.ndarray:
+    """Counts (time, neuron) with so many bins added up."""
+    padded = np.pad(counts, ((0, -len(counts) % together), (0, 0)))
+    return padded.reshape(-1, together, counts.shape[1]).sum(1) if together > 1 else counts
+
+
 def _marks(counts: np.ndarray, width: float, together: int, x, top: float, bottom: float, colour: str) -> str:
     """An upright stroke per neuron and bin with spikes; its opacity grows with their number."""
-    steps, n = counts.shape
-    if together > 1:
-        padded = np.pad(counts, ((0, -steps % together), (0, 0)))
-        counts = padded.reshape(-1, together, n).sum(1)
-    when, who = np.nonzero(counts)
-    many = counts[when, who] / max(1, counts.max(initial=1))
-    middle = bottom - (who + 0.5) / max(1, n) * (bottom - top)
-    half = max(0.8, min(5.0, 0.4 * (bottom - top) / max(1, n)))
-    at = x((when + 0.5) * together * width)
+    n = counts.shape[1]
+    counts = _binned(counts, together)
+    most = max(1, counts.max(initial=1))
+    height = bottom - top
+    half = max(0.8, min(5.0, 0.4 * height / max(1, n)))
     wide = pixels(max(1.0, 0.8 * float(x(together * width) - x(0.0))) if n else 1.0)
-    strokes = (
-        f'<path d="M{pixels(a)} {pixels(b - half)}v{pixels(2 * half)}" opacity="{0.35 + 0.65 * float(m):.2g}"/>'
-        for a, b, m in zip(at, middle, many, strict=True)
-    )
-    return f'<g stroke="{colour}" stroke-width="{wide}" fill="none">{"".join(strokes)}</g>'
+    drawn = []
+    for many in np.unique(counts[counts > 0]).tolist():
+        when, who = np.nonzero(counts == many)
+        at, middle = x((when + 0.5) * together * width), bottom - (who + 0.5) / max(1, n) * height
+        strokes = (f"M{pixels(a)} {pixels(b - half)}v{pixels(2 * half)}" for a, b in zip(at, middle, strict=True))
+        drawn.append(f'<path d="{"".join(strokes)}" opacity="{0.35 + 0.65 * many / most:.2g}"/>')
+    return f'<g stroke="{colour}" stroke-width="{wide}" fill="none">{"".join(drawn)}</g>'

@@ -1,23 +1,30 @@
-"""`Report`: what a Layout (or Network) holds, how well it works and what was approximated, as text and as JSON."""
+"""`Report`: what a Layout (or Network) holds, how well it works and what was approximated: text, JSON, a page."""
 
 from __future__ import annotations
 
+import json
+import os
 import platform
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nir_dynapse.chips_table import checked_chips, chips_text, chips_title
 from nir_dynapse.conversion_table import conversion_dict, conversion_text, table
+from nir_dynapse.currents import Params
 from nir_dynapse.decoding import core_currents
-from nir_dynapse.device import BASE_WEIGHTS, DENDRITES, DYNAPSE2, LATCHES, PARAMETERS, Device
-from nir_dynapse.errors import Finding, sort_findings
-from nir_dynapse.layout import Layout
+from nir_dynapse.device import DENDRITES, DYNAPSE2, LATCHES, Device
+from nir_dynapse.errors import ConfigurationError, Finding, sort_findings
+from nir_dynapse.html_report import html_page
+from nir_dynapse.layout import Layout, write_atomically
 from nir_dynapse.network import Conversion, Network
+from nir_dynapse.recording import Recording
+from nir_dynapse.report_tables import Accuracy, accuracy_table, chip_table, core_table, current_table, node_table
 from nir_dynapse.rounding_table import projection_table, rounding_text
 from nir_dynapse.utilisation import (
     ChipUse,
@@ -32,44 +39,22 @@ from nir_dynapse.utilisation import (
     network_nodes,
 )
 
-__all__ = ["Accuracy", "ChipUse", "CoreUse", "NodeUse", "Report", "Use", "report", "table"]
+__all__ = ["Accuracy", "ChipUse", "CoreUse", "NodeUse", "Report", "Use", "report", "report_suffix", "table"]
 
 FORMAT, VERSION = "nir_dynapse.report", 1
+SUFFIXES = (".html", ".json", ".txt")
 ROUNDING = ("weight-rounding", "weight-vanished", "bias-rounding")
 """Codes of info findings that are approximations all the same: every quantised network has them."""
 
 
 @dataclass(frozen=True)
-class Accuracy:
-    """One run over labelled samples.
-
-    The class of a sample is the output neuron with the most spikes, the first of them where several tie. `agreement` is
-    the share of samples with the same class as the ideal run, `silent` the number without any output spike, `ties` the
-    number of others where two or more neurons share the maximum, `rate` the mean number of spikes per sample and output
-    neuron (NaN where the output is a readout on the host).
-    """
-
-    name: str
-    correct: int
-    total: int
-    agreement: float
-    ties: int
-    silent: int
-    rate: float
-
-    @property
-    def share(self) -> float:
-        """Correct samples / samples."""
-        return self.correct / self.total if self.total else 0.0
-
-
-@dataclass(frozen=True)
 class Report:
-    """Everything that is worth knowing about a Layout or Network; `text()` to read, `to_dict()` to process.
+    """Everything that is worth knowing about a Layout or Network; `text()` and `html()` to read, `to_dict()` to process.
 
     `approximations` are the warnings and what every mapping to this chip changes; `findings` are all findings as they
     came; `checks` says in words what was verified; `weight_errors` what rounding cost (`Layout.weight_errors`);
-    `virtual_chips` the accuracies on many chips, run -> what `Evaluation.to_dict` returns.
+    `virtual_chips` the accuracies on many chips, run -> what `Evaluation.to_dict` returns. The page alone draws from
+    `layout` and `device`, what the Layout was `asked` to be, and `samples`, run -> what it did in one sample.
     """
 
     title: str
@@ -85,6 +70,10 @@ class Report:
     conversion: tuple[Conversion, ...] = ()
     weight_errors: dict[str, Any] = field(default_factory=dict)
     virtual_chips: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    layout: Layout | None = field(default=None, repr=False, compare=False)
+    device: Device | None = field(default=None, repr=False, compare=False)
+    asked: Network | Params | None = field(default=None, repr=False, compare=False)
+    samples: Mapping[str, Recording] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "virtual_chips", checked_chips(self.virtual_chips))
@@ -120,20 +109,29 @@ class Report:
     def __str__(self) -> str:
         return self.text()
 
+    def html(self) -> str:
+        """One HTML page that needs nothing else: no script, nothing that is loaded."""
+        return html_page(self)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the page (.html), the dictionary (.json) or the text (.txt), all of it or nothing (ConfigurationError)."""
+        makers = {".html": self.html, ".json": lambda: json.dumps(self.to_dict(), indent=1), ".txt": self.text}
+        write_atomically(path, makers[report_suffix(path)]().encode(errors="replace"))
+
     def text(self, width: int = 100) -> str:
         """Plain text with aligned tables; sentences are wrapped at `width` characters."""
         parts = [f"{self.title}\n{'=' * min(len(self.title), width)}"]
-        parts += [_section("Accuracy", _accuracy_table(self.accuracy))] if self.accuracy else []
+        parts += [_section("Accuracy", accuracy_table(self.accuracy).text)] if self.accuracy else []
         if self.virtual_chips:
             parts.append(_section(chips_title(self.virtual_chips), chips_text(self.virtual_chips, width)))
         parts += [_section("Conversion", conversion_text(self.conversion))] if self.conversion else []
-        parts += [_section("Nodes", _node_table(self.nodes))] if self.nodes else []
+        parts += [_section("Nodes", node_table(self.nodes).text)] if self.nodes else []
         if self.projections:
-            parts.append(_section("Projections", projection_table(self.projections, self.weight_errors)))
+            parts.append(_section("Projections", projection_table(self.projections, self.weight_errors).text))
         if self.cores:
-            parts.append(_section("Cores (used/available)", _core_table(self.cores)))
-            parts.append(_section("Base currents of the weights", _current_table(self.cores)))
-            parts.append(_section("Chips (used/available)", _chip_table(self.chips)))
+            parts.append(_section("Cores (used/available)", core_table(self.cores).text))
+            parts.append(_section("Base currents of the weights", current_table(self.cores).text))
+            parts.append(_section("Chips (used/available)", chip_table(self.chips).text))
         if self.weight_errors:
             names = [(node.name, i) for node in self.nodes for i in range(node.neurons)]
             parts.append(_section("Rounding of the weights", rounding_text(self.weight_errors, names)))
@@ -144,6 +142,16 @@ class Report:
         origin = [(key, "-" if value is None else str(value)) for key, value in self.provenance.items()]
         parts.append(_section("Provenance", table((), origin, "<<")))
         return "\n\n".join(parts) + "\n"
+
+
+def report_suffix(path: str | os.PathLike[str]) -> str:
+    """How a report of this name is written: ".html", ".json" or ".txt" (ConfigurationError for others)."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ConfigurationError(
+            f"{path}: a report cannot be written as '{suffix}', known are {', '.join(SUFFIXES)}. Choose one of them."
+        )
+    return suffix
 
 
 def report(
@@ -157,12 +165,15 @@ def report(
     conversion: Sequence[Conversion] = (),
     provenance: Mapping[str, Any] | None = None,
     virtual_chips: Mapping[str, Mapping[str, Any]] | None = None,
+    asked: Network | Params | None = None,
+    samples: Mapping[str, Recording] | None = None,
 ) -> Report:
     """What `thing` holds on `device`; the keywords add what only the caller knows (accuracy table, checks made, …).
 
     `conversion` is what became of each NIR node; a Network brings its own, a Layout has forgotten it.
     `virtual_chips` are accuracies on many chips by run, such as {"before": evaluate(...).to_dict(), "after": ...}; raises
-    ConfigurationError where they are something else.
+    ConfigurationError where they are something else. `asked` is what a Layout was compiled from, `samples` are recordings
+    by run, of which the first sample is shown; both are for the page.
     """
     origin = {**_provenance(thing, device), **(provenance or {})}
     source = origin.get("source") or "network"
@@ -199,6 +210,10 @@ def report(
         tuple(conversion),
         thing.weight_errors,
         virtual_chips or {},
+        thing,
+        device,
+        asked,
+        samples or {},
     )
 
 
@@ -286,63 +301,6 @@ def _section(title: str, body: str) -> str:
 def _sentences(items: Iterable[str], width: int) -> str:
     fill = textwrap.TextWrapper(max(width, 40), initial_indent="  - ", subsequent_indent="    ", break_on_hyphens=False)
     return "\n".join(fill.fill(item) for item in items)
-
-
-def _accuracy_table(rows: Iterable[Accuracy]) -> str:
-    header = ("run", "accuracy", "correct", "same class as ideal", "spikes/neuron", "ties", "silent")
-    cells = (
-        (
-            a.name,
-            f"{100 * a.share:.1f} %",
-            f"{a.correct}/{a.total}",
-            f"{100 * a.agreement:.1f} %",
-            "-" if np.isnan(a.rate) else f"{a.rate:.2f}",
-            str(a.ties),
-            str(a.silent),
-        )
-        for a in rows
-    )
-    return table(header, cells, "<>>>>>>")
-
-
-def _node_table(rows: Iterable[NodeUse]) -> str:
-    cells = ((r.name, r.kind, str(r.neurons), str(r.fan_in), " ".join(r.cores) or "-") for r in rows)
-    return table(("node", "kind", "neurons", "fan-in", "chip.core"), cells, "<<>><")
-
-
-def _core_table(rows: Iterable[CoreUse]) -> str:
-    header = ("chip.core", "neurons", "CAM rows", "fan-in", "SRAM rows", "tags", "base currents", "bias group", "nodes")
-    cells = (
-        (
-            f"{c.chip}.{c.core}",
-            *map(str, (c.neurons, c.cam_rows, c.fan_in, c.sram_rows, c.tags)),
-            f"{len(c.base_currents)}/{len(BASE_WEIGHTS)}",
-            str(c.bias_group),
-            ", ".join(f"{name} ({n})" for name, n in c.nodes.items()),
-        )
-        for c in rows
-    )
-    return table(header, cells, "<>>>>>>><")
-
-
-def _current_table(rows: Iterable[CoreUse]) -> str:
-    cells = ((f"{c.chip}.{c.core}", *(_amperes(c.base_currents.get(name)) for name in BASE_WEIGHTS)) for c in rows)
-    return table(("chip.core", *(PARAMETERS[name].bias for name in BASE_WEIGHTS)), cells, "<>>>>")
-
-
-def _chip_table(rows: Iterable[ChipUse]) -> str:
-    cells = (tuple(map(str, (c.chip, c.cores, c.neurons, c.cam_rows, c.sram_rows, c.bias_groups))) for c in rows)
-    return table(("chip", "cores", "neurons", "CAM rows", "SRAM rows", "bias groups"), cells, "<>>>>>")
-
-
-def _amperes(value: float | None) -> str:
-    """A current with its prefix; "-" for one that is not used."""
-    if value is None:
-        return "-"
-    for factor, unit in ((1e6, "uA"), (1e9, "nA"), (1e12, "pA")):
-        if value * factor >= 1:
-            return f"{value * factor:.3g} {unit}"
-    return f"{value:.3g} A"
 
 
 def _plain(row: Any) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 from nir_dynapse.biasgen import nearest_codes
+from nir_dynapse.currents import Params, Topology
 from nir_dynapse.decoding import core_scales, matches
 from nir_dynapse.device import BASE_WEIGHTS, COLUMN, DELAYS, DENDRITES, DYNAPSE2, PARAMETERS, Device
 from nir_dynapse.errors import ConfigurationError, Finding
 from nir_dynapse.layout import Layout
-from nir_dynapse.params import Params, Topology
 
 __all__ = ["OF_BITS", "Rewriter"]
 

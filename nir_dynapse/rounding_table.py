@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nir_dynapse.conversion_table import table
+from nir_dynapse.conversion_table import Table, table
 
 __all__ = ["histogram", "projection_table", "rounding_text"]
 
@@ -22,18 +22,18 @@ def histogram(counts: Sequence[int]) -> str:
     return "".join(BLOCKS[-(-n * (len(BLOCKS) - 1) // most)] for n in counts)
 
 
-def projection_table(rows: Iterable[tuple[str, str, str, int]], errors: dict[str, Any]) -> str:
+def projection_table(rows: Iterable[tuple[str, str, str, int]], errors: dict[str, Any]) -> Table:
     """A line per projection; with `errors` also its RMS error over its RMS weight, and the weights rounded to nothing."""
     if not errors:
         cells = ((node, source, target, str(n)) for node, source, target, n in rows)
-        return table(("node", "from", "to", "synapses"), cells, "<<<>")
+        return Table(("node", "from", "to", "synapses"), tuple(cells), "<<<>")
     known = {(source, target): (nrmse, lost) for source, target, _, lost, nrmse in errors["projections"]}
     lines = []
     for node, source, target, n in rows:
         nrmse, lost = known.get((source, target), (None, None))
         percent = "-" if nrmse is None else f"{100 * nrmse:.1f} %"
         lines.append((node, source, target, str(n), percent, "-" if lost is None else str(lost)))
-    return table(("node", "from", "to", "synapses", "error", "rounded to 0"), lines, "<<<>>>")
+    return Table(("node", "from", "to", "synapses", "error", "rounded to 0"), tuple(lines), "<<<>>>")
 
 
 def rounding_text(errors: dict[str, Any], names: Sequence[tuple[str, int]]) -> str:

@@ -8,9 +8,9 @@ import numpy as np
 
 from nir_dynapse import biasgen
 from nir_dynapse.closed_form import charge_per_ampere, event_charge, row_numbers
+from nir_dynapse.currents import Params
 from nir_dynapse.device import AMPA, BASE_WEIGHTS, CURRENTS, DENDRITES, GABA, NMDA, WEIGHT_GAINS, Device
 from nir_dynapse.errors import CapacityError, Finding
-from nir_dynapse.params import Params
 from nir_dynapse.quant.core_weights import importance_of
 from nir_dynapse.quant.weights import quantise_weights
 

@@ -59,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     files = ["-o", str(path / "tuned.npz"), "--log", str(path / "log.csv"), "--plot", str(path / "log.svg")]
     out, said = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(said):
-        assert main([*command(path), *QUICK, *files, "--json"]) == 0
+        assert main([*command(path), *QUICK, *files, "--json", "-v"]) == 0
     (path / "out.json").write_text(out.getvalue())
     (path / "said.txt").write_text(said.getvalue())
     return path

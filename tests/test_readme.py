@@ -35,6 +35,7 @@ def test_first_command_makes_layout_configuration_and_report(tmp_path: Path) -> 
         "config.json.gz",
         "report.json",
         "report.txt",
+        "report.html",
     }
     assert re.search(r"on this chip\s+\d", run.stdout)
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from nir_dynapse.currents import Params
 from nir_dynapse.device import CURRENTS, LATCHES
 from nir_dynapse.export.nir_graph import Extras
-from nir_dynapse.params import Params
 
 __all__ = ["KEY", "chip_extras"]
 

@@ -20,7 +20,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-import scipy.special
 
 from nir_dynapse.closed_form import decode_tau
 from nir_dynapse.errors import Finding, ParameterRangeError
@@ -175,8 +174,10 @@ def _spyx_step(populations: list[Population]) -> float | None:
 
 def _rockpool_step(populations: list[Population]) -> float | None:
     """h from r = (τ/h)·e^(−h/τ): h/τ = W(1/r), with Lambert's W."""
+    from scipy import special  # no other frontend needs it
+
     usable = [p for p in _leaky(populations) if np.all(p.r > 0)]
-    return agreed(p.tau_mem * np.real(scipy.special.lambertw(1 / p.r)) for p in usable)
+    return agreed(p.tau_mem * np.real(special.lambertw(1 / p.r)) for p in usable)
 
 
 def _rockpool(p: Population, h: float, everything: list[Population]) -> Population:

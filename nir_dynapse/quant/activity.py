@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from nir_dynapse.currents import Topology
 from nir_dynapse.errors import ParameterRangeError
-from nir_dynapse.params import Topology
 
 __all__ = ["source_activity"]
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from nir_dynapse.biasgen import current, nearest_codes, reach
+from nir_dynapse.currents import Params
 from nir_dynapse.device import BASE_WEIGHTS, COLUMN, CURRENTS, NMDA, PARAMETERS, WEIGHT_GAINS
 from nir_dynapse.errors import Finding
-from nir_dynapse.params import Params
 
 __all__ = ["encode_biases", "open_second_range"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from nir_dynapse.closed_form import row_numbers
+from nir_dynapse.currents import Topology
 from nir_dynapse.device import Device
 from nir_dynapse.errors import Finding
-from nir_dynapse.params import Topology
 from nir_dynapse.quant.rounding import Rounded, Rounding, round_weights
 from nir_dynapse.quant.slots import BadPlace
 from nir_dynapse.rows import UNUSED_CAM

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.spatial.distance import pdist, squareform
 
+from nir_dynapse.currents import Params, Topology
 from nir_dynapse.device import CURRENTS, DELAYS, DENDRITES, PARAMETERS, Device
 from nir_dynapse.errors import CapacityError, Finding
-from nir_dynapse.params import Params, Topology
 
 __all__ = ["TOLERANCE", "cores_needed", "merge_groups", "one_group_per_core"]
 
@@ -105,6 +103,9 @@ def _matters(params: Params, name: str) -> np.ndarray:
 
 def _clusters(logs: np.ndarray, matters: np.ndarray, sizes: np.ndarray, device: Device) -> np.ndarray:
     """Cluster (groups,) of each bias group, such that they fit the cores and the largest ratio in a cluster is small."""
+    from scipy.cluster.hierarchy import fcluster, linkage  # only where groups must share cores
+    from scipy.spatial.distance import squareform
+
     step, rough = 0.0, np.arange(len(logs))
     while len(np.unique(rough)) > MOST_GROUPS:
         step = 2 * step or 1e-3
@@ -123,6 +124,8 @@ def _clusters(logs: np.ndarray, matters: np.ndarray, sizes: np.ndarray, device: 
 
 def _distances(logs: np.ndarray, matters: np.ndarray) -> np.ndarray:
     """Logarithm of the largest ratio of any current between each pair of groups, condensed as by `pdist`."""
+    from scipy.spatial.distance import pdist
+
     always = matters.all(0)
     distance = pdist(logs[:, always], "chebyshev")
     first, second = np.triu_indices(len(logs), 1)

@@ -11,10 +11,10 @@ import numpy as np
 
 from nir_dynapse import biasgen
 from nir_dynapse.closed_form import event_charge
+from nir_dynapse.currents import Params, Topology
 from nir_dynapse.device import BASE_WEIGHTS, COLUMN, PARAMETERS, WEIGHT_GAINS, Device
 from nir_dynapse.errors import CapacityError, Finding, raise_if_errors
 from nir_dynapse.measured import range_of
-from nir_dynapse.params import Params, Topology
 from nir_dynapse.quant.biases import encode_biases, open_second_range
 from nir_dynapse.quant.cam import round_to_rows, write_given
 from nir_dynapse.quant.fan_in import limit_fan_in

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from nir_dynapse.closed_form import counted_up
+from nir_dynapse.currents import Topology
 from nir_dynapse.device import Device
 from nir_dynapse.errors import CapacityError, Finding
-from nir_dynapse.params import Topology
 from nir_dynapse.quant.groups import cores_needed
 from nir_dynapse.quant.partition import Wiring, partition
 from nir_dynapse.quant.slots import ChipRoom, good_rows, legal_start, unplaceable

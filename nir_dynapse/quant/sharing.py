@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from nir_dynapse.closed_form import row_numbers
-from nir_dynapse.params import Params
+from nir_dynapse.currents import Params
 
 __all__ = ["keep_synapses", "merge_parallel", "share_sources"]
 

@@ -10,7 +10,6 @@ from functools import lru_cache
 from itertools import product
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from nir_dynapse.device import Device
 from nir_dynapse.errors import CapacityError, Finding
@@ -234,6 +233,8 @@ def place_slots(low: np.ndarray, high: np.ndarray, slot: np.ndarray, kinds: np.n
         return slot
     # Of all matchings the one that leaves neurons with many rows the most to spare.
     spare = np.minimum(kinds.sum(1) - (low + high)[:, None], 64)
+    from scipy.optimize import linear_sum_assignment  # takes longer to import than most networks to compile
+
     row, column = linear_sum_assignment(np.where(fits, 64 - spare, 10**6))
     return column if fits[row, column].all() else None
 
