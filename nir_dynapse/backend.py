@@ -12,6 +12,7 @@ import nir
 import nir_dynapse
 from nir_dynapse.board import Board
 from nir_dynapse.compiler import compile, to_network
+from nir_dynapse.decoding import as_params
 from nir_dynapse.device import DYNAPSE2, Device, Mismatch
 from nir_dynapse.errors import HardwareError
 from nir_dynapse.export import nir_graph
@@ -22,7 +23,7 @@ from nir_dynapse.layout import Layout
 from nir_dynapse.link import Timing
 from nir_dynapse.network import Network
 from nir_dynapse.params import Params
-from nir_dynapse.sim.simulation import as_params, simulate
+from nir_dynapse.sim.simulation import simulate
 from nir_dynapse.sim.virtual_board import VirtualBoard
 
 __all__ = ["dynapse2", "open_board", "to_nir", "to_params"]

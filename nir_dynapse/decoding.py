@@ -12,6 +12,7 @@ from nir_dynapse.closed_form import (
     decode_tau,
     event_charge,
     is_memoryless,
+    to_params,
 )
 from nir_dynapse.currents import Params, Topology
 from nir_dynapse.device import AMPA, BASE_WEIGHTS, COLUMN, CURRENTS, DEAD_THRESHOLD, DENDRITES, DYNAPSE2, GABA, Device
@@ -19,7 +20,7 @@ from nir_dynapse.errors import Finding
 from nir_dynapse.layout import Layout
 from nir_dynapse.network import Network, Population, Projection
 
-__all__ = ["core_currents", "core_scales", "layout_to_params", "to_network"]
+__all__ = ["as_params", "core_currents", "core_scales", "layout_to_params", "to_network"]
 
 
 SAME_TAU = 0.03
@@ -68,6 +69,13 @@ def core_scales(layout: Layout, name: str, cores: np.ndarray, device: Device = D
     scale = np.ones(max(device.n_cores, len(layout.used_cores)))  # a Layout may have more chips than the device
     scale[: device.n_cores] = device.scale(name)
     return scale[cores]
+
+
+def as_params(thing: Network | Params | Layout, device: Device = DYNAPSE2) -> Params:
+    """The analog circuit of a Network (closed form), of a Layout (from its bits), or a Params as it is."""
+    if isinstance(thing, Params):
+        return thing
+    return to_params(thing, device) if isinstance(thing, Network) else layout_to_params(thing, device)
 
 
 def layout_to_params(layout: Layout, device: Device = DYNAPSE2) -> Params:

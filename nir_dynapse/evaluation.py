@@ -16,13 +16,13 @@ import numpy as np
 
 from nir_dynapse.board import Data
 from nir_dynapse.checks import check_data, check_file, described, score
+from nir_dynapse.decoding import as_params
 from nir_dynapse.device import DYNAPSE2, Device, Mismatch
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
 from nir_dynapse.layout import Layout, write_atomically
 from nir_dynapse.network import Network, freeze
 from nir_dynapse.params import Params
 from nir_dynapse.sim import ensemble
-from nir_dynapse.sim.simulation import as_params
 
 __all__ = ["Evaluation", "described", "digest", "evaluate"]
 

@@ -12,13 +12,13 @@ import numpy as np
 
 from nir_dynapse.biasgen import reach
 from nir_dynapse.board import Board, Data
+from nir_dynapse.decoding import as_params
 from nir_dynapse.device import DYNAPSE2, Device, Mismatch
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
 from nir_dynapse.layout import Layout
 from nir_dynapse.network import Network
 from nir_dynapse.params import Params
 from nir_dynapse.sim.losses import Loss
-from nir_dynapse.sim.simulation import as_params
 from nir_dynapse.sim.trainable import Latent, chart_of, latent_of, settled
 from nir_dynapse.sim.trainer import Trainer, is_first_process
 from nir_dynapse.sim.training import Recipe

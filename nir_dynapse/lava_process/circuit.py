@@ -8,15 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nir_dynapse.closed_form import to_params
-from nir_dynapse.decoding import layout_to_params
+from nir_dynapse.currents import Params
+from nir_dynapse.decoding import as_params
 from nir_dynapse.device import DENDRITES, Device, Mismatch
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
 from nir_dynapse.lava_process.kernel import compiled
 from nir_dynapse.lava_process.stepper import Stepper
 from nir_dynapse.layout import Layout
 from nir_dynapse.network import NO_READOUT, Network, Port
-from nir_dynapse.params import Params
 from nir_dynapse.readout import ReadoutStepper
 from nir_dynapse.sim.circuit import Disturbance, internal_step
 from nir_dynapse.sim.mismatch import fabricate
@@ -79,9 +78,8 @@ def circuit_of(
         return thing
     if not isinstance(thing, (Network, Params, Layout)):
         thing = _read(thing, dt)
-    if not isinstance(thing, Params):
-        thing = to_params(thing, device) if isinstance(thing, Network) else layout_to_params(thing, device)
-    params = thing if mismatch is None else fabricate(thing, mismatch, key)
+    params = as_params(thing, device)
+    params = params if mismatch is None else fabricate(params, mismatch, key)
     params = params.numpy()
     width = params.topology.dt if dt is None else float(dt)
     if not (np.isfinite(width) and width > 0):

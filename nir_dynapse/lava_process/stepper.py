@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from nir_dynapse.currents import Params
 from nir_dynapse.device import CURRENTS, DENDRITES
 from nir_dynapse.errors import ParameterRangeError
 from nir_dynapse.lava_process.kernel import applies, membranes, plain
-from nir_dynapse.params import Params
 from nir_dynapse.sim.circuit import (
     Disturbance,
     end_currents,

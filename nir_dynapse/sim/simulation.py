@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nir_dynapse.closed_form import to_params
-from nir_dynapse.decoding import layout_to_params
+from nir_dynapse.decoding import as_params
 from nir_dynapse.device import DYNAPSE2, Device, Mismatch
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
 from nir_dynapse.layout import Layout
@@ -91,13 +90,6 @@ def simulate(
     x = input_counts(x, params.topology.inputs, bin_width) if is_nir_data(x) else x
     counts = check_input(x, [(port.name, port.size) for port in params.topology.inputs])
     return run_circuit(params, counts, bin_width, record, backend, Disturbance.of(mismatch, key))
-
-
-def as_params(thing: Network | Params | Layout, device: Device = DYNAPSE2) -> Params:
-    """The analog circuit of a Network (closed form), of a Layout (from its bits), or a Params as it is."""
-    if isinstance(thing, Params):
-        return thing
-    return to_params(thing, device) if isinstance(thing, Network) else layout_to_params(thing, device)
 
 
 def check_input(x: Any, ports: Sequence[tuple[str, int]]) -> np.ndarray:
