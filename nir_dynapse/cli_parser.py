@@ -30,7 +30,7 @@ EXIT_CODES = (
     "130 interrupted"
 )
 SHELLS = ("bash", "zsh", "fish")
-SHOWN = ("device", "parameters", "primitives")
+SHOWN = ("device", "parameters", "primitives", "frontends")
 THING = "MODEL.nir|PARAMS.npz|LAYOUT.json"
 THING_HELP = "the network, what finetune wrote, or what compile wrote"
 DATA_HELP = "an .npz with x (sample, time, channel), y (sample,) and dt in seconds"
@@ -251,7 +251,9 @@ def _boards(verbs: _Verbs) -> None:
 
 
 def _about(verbs: _Verbs) -> None:
-    purpose = "Print the limits of the device, its parameters, or what becomes of each NIR primitive."
+    purpose = (
+        "Print the limits of the device, its parameters, what becomes of each NIR primitive, or what frontends write."
+    )
     p = verbs.add("show", purpose, ("primitives", "device --chips 2 --json"))
     p.add_argument("what", choices=SHOWN, metavar="|".join(SHOWN))
 

@@ -206,6 +206,18 @@ PARAMETERS = _list(
     )
 )
 PRIMITIVES = _map(_object("", verdict=_text(), meaning=_text(), reason=_text(), alternative=_text()), "NIR type ->")
+FRONTENDS = _list(
+    _object(
+        "what the exporter of one frontend does",
+        name=_text("for --frontend"),
+        release=_text("of the package that it was measured with"),
+        unit=_text("what a unit of time in its files is", "time", "steps"),
+        gains=_text("what it writes for r"),
+        reset=_text("of its neurons, by default"),
+        writes=_list(_text("NIR type")),
+        left_open=_text("what its files do not say"),
+    )
+)
 CHIP = _object(
     "one chip of the board",
     name=_text(),
@@ -251,7 +263,14 @@ SCHEMAS: dict[str, Schema] = {
         unknown_events=_count("events that nobody in the Layout sends"),
     ),
     "calibrate": _object("", board=_text(), chips=_list(CHIP), files=FILES),
-    "show": {"anyOf": [{"title": "show device", **DEVICE}, {"title": "show parameters", **PARAMETERS}, PRIMITIVES]},
+    "show": {
+        "anyOf": [
+            {"title": "show device", **DEVICE},
+            {"title": "show parameters", **PARAMETERS},
+            PRIMITIVES,
+            {"title": "show frontends", **FRONTENDS},
+        ]
+    },
     "doctor": _object("", ok=_is("boolean", "whether everything required is there"), items=_list(ITEM)),
     "schema": _is("object", "a JSON Schema"),
     "completion": _object("", shell=_text("", *SHELLS), script=_text("what to source")),

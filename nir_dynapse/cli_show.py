@@ -1,4 +1,4 @@
-"""The verb `show`: the tables behind the device and the primitives."""
+"""The verb `show`: the tables behind the device, the primitives and the frontends."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ __all__ = ["show"]
 
 def show(args: argparse.Namespace, out: Output) -> int:
     tables = {"device": _show_device, "parameters": _show_parameters, "primitives": _show_primitives}
+    tables["frontends"] = _show_frontends
     out.result(*tables[args.what](args))
     return 0
 
@@ -59,3 +60,24 @@ def _show_primitives(args: argparse.Namespace) -> tuple[Any, str]:
         for name, entry in PRIMITIVES.items()
     ]
     return data, table(("primitive", "verdict", "meaning, or why not and what instead"), rows)
+
+
+def _show_frontends(args: argparse.Namespace) -> tuple[Any, str]:
+    from nir_dynapse.import_.frontends import PROFILES
+
+    data = [
+        {
+            "name": profile.name,
+            "release": profile.release,
+            "unit": profile.clock,
+            "gains": profile.gains,
+            "reset": profile.default_reset,
+            "writes": list(profile.writes),
+            "left_open": profile.assumed,
+        }
+        for profile in PROFILES.values()
+        if profile.release
+    ]
+    header = ("frontend", "measured with", "unit of time", "reset by default", "writes")
+    rows = [(d["name"], d["release"], d["unit"], d["reset"], ", ".join(d["writes"])) for d in data]
+    return data, table(header, rows)

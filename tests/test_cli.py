@@ -16,6 +16,7 @@ from nir_dynapse import deployment
 from nir_dynapse.board import Data
 from nir_dynapse.cli import main
 from nir_dynapse.errors import ConfigurationError
+from nir_dynapse.import_.nir_graph import FRONTENDS
 from nir_dynapse.import_.samna_config import from_samna
 from nir_dynapse.layout import Layout
 from nir_dynapse.primitives import PRIMITIVES
@@ -201,7 +202,7 @@ def test_simulate_refuses(model: str, data: str, tmp_path: Path, capsys: pytest.
     fails(capsys, ["compile", model, "-o", layout, "--config", str(tmp_path / "no" / "c.json")], "no folder")
 
 
-@pytest.mark.parametrize("what", ["device", "parameters", "primitives"])
+@pytest.mark.parametrize("what", ["device", "parameters", "primitives", "frontends"])
 def test_show(what: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")  # whatever the terminal: names are not broken over lines
     assert main(["show", what]) == 0
@@ -213,9 +214,12 @@ def test_show(what: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
         assert "1024" in text
     elif what == "parameters":
         assert all(row["name"] in text and row["lowest_a"] < row["highest_a"] for row in data)
-    else:
+    elif what == "primitives":
         assert set(data) == set(PRIMITIVES)
         assert all(name in text for name in PRIMITIVES)
+    else:
+        assert {"spec", *(row["name"] for row in data)} == set(FRONTENDS)
+        assert all(row["release"] in text and set(row["writes"]) <= set(PRIMITIVES) for row in data)
 
 
 def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,7 +41,8 @@ class Profile:
     None where the file does not tell; `default_step` stands in for it. `adapt(population, h, everything)` gives NIR's
     equations at step `h`, `everything` being all populations of the file. `reset`, `reset_late` and `multiple` (several
     spikes per step) are its default reset; `gains` says in words what it writes for r and `usual` whether that is what the
-    file holds; `assumed` says what the file leaves open.
+    file holds; `assumed` says what the file leaves open. `writes` are the primitives that the exporter of `release` writes,
+    beside Input and Output (read in its source).
     """
 
     name: str
@@ -56,6 +57,15 @@ class Profile:
     gains: str = ""
     usual: Callable[[list[Population]], bool] = lambda populations: True
     assumed: str = ""
+    release: str = ""
+    writes: tuple[str, ...] = ()
+
+    @property
+    def default_reset(self) -> str:
+        """Its default reset in words."""
+        how = "by subtraction" if self.reset == "subtract" else "to v_reset"
+        several = ", several spikes per step" if self.multiple else ""
+        return how + several + (", one step late" if self.reset_late else "")
 
     def reset_of(self, p: Population, recurrent: bool, asked: str | None, late: bool | None) -> Reset:
         """How population `p` resets: as asked for, else as the framework does by default."""
@@ -211,6 +221,8 @@ PROFILES: dict[str, Profile] = {
             gains="tau_mem/dt, the same dt for all",
             usual=_steady(_gain_step),
             assumed="snnTorch writes v_reset = 0 whatever the neuron does",
+            release="snnTorch 1.0.0",
+            writes=("Linear", "Affine", "Conv2d", "AvgPool2d", "Flatten", "LIF", "CubaLIF"),
         ),
         Profile(
             "norse",
@@ -222,6 +234,8 @@ PROFILES: dict[str, Profile] = {
             gains="1",
             usual=_gains_of_one,
             assumed="Norse writes neither v_reset (read as 0) nor its reset method",
+            release="Norse 1.1.0",
+            writes=("Affine", "Conv2d", "LIF", "CubaLIF", "IF", "LI"),
         ),
         Profile(
             "sinabs",
@@ -235,6 +249,8 @@ PROFILES: dict[str, Profile] = {
             usual=_gains_of_one,
             assumed="Sinabs writes neither its reset, nor tau_syn and min_v_mem (read as none), nor norm_input (read as "
             "True for LIF, False for ExpLeak)",
+            release="Sinabs 3.1.3",
+            writes=("Affine", "Conv1d", "Conv2d", "SumPool2d", "Flatten", "LIF", "IF", "LI"),
         ),
         Profile(
             "spyx",
@@ -248,6 +264,20 @@ PROFILES: dict[str, Profile] = {
             gains="beta = 1 − dt/tau_mem",
             usual=_steady(_spyx_step),
             assumed="Spyx writes no reset, and its spikes leave one step late",
+            release="Spyx 1.0.0",
+            writes=(
+                "NIRGraph",
+                "Linear",
+                "Affine",
+                "Conv2d",
+                "SumPool2d",
+                "Flatten",
+                "LIF",
+                "CubaLIF",
+                "IF",
+                "LI",
+                "Threshold",
+            ),
         ),
         Profile(
             "rockpool",
@@ -260,6 +290,8 @@ PROFILES: dict[str, Profile] = {
             gains="tau_mem/dt·exp(−dt/tau_mem)",
             usual=_steady(_rockpool_step),
             assumed="Rockpool writes neither its reset, nor the bias of its neurons, nor recurrent weights",
+            release="Rockpool 3.1.0",
+            writes=("Linear", "Affine", "LIF", "CubaLIF", "LI"),
         ),
     )
 }

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import nir_dynapse as nd
+from nir_dynapse.import_.frontends import PROFILES
 
 SIZES = [(4, 6, 3), (12, 38, 7), (32, 64, 10)]
 """Inputs, hidden neurons and outputs of the small, the middle and the large stack."""
@@ -50,7 +51,9 @@ class Draw:
 
 
 def read_back(graph: Any, path: Path, frontend: str, **options: Any) -> nd.Network:
-    """What `from_nir` makes of the file that `nir.write` makes of `graph`."""
+    """What `from_nir` makes of the file that `nir.write` makes of `graph`, whose types are those of the profile."""
+    types = {type(node).__name__ for node in graph.nodes.values()}
+    assert types <= {"Input", "Output", *PROFILES[frontend].writes}
     nir.write(path, graph)
     return nd.from_nir(path, frontend=frontend, **options)
 
