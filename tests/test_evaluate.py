@@ -343,7 +343,7 @@ def test_verb(model: str, data: str, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["compile", model, "-o", layout, "-q"]) == 0
     capsys.readouterr()
     argv = ["evaluate", layout, "--data", data, "--devices", "3", "--seed", "4", "--checkpoint", chips]
-    assert main([*argv, "--json"]) == 0
+    assert main([*argv, "--json", "-v"]) == 0
     captured = capsys.readouterr()
     result = json.loads(captured.out)
     assert result["seeds"] == [4, 5, 6]
