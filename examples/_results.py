@@ -1,4 +1,4 @@
-"""The tables of the README, from the rows that `fine_tuning.py` has kept."""
+"""The tables of README.md and docs/fine_tuning.md, from the rows that `fine_tuning.py` has kept."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 from _arms import ARMS, LEVELS, SETTINGS
 from _further import ADS, ANN, BRAILLE, DEAD, LOOP
 
-__all__ = ["tables"]
+__all__ = ["tables", "tasks"]
 
 Rows = list[dict[str, Any]]
 
 
 def tables(rows: Rows) -> str:
     """Markdown of everything that has been measured."""
-    found = [_tasks(rows), _arms(rows), *(part(rows) for part in (_loop, _dead, _braille, _ads))]
+    found = [tasks(rows), _arms(rows), *(part(rows) for part in (_loop, _dead, _braille, _ads))]
     return "\n\n".join(text for text in found if text)
 
 
@@ -48,7 +48,8 @@ def _cells(rows: Rows, whole: bool) -> list[str]:
     return cells
 
 
-def _tasks(rows: Rows) -> str:
+def tasks(rows: Rows) -> str:
+    """The results of the ensemble, one task a row."""
     lines = []
     for task, setting in SETTINGS.items():
         if mine := _of(rows, task, "ensemble"):

@@ -1,9 +1,10 @@
-"""Train, test and tabulate: the results section of the README, in one command.
+"""Train, test and tabulate: the results in README and docs, in one command.
 
     python3 -m uv run python examples/fine_tuning.py [--tasks "Yin-Yang" …] [--arms ensemble …] [--keys 5]
 
 Every run is kept in results/fine_tuning.json beside this script and not repeated (--again does); the tables between the
-markers of README.md are then written from all that are there. --list shows what there is to run.
+markers of README.md and docs/fine_tuning.md are then written from all that are there. --list shows what there is to run,
+--write only writes the tables.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from typing import Any
 
 import _arms
 import _further
-from _results import tables
+from _results import tables, tasks
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "fine_tuning.json"
 README = HERE.parent / "README.md"
-BEGIN, END = "<!-- results of examples/fine_tuning.py -->", "<!-- end of results -->"
+PAGE = HERE.parent / "docs" / "fine_tuning.md"
 
 
 def load() -> list[dict[str, Any]]:
@@ -45,13 +46,19 @@ def keep(result: dict[str, Any]) -> None:
     replaced(RESULTS, "[\n" + ",\n".join(rows) + "\n]\n")
 
 
-def write_readme() -> None:
-    text = README.read_text()
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
+def write_pages() -> None:
+    """The first table into README, all of them into the page on fine-tuning."""
+    fill(README, "tasks", tasks(load()))
+    fill(PAGE, "results", tables(load()))
+
+
+def fill(page: Path, name: str, content: str) -> None:
+    begin, end = f"<!-- {name} of examples/fine_tuning.py -->", f"<!-- end of {name} -->"
+    before, _, rest = page.read_text().partition(begin)
+    _, _, after = rest.partition(end)
     if not after:
-        sys.exit(f"{README.name} lacks the markers {BEGIN} and {END}")
-    replaced(README, f"{before}{BEGIN}\n{tables(load())}\n{END}{after}")
+        sys.exit(f"{page.name} lacks the markers {begin} and {end}")
+    replaced(page, f"{before}{begin}\n{content}\n{end}{after}")
 
 
 def planned(args: argparse.Namespace) -> list[tuple[str, str, int]]:
@@ -75,7 +82,11 @@ def main() -> None:
     parser.add_argument("--keys", type=int, default=5, help="training keys 0, 1, … (default 5)")
     parser.add_argument("--again", action="store_true", help="repeat what is there already")
     parser.add_argument("--list", action="store_true", help="only say what there is to run")
+    parser.add_argument("--write", action="store_true", help="only write the tables anew from what is there")
     args = parser.parse_args()
+    if args.write:
+        write_pages()
+        return
     done = set() if args.again else {(r["task"], r["arm"], r["key"]) for r in load()}
     jobs = [job for job in planned(args) if job not in done]
     if args.list:
@@ -95,7 +106,7 @@ def main() -> None:
             result = _arms.run(task, arm, key, say)
         keep(result)
         say(f"{task}, {arm}, key {key}: {time.monotonic() - began:.0f} s")
-    write_readme()
+    write_pages()
 
 
 if __name__ == "__main__":

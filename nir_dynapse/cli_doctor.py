@@ -51,7 +51,7 @@ def examine() -> list[Item]:
     numba = "Without it simulation for training runs several times slower on CPUs: install numba."
     items.append(_package("numba", "optional", numba))
     lava = (
-        "Runs networks as Lava processes: install nir-dynapse[lava] on Python 3.10; README says how on 3.11 and 3.12."
+        "Runs networks as Lava processes: install nir-dynapse[lava] on Python 3.10; on 3.11 and 3.12 see docs/lava.md."
     )
     items.append(_package("lava-nc", "optional", lava))
     items += _samna()

@@ -1,24 +1,59 @@
-"""What README says: its Python runs, its verbs exist, its two commands are the ones that CI uses."""
+"""What README and docs say: their Python runs, their tables and links are right, the two commands are those of CI."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
+
+from nir_dynapse.cli_verbs import VERBS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_python_examples_run(monkeypatch: pytest.MonkeyPatch) -> None:
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *(ROOT / "examples").glob("*.md"))
+ELSEWHERE = ("lava_process", "import torch")
+"""Blocks that run where their packages are: tests/lava, tests/frontends."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_python_examples_run(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    blocks = [b for b in re.findall(r"```python\n(.*?)```", README, re.S) if "lava" not in b]
-    assert blocks
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})
+        if not any(word in block for word in ELSEWHERE):
+            exec(compile(block, page.name, "exec"), {})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_commands_are_in_the_repository(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for script in re.findall(r"\b((?:tests|examples|docs)/[\w/]+\.(?:py|nir|npz|ipynb))\b", text):
+        assert (ROOT / script).exists(), script
+    for verb in re.findall(r"(?m)^nir-dynapse (\S+)", text):
+        assert verb in VERBS
+
+
+def test_tables_are_what_the_package_says() -> None:
+    spec = spec_from_file_location("make", ROOT / "docs" / "make.py")
+    assert spec is not None
+    assert spec.loader is not None
+    make = module_from_spec(spec)
+    spec.loader.exec_module(make)
+    for page, _ in make.TABLES.values():
+        assert make.filled(page) == page.read_text(encoding="utf-8"), "run docs/make.py"
+    assert "| `CubaLIF` | neurons of the chip |" in README
 
 
 def test_first_command_makes_layout_configuration_and_report(tmp_path: Path) -> None:

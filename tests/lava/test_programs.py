@@ -1,4 +1,4 @@
-"""What is shown to users of Lava runs: the README's program and the example."""
+"""What is shown to users of Lava runs: the program of docs/lava.md and the example."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def run(*command: str, seconds: float) -> str:
     return said.stdout
 
 
-def test_the_program_of_the_readme() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (block,) = [b for b in re.findall(r"```python\n(.*?)```", readme, re.S) if "LavaRun" in b]
+def test_the_program_of_the_page_on_lava() -> None:
+    page = (ROOT / "docs" / "lava.md").read_text(encoding="utf-8")
+    (block,) = [b for b in re.findall(r"```python\n(.*?)```", page, re.S) if "LavaRun" in b]
     assert int(run("-c", f"{block}\nprint(int(spikes.sum()))", seconds=60)) > 0
 
 

@@ -59,7 +59,9 @@ def check_wheel(files: dict[str, bytes]) -> None:
 def check_sdist(names: list[str]) -> None:
     for name in names:
         inside = name.split("/", 1)[1]
-        demand(inside.split("/")[0] in (PACKAGE, "tests", "examples") or inside in AT_THE_TOP, f"{name} is stray")
+        demand(
+            inside.split("/")[0] in (PACKAGE, "tests", "examples", "docs") or inside in AT_THE_TOP, f"{name} is stray"
+        )
         demand(not STRAY.search(inside), f"{name} is left over from something")
 
 
