@@ -22,9 +22,8 @@ def train(net, steps=300):
     with np.load({train!r}) as data:
         x, y = torch.tensor(data["x"], dtype=torch.float32), torch.tensor(data["y"], dtype=torch.long)
     with torch.no_grad():
-        net[0].weight.mul_(4)
-        net[2].weight.mul_(2).add_(0.15)
-    adam = torch.optim.Adam(net.parameters(), lr=1e-2)
+        net[2].weight.mul_(0.3).add_(0.02)
+    adam = torch.optim.Adam(net.parameters(), lr=3e-3)
     for _ in range(steps):
         some = torch.randint(len(x), (64,))
         loss = torch.nn.functional.cross_entropy(count(x[some]) / 4, y[some])
