@@ -118,7 +118,7 @@ class HardwareError(DynapseError):
 
 
 class NotInstalledError(HardwareError):
-    """A board needs something optional that this Python does not have."""
+    """Something optional (samna for a board, Lava, matplotlib) that this Python does not have."""
 
 
 class LavaRunError(DynapseError):

@@ -13,7 +13,7 @@ from nir_dynapse.layout import Layout
 from nir_dynapse.rows import monitor_rows
 from nir_dynapse.svg import clean, cut
 
-__all__ = ["SHADES", "Crossing", "core_svg", "crossings", "links_svg", "shade"]
+__all__ = ["SHADES", "Crossing", "Slots", "core_slots", "core_svg", "crossings", "links_svg", "passing", "shade"]
 
 SIDE, CELL, PITCH = 16, 9, 10
 """Slots in a row of a core; pixels of a slot, and from one to the next."""
@@ -35,6 +35,30 @@ class Crossing(NamedTuple):
     connections: int
 
 
+class Slots(NamedTuple):
+    """The slots of one core, arrays (slot,): the `neuron` in it (-1: none), the CAM `rows` that it uses, whether the slot
+    `works`, and how many of its CAM rows are `broken`.
+    """
+
+    neuron: np.ndarray
+    rows: np.ndarray
+    works: np.ndarray
+    broken: np.ndarray
+
+
+def core_slots(layout: Layout, device: Device, chip: int, core: int) -> Slots:
+    """What is in each slot of a core, and what the profile of the chip calls bad."""
+    n = device.neurons_per_core
+    here = np.flatnonzero((layout.chip == chip) & (layout.core == core))
+    neuron, rows = np.full(n, -1), np.zeros(n, int)
+    neuron[layout.slot[here]] = here
+    rows[layout.slot[here]] = (layout.cam["dendrite"][here] >= 0).sum(1)
+    profile = device.profile(chip)
+    if profile is None:
+        return Slots(neuron, rows, np.ones(n, bool), np.zeros(n, int))
+    return Slots(neuron, rows, profile.neurons[core], (~profile.rows[core]).any(-1).sum(-1))
+
+
 def shade(rows: int, limit: int) -> int:
     """The shade (0 to SHADES) of a neuron that uses `rows` of `limit` CAM rows; 0 for none."""
     return min(SHADES, -(-rows * SHADES // max(limit, 1)))
@@ -45,23 +69,19 @@ def core_svg(layout: Layout, device: Device, chip: int, core: int) -> str:
 
     Unused slots have the class `free`, those that the profile of the chip calls bad `bad`. Hovering tells what is there.
     """
-    here = np.flatnonzero((layout.chip == chip) & (layout.core == core))
-    rows = (layout.cam["dendrite"][here] >= 0).sum(1)
-    profile = device.profile(chip)
-    works = np.ones(device.neurons_per_core, bool) if profile is None else profile.neurons[core]
-    broken = np.zeros(device.neurons_per_core, int) if profile is None else (~profile.rows[core]).any(-1).sum(-1)
-    free = np.setdiff1d(np.arange(device.neurons_per_core), layout.slot[here])
+    slots = core_slots(layout, device, chip, core)
+    here, free = np.flatnonzero(slots.neuron >= 0), np.flatnonzero(slots.neuron < 0)
     unused = "".join(f"M{x} {y}h{CELL}v{CELL}h-{CELL}z" for x, y in map(_corner, free.tolist()))
     parts = [f'<path class="free" d="{unused}"/>'] if unused else []
-    for n, used in sorted(zip(here.tolist(), rows.tolist(), strict=True), key=lambda pair: int(layout.slot[pair[0]])):
-        slot = int(layout.slot[n])
-        node, index = layout.names[n]
+    for slot in here.tolist():
+        used, broken = int(slots.rows[slot]), int(slots.broken[slot])
+        node, index = layout.names[slots.neuron[slot]]
         tip = f"{cut(clean(node), NAME)}[{index}]: slot {slot}, {used} of {device.cam_rows} CAM rows"
-        tip += f", {broken[slot]} bad" if broken[slot] else ""
+        tip += f", {broken} bad" if broken else ""
         x, y = _corner(slot)
         size = f'x="{x}" y="{y}" width="{CELL}" height="{CELL}"'
         parts.append(f'<rect class="s{shade(used, device.cam_rows)}" {size}><title>{escape(tip)}</title></rect>')
-    for slot in np.flatnonzero(~works).tolist():
+    for slot in np.flatnonzero(~slots.works).tolist():
         x, y = _corner(slot)
         cross = f"M{x + 1} {y + 1}l7 7m0 -7l-7 7"
         parts.append(f'<path class="bad" d="{cross}"><title>slot {slot} does not work</title></path>')
@@ -105,19 +125,26 @@ def _journeys(layout: Layout) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
     return neuron[there], sent["tag"][there], start[there], end[there]
 
 
-def links_svg(layout: Layout) -> str:
-    """The chips in a row, and between neighbours the tags that cross in either direction, also on their way further."""
+def passing(layout: Layout) -> tuple[tuple[int, int], ...]:
+    """The tags that cross from chip k to chip k + 1, and those that cross back, for every k; also on their way further."""
     _, sent, start, end = _journeys(layout)
     ways = np.unique(np.stack([start, end, sent.astype(int)], 1), axis=0)
-    parts, words = [], []
+    return tuple(
+        (int(((ways[:, 0] <= k) & (ways[:, 1] > k)).sum()), int(((ways[:, 0] > k) & (ways[:, 1] <= k)).sum()))
+        for k in range(layout.n_chips - 1)
+    )
+
+
+def links_svg(layout: Layout) -> str:
+    """The chips in a row, and between neighbours the tags that cross in either direction, also on their way further."""
+    counts, parts, words = passing(layout), [], []
     for chip in range(layout.n_chips):
         x = 4 + chip * (CHIP + GAP)
         parts.append(f'<rect class="chip" x="{x}" y="4" width="{CHIP}" height="{CHIP}" rx="6"/>')
         parts.append(f'<text x="{x + CHIP / 2:g}" y="{MIDDLE + 6}" text-anchor="middle">chip {chip}</text>')
         if chip + 1 == layout.n_chips:
             break
-        east = int(((ways[:, 0] <= chip) & (ways[:, 1] > chip)).sum())
-        west = int(((ways[:, 0] > chip) & (ways[:, 1] <= chip)).sum())
+        east, west = counts[chip]
         words.append(f"{east} from {chip} to {chip + 1}, {west} back")
         left, right = x + CHIP + 6, x + CHIP + GAP - 6
         for count, text, arrow in (

@@ -40,7 +40,7 @@ from nir_dynapse.svg import (
     x_axis,
 )
 
-__all__ = ["Panel", "distribution_svg", "distribution_text", "lines_svg"]
+__all__ = ["Panel", "distribution_svg", "distribution_text", "lines_svg", "percentages"]
 
 TOP, ROW, SWARM, CURVES, GAP = 44.0, 124.0, 48.0, 220.0, 30.0
 """Heights in pixels: of the title, of one series with its numbers, its dots, a panel with curves, between two panels."""
@@ -75,7 +75,7 @@ def distribution_svg(series: Mapping[str, np.ndarray], *, title: str, unit: str 
 
     Raises ParameterRangeError where there is no series, or one is empty or holds something else.
     """
-    percent = _percentages(series)
+    percent = percentages(series)
     low, high, step = _percent_axis(np.concatenate(list(percent.values())))
     x, ticks = scale(low, high, LEFT, WIDTH - RIGHT), multiples(low, high, step)
     end = TOP + ROW * len(percent)
@@ -109,7 +109,7 @@ def distribution_text(series: Mapping[str, np.ndarray], *, width: int = 100) -> 
     Below stand median, 5 % quantile and minimum. Series that do not fit into `width` characters follow below. Raises
     ParameterRangeError where there is no series, or one is empty or holds something else.
     """
-    percent = _percentages(series)
+    percent = percentages(series)
     edges = _edges(np.concatenate(list(percent.values())))
     counts = {name: np.histogram(values, edges)[0] for name, values in percent.items()}
     most = max(count.max() / len(percent[name]) for name, count in counts.items())
@@ -132,7 +132,8 @@ def distribution_text(series: Mapping[str, np.ndarray], *, width: int = 100) -> 
     return "\n\n".join(blocks)
 
 
-def _percentages(series: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def percentages(series: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Shares (0 to 1) as percentages, an array for each name; ParameterRangeError where there is none, or no share."""
     if not series:
         raise ParameterRangeError("plots: there is no series to show. Give at least one array of accuracies.")
     result = {}

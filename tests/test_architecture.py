@@ -71,6 +71,10 @@ ABOVE = (
     "calibration_fit",
     "calibration_rows",
     "calibration",
+    "figure_parts",
+    "figure_floor",
+    "figure_spike",
+    "figures",
 )
 LAVA_USES = ("import_.nir_graph", "sim.circuit", "sim.disturbance", "sim.dynamics", "sim.mismatch", "sim.wiring")
 """What the Lava processes use of the stages: reading, the equations, and virtual chips; all of it NumPy."""
@@ -145,7 +149,7 @@ def users_of(package: str, *, module_level: bool = False) -> set[str]:
         module
         for module in MODULES
         for i in imports(module)
-        if i.module.split(".")[0] == package and not (module_level and i.inside_function)
+        if i.module.split(".")[0] == package and not (module_level and (i.inside_function or i.type_checking))
     }
 
 
@@ -211,6 +215,7 @@ def test_jax_only_where_it_belongs() -> None:
         ("lava", "lava_process."),
         ("optax", "sim.training"),
         ("samna", "export.samna_board"),
+        ("matplotlib", "figure"),
     ],
 )
 def test_package_only_where_it_belongs(package: str, places: str) -> None:

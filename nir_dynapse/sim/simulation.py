@@ -35,7 +35,7 @@ from nir_dynapse.sim.nir_data import input_counts, is_nir_data
 from nir_dynapse.sim.reference import run_reference
 from nir_dynapse.sim.wiring import Weights
 
-__all__ = ["RECORDABLE", "Recording", "simulate"]
+__all__ = ["RECORDABLE", "Recording", "observe", "simulate"]
 
 RECORDABLE = ("spikes", "i_mem", "i_ampa", "i_nmda", "i_gaba", "i_shunt", "i_ahp")
 CHUNK_ELEMENTS = 40_000_000
@@ -158,7 +158,7 @@ def run_circuit(
     return Recording(by_node, dt, outputs, states, values)
 
 
-def _observe(name: str, state: State, c: Constants, structure: Structure, xp: Any) -> Any:
+def observe(name: str, state: State, c: Constants, structure: Structure, xp: Any) -> Any:
     """A recordable current, in the units of `dynamics`."""
     if name == "i_mem":
         return xp.where(state.v < 0, c.floor, state.v)
@@ -205,7 +205,7 @@ def _traces(
 
         disturb = of_bin(t, n_sub, seed, sample, c, structure, jnp)
         state, count = run_bin(state, x_t, c, weights, structure, n_sub, jnp, disturb=disturb, **loop_for(n_sub))
-        return (state, t + 1), (count, tuple(_observe(name, state, c, structure, jnp) for name in wanted))
+        return (state, t + 1), (count, tuple(observe(name, state, c, structure, jnp) for name in wanted))
 
     begin = (initial_state(x.shape[0], c, structure, jnp), jnp.zeros((), jnp.int32))
     _, (counts, extra) = jax.lax.scan(body, begin, jnp.swapaxes(jnp.asarray(x), 0, 1))
@@ -228,6 +228,6 @@ def _in_numpy(
         disturb = of_bin(t, n_sub, seed, sample, c, structure, np)
         state, count = run_bin(state, x[:, t], c, weights, structure, n_sub, np, disturb=disturb)
         counts.append(count)
-        extras.append([_observe(name, state, c, structure, np) for name in wanted])
+        extras.append([observe(name, state, c, structure, np) for name in wanted])
     stacked = tuple(np.stack([e[k] for e in extras], 1) for k in range(len(wanted)))
     return np.stack(counts, 1), stacked
