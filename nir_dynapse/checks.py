@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +20,21 @@ from nir_dynapse.layout import Layout
 from nir_dynapse.network import Network
 from nir_dynapse.reporting import Accuracy
 
-__all__ = ["check_data", "check_file", "check_output", "check_params", "described", "score"]
+__all__ = ["check_data", "check_file", "check_output", "check_params", "described", "losses", "score"]
+
+LOST = 0.05
+"""Share of the samples that a stage may lose without a word, unless it is within two standard errors."""
+FINE_TUNE = "Fine-tune it in the model of the circuits (--train TRAIN.npz, deploy(train=...))"
+STAGES = {
+    "circuit": (
+        "the mapping to circuits",
+        "What maps best has synapses with a time constant of their own, resets to zero, inhibition that comes together "
+        "with excitation, and little constant input.",
+    ),
+    "quantised": ("rounding to masks and codes", "Fewer different weights per core cost less; so does --second-range."),
+    "on this chip": ("the mismatch of this chip", "Training under mismatch makes a network work on most chips."),
+}
+"""Rows of the accuracy table: what takes accuracy away from the row before, and what helps."""
 
 
 def score(name: str, counts: np.ndarray, labels: np.ndarray, ideal: np.ndarray | None = None) -> Accuracy:
@@ -37,6 +53,25 @@ def score(name: str, counts: np.ndarray, labels: np.ndarray, ideal: np.ndarray |
         silent=int((counts == 0).all(1).sum()),
         rate=float("nan") if np.issubdtype(counts.dtype, np.floating) else float(counts.mean()),
     )
+
+
+def losses(accuracy: Sequence[Accuracy], *, trained: bool) -> tuple[Finding, ...]:
+    """A warning for every stage between two runs that costs accuracy, with what helps; `trained`: by fine-tuning."""
+    rows = {row.name: row for row in accuracy}
+    names = [name for name in ("ideal", *STAGES) if name in rows]
+    findings = []
+    for before, after in pairwise(names):
+        had, has = rows[before].share, rows[after].share
+        error = (max(had * (1 - had), has * (1 - has)) * 2 / max(rows[after].total, 1)) ** 0.5
+        if had - has < max(LOST, 2 * error):
+            continue
+        cause, hint = STAGES[after]
+        what = f"{cause} takes the accuracy from {had:.1%} ({before}) to {has:.1%} ({after})."
+        remedy = "More steps of training, on more chips, may win more of it back" if trained else FINE_TUNE
+        findings.append(
+            Finding("warning", "accuracy-lost", what, used=round(has, 4), limit=round(had, 4), hint=f"{remedy}. {hint}")
+        )
+    return tuple(findings)
 
 
 def check_data(data: Data, thing: Network | Params | Layout, *, labels: bool = True) -> tuple[Finding, ...]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from nir_dynapse.backend import open_board
 from nir_dynapse.board import Data
-from nir_dynapse.checks import check_data, check_output, check_params, score
+from nir_dynapse.checks import check_data, check_output, check_params, losses, score
 from nir_dynapse.compiler import compile
 from nir_dynapse.deployment_training import (
     AFTER,
@@ -248,7 +248,7 @@ def deploy(
         title=f"{layout.origin.get('source')} on {layout.device}, board {board}",
         accuracy=accuracy,
         checks=checks,
-        findings=findings,
+        findings=(*findings, *losses(accuracy, trained=train is not None)),
         conversion=network.conversion,
         provenance=provenance,
         virtual_chips=chips,

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from nir_dynapse.biasgen import current
+from nir_dynapse.checks import losses, score
 from nir_dynapse.compiler import compile
-from nir_dynapse.deployment import score
 from nir_dynapse.device import BASE_WEIGHTS, DYNAPSE2, PARAMETERS
 from nir_dynapse.errors import ConfigurationError, Finding
 from nir_dynapse.evaluation import Evaluation
@@ -253,3 +253,21 @@ def test_virtual_chips_that_are_refused(runs: dict[str, Evaluation], change: dic
     assert "Give what Evaluation.to_dict returns" in str(caught.value)
     with pytest.raises(ConfigurationError, match="lacks"):
         report(network(), virtual_chips={"before": runs["before"]})  # type: ignore[dict-item]
+
+
+def test_what_a_stage_costs_is_said_with_what_helps() -> None:
+    def row(name: str, correct: int) -> Accuracy:
+        return Accuracy(name, correct, 1000, agreement=1.0, ties=0, silent=0, rate=1.0)
+
+    rows = [row("ideal", 900), row("untrained circuit", 300), row("circuit", 640), row("quantised", 635)]
+    (mapping,) = losses(rows, trained=False)
+    assert mapping.severity == "warning"
+    assert "90.0% (ideal) to 64.0% (circuit)" in mapping.what
+    assert "--train" in mapping.hint
+    assert "resets to zero" in mapping.hint
+    mapping, chip = losses([*rows, row("on this chip", 500)], trained=True)
+    assert "mismatch of this chip" in chip.what
+    assert "More steps" in chip.hint
+    assert losses([row("ideal", 900), row("circuit", 851)], trained=False) == ()
+    few = [Accuracy(name, correct, 20, 1.0, 0, 0, 1.0) for name, correct in (("ideal", 18), ("circuit", 16))]
+    assert losses(few, trained=False) == ()  # two samples of twenty: chance
