@@ -1,0 +1,70 @@
+"""The wheel in empty environments: on every Python from 3.10 on that is at hand, and once with the oldest dependencies.
+
+    python3 tests/wheel/installs.py [--pythons 3.10 3.11 …] [--lowest 3.10]
+
+Builds the wheel, installs it into an environment that holds nothing else (`--lowest`: with the lowest versions that its
+metadata allows), and lets it deploy the Yin-Yang example with some training there, which takes all dependencies. The Layout
+and the configuration must have the same bytes everywhere; trained weights may differ with JAX.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SHOWN = ("numpy", "jax", "scipy", "h5py", "nir", "numba", "optax", "rich")
+VERSIONS = f"""
+import importlib.metadata as m
+print(", ".join(f"{{name}} {{m.version(name)}}" for name in {SHOWN} if name in [d.name.lower() for d in m.distributions()]))
+"""
+
+
+def uv(*words: str) -> None:
+    subprocess.run([sys.executable, "-m", "uv", *words], check=True)
+
+
+def tried(python: str, wheel: Path, folder: Path, *, lowest: bool) -> str:
+    """SHA-256 of what `deploy` writes in a new environment of that Python."""
+    home = folder / f"{python}{'-lowest' if lowest else ''}"
+    uv("venv", "-q", "--python", python, str(home))
+    inside = str(home / "bin" / "python")
+    uv("pip", "install", "-q", "--python", inside, *(["--resolution", "lowest-direct"] if lowest else []), str(wheel))
+    command = [str(home / "bin" / "nir-dynapse"), "deploy", "yin_yang.nir", "--data", "test.npz", "-q"]
+    told = subprocess.run([inside, "-c", VERSIONS], check=True, capture_output=True, text=True, cwd=home).stdout.strip()
+    for name in ("networks/yin_yang.nir", "data/yin_yang_test.npz", "data/yin_yang_train.npz"):
+        source = ROOT / "examples" / name
+        shutil.copy(source, home / source.name.replace("yin_yang_", ""))
+    subprocess.run([*command, "-o", "plain"], check=True, cwd=home, stdout=subprocess.DEVNULL)
+    trained = ["--train", "train.npz", "--train-steps", "2", "--compare", "0", "-o", "trained"]
+    subprocess.run([*command, *trained], check=True, cwd=home, stdout=subprocess.DEVNULL)
+    written = hashlib.sha256()
+    for name in ("layout.json", "config.json.gz"):
+        written.update((home / "plain" / name).read_bytes())
+    sys.stdout.write(f"{home.name:12} deploys and trains; {written.hexdigest()[:16]}; {told}\n")
+    sys.stdout.flush()
+    return written.hexdigest()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Install the wheel in empty environments and use it there.")
+    parser.add_argument("--pythons", nargs="*", default=["3.10", "3.11", "3.12", "3.13"])
+    parser.add_argument("--lowest", nargs="*", default=["3.10"], help="also with the oldest dependencies")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        uv("build", "-q", "--wheel", "-o", str(folder), str(ROOT))
+        (wheel,) = folder.glob("*.whl")
+        plan = [(python, False) for python in args.pythons] + [(python, True) for python in args.lowest]
+        bytes_of = {tried(python, wheel, folder, lowest=lowest) for python, lowest in plan}
+    if len(bytes_of) > 1:
+        raise SystemExit("installs: the Layouts differ between the environments")
+
+
+if __name__ == "__main__":
+    main()
