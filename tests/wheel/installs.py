@@ -31,29 +31,30 @@ def uv(*words: str) -> None:
 
 def tried(python: str, wheel: Path, folder: Path, *, lowest: bool) -> str:
     """SHA-256 of what `deploy` writes in a new environment of that Python."""
-    home = folder / f"{python}{'-lowest' if lowest else ''}"
-    uv("venv", "-q", "--python", python, str(home))
+    home = Path(tempfile.mkdtemp(dir=folder))
+    name = f"{python}{', lowest' if lowest else ''}"
+    uv("venv", "-q", "--clear", "--python", python, str(home))
     inside = str(home / "bin" / "python")
     uv("pip", "install", "-q", "--python", inside, *(["--resolution", "lowest-direct"] if lowest else []), str(wheel))
     command = [str(home / "bin" / "nir-dynapse"), "deploy", "yin_yang.nir", "--data", "test.npz", "-q"]
     told = subprocess.run([inside, "-c", VERSIONS], check=True, capture_output=True, text=True, cwd=home).stdout.strip()
-    for name in ("networks/yin_yang.nir", "data/yin_yang_test.npz", "data/yin_yang_train.npz"):
-        source = ROOT / "examples" / name
+    for file in ("networks/yin_yang.nir", "data/yin_yang_test.npz", "data/yin_yang_train.npz"):
+        source = ROOT / "examples" / file
         shutil.copy(source, home / source.name.replace("yin_yang_", ""))
     subprocess.run([*command, "-o", "plain"], check=True, cwd=home, stdout=subprocess.DEVNULL)
     trained = ["--train", "train.npz", "--train-steps", "2", "--compare", "0", "-o", "trained"]
     subprocess.run([*command, *trained], check=True, cwd=home, stdout=subprocess.DEVNULL)
     written = hashlib.sha256()
-    for name in ("layout.json", "config.json.gz"):
-        written.update((home / "plain" / name).read_bytes())
-    sys.stdout.write(f"{home.name:12} deploys and trains; {written.hexdigest()[:16]}; {told}\n")
+    for file in ("layout.json", "config.json.gz"):
+        written.update((home / "plain" / file).read_bytes())
+    sys.stdout.write(f"{name}: deploys and trains; {written.hexdigest()[:16]}; {told}\n")
     sys.stdout.flush()
     return written.hexdigest()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Install the wheel in empty environments and use it there.")
-    parser.add_argument("--pythons", nargs="*", default=["3.10", "3.11", "3.12", "3.13"])
+    parser.add_argument("--pythons", nargs="*", default=["3.10", "3.11", "3.12", "3.13"], help="names or paths")
     parser.add_argument("--lowest", nargs="*", default=["3.10"], help="also with the oldest dependencies")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
