@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     )
     from nir_dynapse.evaluation import Evaluation, evaluate
     from nir_dynapse.export.samna_config import to_samna
+    from nir_dynapse.export.samna_text import write_config_json
     from nir_dynapse.import_.nir_graph import from_nir
     from nir_dynapse.import_.samna_config import from_samna
     from nir_dynapse.layout import Layout
@@ -116,6 +117,7 @@ __all__ = [
     "to_nir_data",
     "to_params",
     "to_samna",
+    "write_config_json",
 ]
 
 _HOME = {
@@ -136,6 +138,7 @@ _HOME = {
     ),
     "evaluation": ("Evaluation", "evaluate"),
     "export.samna_config": ("to_samna",),
+    "export.samna_text": ("write_config_json",),
     "import_.nir_graph": ("from_nir",),
     "import_.samna_config": ("from_samna",),
     "layout": ("Layout",),

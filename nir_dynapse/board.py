@@ -49,6 +49,9 @@ class Events:
     def __len__(self) -> int:
         return len(self.time)
 
+    def __repr__(self) -> str:
+        return f"Events({len(self)} of {', '.join(self.nodes) or 'no node'})"
+
     @classmethod
     def from_counts(cls, counts: np.ndarray, dt: float, node: str) -> Events:
         """Events of one node from counts (time, channel) in bins of `dt` s; several in a bin are 1 µs apart."""
@@ -164,6 +167,11 @@ class Data:
 
     def __len__(self) -> int:
         return len(self.y)
+
+    def __repr__(self) -> str:
+        targets = f"{len(np.unique(self.y))} classes" if self.y.ndim == 1 else f"{self.y.shape[2]} trajectories"
+        n, steps, channels = self.x.shape
+        return f"Data({n} samples of {steps} bins of {1e3 * self.dt:g} ms, {channels} channels, {targets})"
 
     def __getitem__(self, part: slice) -> Data:
         return Data(self.x[part], self.y[part], self.dt)

@@ -171,6 +171,13 @@ class Params:
     findings: tuple[Finding, ...] = field(default=(), metadata={"static": True})
     delay_factor: Any = None
 
+    def __repr__(self) -> str:
+        t = self.topology
+        nodes = ", ".join(f"{name} {size}" for name, size in t.populations)
+        weights = "a weight current each" if t.mask is None else "masks of 4 bits"
+        groups = len(np.unique(t.group))
+        return f"Params({nodes}; {groups} bias groups; {t.n_synapses} synapses with {weights}; dt {1e3 * t.dt:g} ms)"
+
     def row_currents(self, xp: Any = np) -> Any:
         """Weight current I_w of each synapse, shape (S,), in A."""
         if self.topology.mask is None:

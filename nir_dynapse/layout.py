@@ -100,6 +100,12 @@ class Layout:
         for name, dtype in dtypes.items():
             object.__setattr__(self, name, freeze(getattr(self, name), dtype))
 
+    def __repr__(self) -> str:
+        nodes = ", ".join(f"{name} {size}" for name, size in self.sizes.items())
+        rows, cores = int((self.cam["dendrite"] >= 0).sum()), int(self.used_cores.sum())
+        where = f"{cores} of {4 * self.n_chips} cores of {self.device}"
+        return f"Layout({nodes}; {rows} CAM rows; {where}; dt {1e3 * self.dt:g} ms)"
+
     @property
     def n_neurons(self) -> int:
         return len(self.chip)

@@ -219,6 +219,12 @@ class Network:
             _check_projection(projection, targets | inputs, targets, sizes)
         check_readout(self.readout, self.outputs, {p.name: p.size for p in self.populations})
 
+    def __repr__(self) -> str:
+        nodes = ", ".join(f"{p.name} {p.size} {p.kind}" for p in (*self.populations, *self.readout.populations))
+        synapses = sum(len(q.weight) for q in self.projections)
+        ends = (", ".join(f"{port.name} {port.size}" for port in ports) for ports in (self.inputs, self.outputs))
+        return f"Network({nodes}; {synapses} synapses; {' -> '.join(ends)}; dt {1e3 * self.dt:g} ms)"
+
     @property
     def n_neurons(self) -> int:
         return sum(p.size for p in self.populations)

@@ -25,6 +25,12 @@ class Recording:
     states: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     values: dict[str, np.ndarray] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        nodes = ", ".join(f"{name} {values.shape[2]}" for name, values in (self.spikes | self.values).items())
+        shape = next(iter((self.spikes | self.values).values()), np.zeros((0, 0, 0))).shape
+        recorded = f"; {', '.join(self.states)}" if self.states else ""
+        return f"Recording({nodes}{recorded}; {shape[0]} samples of {shape[1]} bins of {1e3 * self.dt:g} ms)"
+
     @property
     def output(self) -> np.ndarray:
         """What the output node reads (batch, time, neuron): spike counts, or the values of a readout on the host.

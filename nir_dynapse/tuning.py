@@ -203,16 +203,17 @@ class _Run:
         state = State.new(first, self.trainer.start(first))
         if store is not None:
             state = store.load(state)
-        start, begun = state.step, time.monotonic()
+        begun, clock = time.monotonic(), _Clock(self.steps)
         while state.step < self.steps and not self._done(state):
             state = self._step(state)
+            clock.stepped(state.step)
             if state.step % self.options.check_every == 0 or state.step == self.steps:
                 state = self._check(state, time.monotonic() - begun)
                 if store is not None:
                     store.save(state)
                 if log is not None and is_first_process():
                     state.log.save(log)
-                tell(self._said(state, start, time.monotonic() - begun), state.step / self.steps)
+                tell(f"{self._said(state)}, {clock.left(state.step):.0f} s left", state.step / self.steps)
         if log is not None and is_first_process():
             state.log.save(log)
         return state.best if state.best_step >= 0 else state.latent
@@ -262,11 +263,34 @@ class _Run:
     def _done(self, state: State) -> bool:
         return self.options.patience is not None and state.waited >= self.options.patience
 
-    def _said(self, state: State, start: int, seconds: float) -> str:
-        log, left = state.log, seconds / max(1, state.step - start) * (self.steps - state.step)
+    def _said(self, state: State) -> str:
+        log = state.log
         classes = self.task.loss.supervised == "classes"
         value = f"{100 * log.held_out[-1]:.1f} %" if classes else f"{log.held_out[-1]:.4g}"
-        return f"step {state.step}, loss {log.loss[-1]:.3g}, held out {value}, {left:.0f} s left"
+        return f"step {state.step}, loss {log.loss[-1]:.3g}, held out {value}"
+
+
+class _Clock:
+    """How long `steps` will take: the first step and the first check compile, which is no measure of the others."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps, self.first, self.checked = steps, True, False
+        self.start, self.begun = 0, time.monotonic()
+        self.since = self.now = self.begun
+
+    def stepped(self, step: int) -> None:
+        """Step `step` is done."""
+        self.now = time.monotonic()
+        if self.first:
+            self.first, self.start, self.since = False, step, self.now
+
+    def left(self, step: int) -> float:
+        """Seconds that are left after step `step` and its check, by the steps since the first check, or before it."""
+        done = step - self.start
+        each = (self.now - self.since) / done if done else self.now - self.begun
+        if not self.checked:
+            self.checked, self.start, self.since = True, step, time.monotonic()
+        return each * (self.steps - step)
 
 
 def samples(key: int, first: int, count: int, n: int) -> np.ndarray:

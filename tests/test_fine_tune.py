@@ -20,6 +20,7 @@ from nir_dynapse.redundancy import replicate
 from nir_dynapse.sim.losses import Counts, Penalty
 from nir_dynapse.sim.training import Attack
 from nir_dynapse.training_log import TrainingLog
+from nir_dynapse.tuning import _Clock
 from tuning_cases import BINS, DT, SPREAD, data, network, same, shared_compilation, short, with_readout
 
 TRAINED = {"steps": 16, "devices": 4, "mismatch": SPREAD, "key": 1}
@@ -226,3 +227,22 @@ def test_in_the_loop_with_a_board(tmp_path: Path) -> None:
         pytest.raises(nd.ConfigurationError, match=r"a board needs weights with bits\. Leave bits at 4"),
     ):
         nd.fine_tune(network(2), data(), board=board, bits=None)
+
+
+def test_the_time_that_is_left_does_not_count_what_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step takes 1 s here, the first one 20 s and the first check 30 s; a tenth of a second is nothing."""
+    now = 100.0
+    monkeypatch.setattr("nir_dynapse.tuning.time.monotonic", lambda: now)
+    clock, left = _Clock(10), []
+    for step in range(1, 11):
+        now += 20.0 if step == 1 else 1.0
+        clock.stepped(step)
+        if step % 2 == 0:
+            now += 30.0 if step == 2 else 0.1
+            left.append(clock.left(step))
+    assert left == pytest.approx([8.0, 6.0, 4.0, 2.0, 0.0], abs=0.5)
+
+    clock = _Clock(3)  # nothing but the first step is known at the first check
+    now += 20.0
+    clock.stepped(1)
+    assert clock.left(1) == pytest.approx(40.0)

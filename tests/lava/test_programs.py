@@ -26,8 +26,8 @@ def test_the_program_of_the_page_on_lava() -> None:
 
 
 def test_from_a_frontend_to_lava(tmp_path: Path) -> None:
-    picture = tmp_path / "spikes.svg"
-    said = run("examples/lava_program.py", "--steps", "2", "--samples", "3", "--out", str(picture), seconds=300)
+    said = run("examples/06_lava.py", "--steps", "2", "--samples", "3", "-o", str(tmp_path), seconds=300)
     assert "the spikes are those of simulate" in said
+    picture = tmp_path / "lava.svg"
     assert picture.read_text().startswith("<svg")
     assert "Lava LIF, one per class" in picture.read_text()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import re
 import shutil
 import subprocess
 import sys
@@ -29,13 +30,21 @@ def uv(*words: str) -> None:
     subprocess.run([sys.executable, "-m", "uv", *words], check=True)
 
 
+def dependencies() -> list[str]:
+    """What pyproject.toml asks for; named beside the wheel, uv takes the lowest of them."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    listed = re.search(r"^dependencies = \[\n(.*?)^\]", text, re.M | re.S)
+    return re.findall(r'^ +"([^"]+)"', listed[1], re.M) if listed else []
+
+
 def tried(python: str, wheel: Path, folder: Path, *, lowest: bool) -> str:
     """SHA-256 of what `deploy` writes in a new environment of that Python."""
     home = Path(tempfile.mkdtemp(dir=folder))
     name = f"{python}{', lowest' if lowest else ''}"
     uv("venv", "-q", "--clear", "--python", python, str(home))
     inside = str(home / "bin" / "python")
-    uv("pip", "install", "-q", "--python", inside, *(["--resolution", "lowest-direct"] if lowest else []), str(wheel))
+    oldest = ["--resolution", "lowest-direct", *dependencies()] if lowest else []
+    uv("pip", "install", "-q", "--python", inside, *oldest, str(wheel))
     command = [str(home / "bin" / "nir-dynapse"), "deploy", "yin_yang.nir", "--data", "test.npz", "-q"]
     told = subprocess.run([inside, "-c", VERSIONS], check=True, capture_output=True, text=True, cwd=home).stdout.strip()
     for file in ("networks/yin_yang.nir", "data/yin_yang_test.npz", "data/yin_yang_train.npz"):

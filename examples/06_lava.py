@@ -1,9 +1,10 @@
 """From a frontend's NIR file to a Lava program: fine-tune, compile, and run the network beside Lava's own processes.
 
-    python3 -m uv run python examples/lava_program.py [--steps 300] [--samples 20] [--out lava_program.svg]
+    python3 -m uv run python examples/06_lava.py [--steps 300] [--samples 20] [-o out]
 
 A source sends samples of the Yin-Yang task to the network of networks/yin_yang.nir (made with Norse by train_yin_yang.py),
-as a virtual chip with mismatch has it; one Lava LIF neuron per class sends them on, and a sink records what it sends.
+as a virtual chip with mismatch has it; one Lava LIF neuron per class sends them on, and a sink records what it sends. Says
+what to install and ends with code 3 where Lava is missing.
 """
 
 from __future__ import annotations
@@ -14,18 +15,23 @@ from pathlib import Path
 
 import numpy as np
 
-import nir_dynapse.lava_process
-
-# isort: split
-from lava.proc.dense.process import Dense
-from lava.proc.io.sink import RingBuffer as Sink
-from lava.proc.io.source import RingBuffer as Source
-from lava.proc.lif.process import LIF
-
 import nir_dynapse as nd
-from nir_dynapse.lava_process.process import DynapSE2
-from nir_dynapse.lava_process.runtime.runner import LavaRun
 from nir_dynapse.rasters import raster_svg
+
+try:
+    # Before any import of Lava, which it repairs where that is needed.
+    import nir_dynapse.lava_process  # isort: skip
+
+    from lava.proc.dense.process import Dense
+    from lava.proc.io.sink import RingBuffer as Sink
+    from lava.proc.io.source import RingBuffer as Source
+    from lava.proc.lif.process import LIF
+
+    from nir_dynapse.lava_process.process import DynapSE2
+    from nir_dynapse.lava_process.runtime.runner import LavaRun
+except nd.NotInstalledError as missing:
+    sys.stderr.write(f"This example runs in Lava: {missing}\n")
+    sys.exit(3)
 
 HERE = Path(__file__).resolve().parent
 
@@ -34,8 +40,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=300, help="of fine-tuning (default 300)")
     parser.add_argument("--samples", type=int, default=20, help="to run in Lava (default 20)")
-    parser.add_argument("--out", type=Path, default=Path("lava_program.svg"), help="the picture of the spikes")
+    parser.add_argument("-o", "--out", type=Path, default=Path("out"), help="folder for the picture (default out)")
     args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
 
     # NIR file → network → trained against mismatch → chip configuration. This uses JAX; the workers of Lava do not.
     train = nd.Data.load(HERE / "data" / "yin_yang_train.npz")
@@ -71,11 +78,12 @@ def main() -> None:
                 pictures = {"events": x[0], "neurons of the chip": chip_spikes, "Lava LIF, one per class": spikes}
             process.reset()
             readout.v.set(np.zeros(classes))
-    args.out.write_text(raster_svg(pictures, dt=test.dt, title=f"Sample 0 of Yin-Yang, class {int(y[0])}"))
+    picture = args.out / "lava.svg"
+    picture.write_text(raster_svg(pictures, dt=test.dt, title=f"Sample 0 of Yin-Yang, class {int(y[0])}"))
     right = int((np.array(answers) == y).sum())
     sys.stdout.write(
         f"{right} of {len(y)} samples right; the spikes are {'those' if equal else 'NOT those'} of simulate. "
-        f"Picture: {args.out}\n"
+        f"Picture: {picture}\n"
     )
     if not equal:
         sys.exit(1)

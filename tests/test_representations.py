@@ -1,0 +1,58 @@
+"""What a user sees who prints a Network, Params, Layout, Recording, Data or Events: one line, not its arrays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nir_dynapse as nd
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def network() -> nd.Network:
+    return nd.from_nir(ROOT / "examples" / "networks" / "yin_yang.nir")
+
+
+def test_network(network: nd.Network) -> None:
+    words = "hidden 60 CubaLIF, output_neurons 3 CubaLIF; 480 synapses; input 5 -> output 3; dt 1 ms"
+    assert repr(network) == str(network) == f"Network({words})"
+
+
+def test_params(network: nd.Network) -> None:
+    params = nd.to_params(network)
+    groups = len(np.unique(params.topology.group))
+    words = "480 synapses with a weight current each; dt 1 ms"
+    assert repr(params) == f"Params(hidden 60, output_neurons 3; {groups} bias groups; {words})"
+
+
+def test_layout_and_the_circuit_of_its_bits(network: nd.Network) -> None:
+    layout = nd.compile(network, spare_rows=False)
+    rows = int((layout.cam["dendrite"] >= 0).sum())
+    assert rows == 480
+    words = "480 CAM rows; 1 of 4 cores of DYNAP-SE2; dt 1 ms"
+    assert repr(layout) == f"Layout(hidden 60, output_neurons 3; {words})"
+    assert "480 synapses with masks of 4 bits" in repr(nd.to_params(layout))
+
+
+def test_recording(network: nd.Network) -> None:
+    x = np.zeros((2, 7, 5))
+    words = "2 samples of 7 bins of 1 ms"
+    assert repr(nd.simulate(network, x, ideal=True)) == f"Recording(hidden 60, output_neurons 3; {words})"
+    with_currents = nd.simulate(network, x, record=("spikes", "i_mem"), backend="numpy")
+    assert repr(with_currents) == f"Recording(hidden 60, output_neurons 3; i_mem; {words})"
+    assert repr(nd.Recording({}, 1e-3)) == "Recording(; 0 samples of 0 bins of 1 ms)"
+
+
+def test_data_and_events() -> None:
+    counts = np.zeros((4, 7, 5), int)
+    counts[0, 3, 1] = 2
+    assert repr(nd.Data(counts, np.array([0, 1, 1, 0]), 2e-3)) == (
+        "Data(4 samples of 7 bins of 2 ms, 5 channels, 2 classes)"
+    )
+    assert repr(nd.Data(counts, np.zeros((4, 7, 3)), 1e-3)).endswith("5 channels, 3 trajectories)")
+    assert repr(nd.Events.from_counts(counts[0], 1e-3, "input")) == "Events(2 of input)"
+    assert repr(nd.Events(np.zeros(0), np.zeros(0), np.zeros(0), ())) == "Events(0 of no node)"
