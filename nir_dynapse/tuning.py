@@ -70,9 +70,10 @@ def fine_tune(
     populations follow the teacher's. With a `board` the samples run on that chip, and the model supplies the gradients (in
     the loop); `devices` is 1 then.
 
-    `validation` (default: `data`) is seen by held-out virtual chips, and the best state on them is returned. `checkpoint`
-    names an .npz file from which the same call goes on, bit for bit; `log` a .csv file. `progress(what, fraction)` is told
-    at every check. Deterministic by `key` on one machine. Raises ConfigurationError, ParameterRangeError or CapacityError.
+    `validation` (default: `data`) is seen by held-out virtual chips; the best state on them, the start included, is
+    returned. `checkpoint` names an .npz file from which the same call goes on, bit for bit; `log` a .csv file.
+    `progress(what, fraction)` is told at every check. Deterministic by `key` on one machine. Raises ConfigurationError,
+    ParameterRangeError or CapacityError.
     """
     options = options or TrainingOptions()
     _checked(devices, steps, bits, key)
@@ -216,7 +217,12 @@ class _Run:
                 tell(f"{self._said(state)}, {clock.left(state.step):.0f} s left", state.step / self.steps)
         if log is not None and is_first_process():
             state.log.save(log)
-        return state.best if state.best_step >= 0 else state.latent
+        if state.best_step < 0:
+            return state.latent
+        if self._score(self._found(first)) > state.score:  # too few steps, or too large ones
+            tell("no better than the start on held-out chips: the start is kept; try more steps, or a lower rate", 1.0)
+            return first
+        return state.best
 
     def _step(self, state: State) -> State:
         task, devices = self.task, self.trainer.devices
@@ -232,19 +238,13 @@ class _Run:
 
     def _check(self, state: State, seconds: float) -> State:
         """The state with a row of the log, and the best latent so far."""
-        task, most = self.task, self.options.validation_size
-        x, y = task.check_x[:most], task.check_y[:most]
-        if self.loop is not None:
-            found = np.array([self.loop.score(state.latent, x, y, task)])
-        else:
-            found = self.trainer.check(state.latent, x, y)
-        count = max(1, round(self.options.worst * len(found)))
-        score = float(np.sort(found)[:count].mean())
+        found = self._found(state.latent)
+        score = self._score(found)
         recent = np.array([[float(loss), float(right)] for loss, right in state.recent])
         row = {
             "step": state.step,
             "loss": recent[:, 0].mean(),
-            "accuracy": recent[:, 1].mean() if task.loss.supervised == "classes" else np.nan,
+            "accuracy": recent[:, 1].mean() if self.task.loss.supervised == "classes" else np.nan,
             "held_out": float(found.mean()),
             "held_out_low": float(np.quantile(found, 0.05)),
             "score": score if state.step >= self.options.ramp * self.steps else np.nan,
@@ -259,6 +259,19 @@ class _Run:
             waited = 0 if score > state.score else state.waited + 1
             return state._replace(best=state.latent, score=score, best_step=state.step, waited=waited)
         return state._replace(waited=state.waited + 1)
+
+    def _found(self, latent: Latent) -> np.ndarray:
+        """What each held-out chip, or the board, makes of the validation samples."""
+        task, most = self.task, self.options.validation_size
+        x, y = task.check_x[:most], task.check_y[:most]
+        if self.loop is not None:
+            return np.array([self.loop.score(latent, x, y, task)])
+        return self.trainer.check(latent, x, y)
+
+    def _score(self, found: np.ndarray) -> float:
+        """The mean of the worst part of the held-out chips, by which states are chosen."""
+        count = max(1, round(self.options.worst * len(found)))
+        return float(np.sort(found)[:count].mean())
 
     def _done(self, state: State) -> bool:
         return self.options.patience is not None and state.waited >= self.options.patience

@@ -64,6 +64,15 @@ def test_it_learns(learnt: tuple[nd.Params, TrainingLog]) -> None:
     assert after.mean > before.mean + 0.1, (before.mean, after.mean)
 
 
+def test_the_start_is_kept_where_nothing_is_better(learnt: tuple[nd.Params, TrainingLog]) -> None:
+    start = nd.fine_tune(learnt[0], data(), steps=0, options=short(**LEARNING))
+    said: list[str] = []
+    ruinous = short(**{**LEARNING, "rate": 20.0})
+    spoilt = {**TRAINED, "steps": 4, "options": ruinous, "progress": lambda what, fraction: said.append(what)}
+    assert same(nd.fine_tune(learnt[0], data(), validation=data(seed=7), **spoilt), start)
+    assert "the start is kept" in said[-1]
+
+
 def test_the_same_key_the_same_bits(learnt: tuple[nd.Params, TrainingLog], tmp_path: Path) -> None:
     params, log = learnt
     again = learn(tmp_path)
