@@ -8,6 +8,7 @@ something that it should not, or lacks something.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -17,6 +18,8 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+# `uv run` names itself; its environment lacks the module.
+UV = [os.environ["UV"]] if "UV" in os.environ else [sys.executable, "-m", "uv"]
 PACKAGE = "nir_dynapse"
 NEEDED = ("py.typed", "biasgen_currents.csv", "cli.py", "sim/dynamics.py", "lava_process/models.py")
 AT_THE_TOP = ("README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE", "pyproject.toml", "PKG-INFO", ".gitignore")
@@ -30,7 +33,7 @@ def demand(fine: bool, what: str) -> None:
 
 
 def build(source: Path, out: Path, *kinds: str) -> None:
-    subprocess.run([sys.executable, "-m", "uv", "build", "-q", *kinds, "-o", str(out), str(source)], check=True)
+    subprocess.run([*UV, "build", "-q", *kinds, "-o", str(out), str(source)], check=True)
 
 
 def files_of(wheel: Path) -> dict[str, bytes]:
