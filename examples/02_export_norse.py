@@ -114,7 +114,7 @@ def main() -> None:
     differing = sum(int((ours.spikes[name] != spikes).sum()) for name, spikes in theirs.items())
     bins = sum(spikes.size for spikes in theirs.values())
     print(f"{differing} of {bins} bins differ from Norse's own run")
-    right = (nd.simulate(nd.compile(network), test.x).counts().argmax(1) == test.y).mean()
+    right = nd.simulate(nd.compile(network), test.x).accuracy(test.y)
     print(f"as a circuit without mismatch: {right:.1%} right (04_fine_tune.py trains for it)")
     if differing or not np.any(theirs["3"]):
         sys.exit("the two runs are not the same")

@@ -61,8 +61,8 @@ def main() -> None:
             progress=lambda what, fraction: print(f"  {what}"),
         )
         board.apply(nd.compile(network, params=params))
-        after = (board.run_batch(test.x, test.dt).counts().argmax(1) == test.y).mean()
-    before = (recorded.counts().argmax(1) == test.y).mean()
+        after = board.run_batch(test.x, test.dt).accuracy(test.y)
+    before = recorded.accuracy(test.y)
     print(f"virtual:{number}, test set: {before:.1%} before, {after:.1%} after {args.steps} steps in the loop")
     if not (same and (counted == simulated.output[0]).all() and after > before):
         sys.exit("something above is not as it should be")

@@ -50,8 +50,8 @@ def main() -> None:
     rounded = nd.from_nir(model)
     print(f"written: {model}\n{rounded}")
     for what, thing in (("as it was trained", network), ("after rounding to 4 bits", rounded)):
-        right = nd.simulate(thing, test.x, ideal=True).counts().argmax(1) == test.y
-        print(f"  ideal run of the network {what}: {right.mean():.1%} right")
+        right = nd.simulate(thing, test.x, ideal=True).accuracy(test.y)
+        print(f"  ideal run of the network {what}: {right:.1%} right")
 
     # And to a chip again: nearly the same bits, so nearly the same spikes.
     first = nd.simulate(layout, test.x)

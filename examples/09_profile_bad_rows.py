@@ -61,7 +61,7 @@ def main() -> None:
     # And one of them as a board.
     with nd.open_board("virtual:7", device=worn) as board:
         board.apply(aware)
-        right = (board.run_batch(test.x, test.dt).counts().argmax(1) == test.y).mean()
+        right = board.run_batch(test.x, test.dt).accuracy(test.y)
     print(f"virtual:7 with these defects, as a board: {right:.1%}")
 
     as_evaluated = found["with"].accuracy[list(found["with"].seeds).index(7)]

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from nir_dynapse.board import Board, Data, Events
     from nir_dynapse.calibration import calibrate
     from nir_dynapse.compiler import compile, to_network
+    from nir_dynapse.deployment import deploy
     from nir_dynapse.device import DYNAPSE2, Device, Mismatch
     from nir_dynapse.errors import (
         CapacityError,
@@ -99,6 +100,7 @@ __all__ = [
     "calibrate",
     "compile",
     "data_from_nir",
+    "deploy",
     "evaluate",
     "fine_tune",
     "from_nir",
@@ -125,6 +127,7 @@ _HOME = {
     "board": ("Board", "Data", "Events"),
     "calibration": ("calibrate",),
     "compiler": ("compile", "to_network"),
+    "deployment": ("deploy",),
     "device": ("DYNAPSE2", "Device", "Mismatch"),
     "errors": (
         "CapacityError",

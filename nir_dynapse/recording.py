@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -48,6 +49,18 @@ class Recording:
             raise ConfigurationError(f"there is no output node {output!r}. Known output nodes: {known}.")
         source = self.outputs[output]
         return self.values[source] if source in self.values else self.spikes[source]
+
+    def accuracy(self, labels: Any) -> float:
+        """Share of the samples whose output neuron with the most spikes (the first of several) is that of labels (batch,).
+
+        Raises ConfigurationError where there is not one label for each sample.
+        """
+        known, chosen = np.asarray(labels), self.counts().argmax(1)
+        if known.shape != chosen.shape:
+            raise ConfigurationError(
+                f"labels have shape {known.shape}, the recording has {len(chosen)} samples. Give one class per sample."
+            )
+        return float((chosen == known).mean())
 
     def counts(self) -> np.ndarray:
         """Spikes (or the summed values of a readout) per sample and output neuron, shape (batch, neuron)."""

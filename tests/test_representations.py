@@ -56,3 +56,13 @@ def test_data_and_events() -> None:
     assert repr(nd.Data(counts, np.zeros((4, 7, 3)), 1e-3)).endswith("5 channels, 3 trajectories)")
     assert repr(nd.Events.from_counts(counts[0], 1e-3, "input")) == "Events(2 of input)"
     assert repr(nd.Events(np.zeros(0), np.zeros(0), np.zeros(0), ())) == "Events(0 of no node)"
+
+
+def test_accuracy_of_a_recording() -> None:
+    spikes = np.zeros((3, 4, 2), np.int64)
+    spikes[0, 1, 1] = spikes[1, :2, 0] = spikes[1, 3, 1] = 1  # class 1; class 0; nothing at all, which is class 0
+    recording = nd.Recording({"out": spikes}, 1e-3, {"out": "out"})
+    assert recording.accuracy([1, 0, 0]) == 1
+    assert recording.accuracy([1, 1, 1]) == 1 / 3
+    with pytest.raises(nd.ConfigurationError, match=r"shape \(2,\), the recording has 3 samples"):
+        recording.accuracy([1, 0])
