@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from nir_dynapse.errors import ConfigurationError
-from nir_dynapse.layout import Layout, write_atomically
+from nir_dynapse.files import write_arrays
+from nir_dynapse.layout import Layout
 from nir_dynapse.network import freeze
 from nir_dynapse.recording import Recording
 
-__all__ = ["Board", "Data", "Events", "write_arrays"]
+__all__ = ["Board", "Data", "Events"]
 
 MAX_DATA_BYTES = 1 << 31
-
-
-def write_arrays(path: str | os.PathLike[str], **arrays: Any) -> None:
-    """Write a compressed .npz, complete or not at all."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    write_atomically(path, buffer.getvalue())
 
 
 @dataclass(frozen=True, eq=False)

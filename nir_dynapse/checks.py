@@ -16,6 +16,7 @@ import numpy as np
 from nir_dynapse.board import Data
 from nir_dynapse.currents import Params
 from nir_dynapse.errors import ConfigurationError, Finding, ParameterRangeError
+from nir_dynapse.files import check_target
 from nir_dynapse.layout import Layout
 from nir_dynapse.network import Network
 from nir_dynapse.reporting import Accuracy
@@ -181,9 +182,10 @@ def check_params(params: Params, network: Network) -> None:
 
 def check_file(path: Path) -> None:
     """ConfigurationError where `path` cannot become a file; nothing is made."""
-    if not path.parent.is_dir():
-        raise ConfigurationError(f"'{path}' cannot be written: there is no folder '{path.parent}'. Make it first.")
-    check_output(path.parent, (path.name,))
+    target = check_target(path)
+    if not target.parent.is_dir():
+        raise ConfigurationError(f"'{path}' cannot be written: there is no folder '{target.parent}'. Make it first.")
+    check_output(target.parent, (target.name,))
 
 
 def check_output(out_dir: str | os.PathLike[str], files: tuple[str, ...]) -> Path:
@@ -194,9 +196,8 @@ def check_output(out_dir: str | os.PathLike[str], files: tuple[str, ...]) -> Pat
             os.lstat(out)  # raises for names that no file can have
         if out.exists() and not out.is_dir():
             raise ConfigurationError(f"'{out}' is not a folder. Choose another place for the results.")
-        blocked = [name for name in files if (out / name).is_dir()]
-        if blocked:
-            raise ConfigurationError(f"'{out / blocked[0]}' is a folder. Choose another place for the results.")
+        for name in files:
+            check_target(out / name)
         nearest = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
         if not nearest.is_dir():
             raise ConfigurationError(f"'{out}' cannot be made: '{nearest}' is not a folder. Choose another folder.")

@@ -8,18 +8,22 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
-from nir_dynapse.cli_interrupt import interruptible
+from nir_dynapse.cli_interrupt import Ended, interruptible
 from nir_dynapse.cli_options import FRONTENDS
 from nir_dynapse.cli_parser import parser
 
 __all__ = ["FRONTENDS", "main", "parser"]
 
-FAULT, MISSING, INTERRUPTED = 1, 3, 130
+FAULT, MISSING, INTERRUPTED, SIGNALLED = 1, 3, 130, 128
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 done, 1 model or data, 2 usage, 3 something missing, 130 interrupted."""
+    """Run one command; returns the exit code: 0 done, 1 model or data, 2 usage, 3 something missing, 130 interrupted.
+
+    As shells do it, 128 and its number for another signal.
+    """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
@@ -29,11 +33,26 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
         return code
     except BrokenPipeError:  # the reader, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 0
-    except KeyboardInterrupt:
-        sys.stderr.write("nir-dynapse: interrupted; every file is complete, old or new.\n")
-        return INTERRUPTED
+    except KeyboardInterrupt as stop:
+        with suppress(OSError):
+            sys.stderr.write("nir-dynapse: interrupted; every file is complete, old or new.\n")
+        return SIGNALLED + stop.number if isinstance(stop, Ended) else INTERRUPTED
+    except OSError as error:  # stdout on a full disk; files of ours have errors of their own
+        _discard_output()
+        what = error.filename or "the output"
+        with suppress(OSError):
+            sys.stderr.write(
+                f"nir-dynapse: {what}: cannot be read or written ({error.strerror or error}). Check the disk.\n"
+            )
+        return FAULT
+
+
+def _discard_output() -> None:
+    """What is left of the output goes nowhere, instead of failing once more at the end of Python."""
+    with suppress(OSError, ValueError):  # ValueError: a stream without a file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(argv: Sequence[str] | None) -> int:

@@ -87,7 +87,7 @@ def _write_nir(path: Path, graph: Any) -> None:
     """A NIR file, complete or not at all."""
     import nir
 
-    from nir_dynapse.layout import write_atomically
+    from nir_dynapse.files import write_atomically
 
     buffer: Any = io.BytesIO()
     nir.write(buffer, graph)

@@ -11,7 +11,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +73,8 @@ class Output:
     def note(self, line: str) -> None:
         """A line on stderr about how far the work is; -q and --json (unless with -v) drop it."""
         if not self.silent:
-            sys.stderr.write(f"{line}\n")
+            with suppress(OSError):  # a full disk must not end hours of work for a line about it
+                sys.stderr.write(f"{line}\n")
 
     @contextmanager
     def resumable(self, checkpoint: str | None, work: str) -> Iterator[None]:
@@ -87,7 +88,8 @@ class Output:
                 line = f"the {work} so far is in {checkpoint}; give the same command again to go on."
             else:
                 line = f"the {work} had not come to a first checkpoint; the same command begins anew."
-            sys.stderr.write(f"nir-dynapse: {line}\n")
+            with suppress(OSError):
+                sys.stderr.write(f"nir-dynapse: {line}\n")
             raise
 
     def error(self, error: DynapseError) -> None:

@@ -27,7 +27,7 @@ __all__ = ["SHELLS", "parser"]
 
 EXIT_CODES = (
     "exit codes: 0 done, 1 the model or the data is at fault, 2 wrong usage, 3 something optional is missing, "
-    "130 interrupted"
+    "130 interrupted (143 by SIGTERM)"
 )
 SHELLS = ("bash", "zsh", "fish")
 SHOWN = ("device", "parameters", "primitives", "frontends")

@@ -135,8 +135,9 @@ def compile_(args: argparse.Namespace, out: Output) -> int:
 
 
 def simulate(args: argparse.Namespace, out: Output) -> int:
-    from nir_dynapse.board import Data, write_arrays
+    from nir_dynapse.board import Data
     from nir_dynapse.checks import check_data, score
+    from nir_dynapse.files import write_arrays
     from nir_dynapse.sim.simulation import simulate
 
     if args.out is not None:

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from nir_dynapse.board import Board, Data, Events, write_arrays
+from nir_dynapse.board import Board, Data, Events
 from nir_dynapse.cli_exchange import check_file, device_of
 from nir_dynapse.cli_output import Output, accuracy_text, node_rates, rates_text
+from nir_dynapse.files import write_arrays
 from nir_dynapse.layout import Layout
 from nir_dynapse.link import LinkedBoard, monitored, stimuli
 from nir_dynapse.readout import run_readout

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,9 +26,10 @@ from nir_dynapse.deployment_training import (
 from nir_dynapse.device import DYNAPSE2, Device
 from nir_dynapse.errors import ConfigurationError
 from nir_dynapse.export.samna_config import to_samna, write_config_json
+from nir_dynapse.files import whole_files, write_atomically
 from nir_dynapse.import_.nir_graph import from_nir
 from nir_dynapse.import_.samna_config import from_samna
-from nir_dynapse.layout import Layout, write_atomically
+from nir_dynapse.layout import Layout
 from nir_dynapse.network import Network
 from nir_dynapse.params import Params
 from nir_dynapse.params_file import save_params
@@ -99,23 +98,8 @@ class Deployment:
     def write(self, out_dir: str | os.PathLike[str]) -> tuple[Path, ...]:
         """Write `files` into `out_dir`, which is made where it is missing: all of them or none (ConfigurationError)."""
         out = check_output(out_dir, self.files)
-        new = not out.exists()
-        staging = None
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            staging = Path(tempfile.mkdtemp(prefix=".nir_dynapse.", dir=out))
+        with whole_files(out, self.files) as staging:
             self._fill(staging)
-            for name in self.files:
-                (staging / name).replace(out / name)
-        except OSError as error:
-            raise ConfigurationError(
-                f"folder '{out}' cannot be written ({error.strerror}). Choose another folder, or make room."
-            ) from error
-        finally:
-            if staging is not None:
-                shutil.rmtree(staging, ignore_errors=True)
-            if new and out.is_dir() and not any(out.iterdir()):
-                out.rmdir()
         return tuple(out / name for name in self.files)
 
     def _fill(self, folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -73,10 +74,19 @@ def fine_tuned(
     thing: Network | Params | Layout, data: Data, keywords: Mapping[str, Any], progress: Progress | None = None
 ) -> tuple[Params, TrainingLog]:
     """What `fine_tune(thing, data, **keywords)` returns, and its log, also where no file for it is named."""
-    with tempfile.TemporaryDirectory(prefix="nir_dynapse.") as folder:
-        path = Path(folder) / "log.csv" if keywords.get("log") is None else Path(keywords["log"])
+    with _folder() if keywords.get("log") is None else nullcontext() as folder:
+        path = Path(keywords["log"]) if folder is None else Path(folder) / "log.csv"
         params = fine_tune(thing, data, **{**keywords, "log": path, "progress": progress})
         return params, TrainingLog.load(path) if path.exists() else TrainingLog()
+
+
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix="nir_dynapse.")
+    except OSError as error:
+        raise ConfigurationError(
+            f"no temporary folder can be made ({error.strerror}). Make room, or set TMPDIR to another folder."
+        ) from error
 
 
 def compared(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,12 +19,13 @@ from nir_dynapse.checks import check_data, check_file, described, score
 from nir_dynapse.decoding import as_params
 from nir_dynapse.device import DYNAPSE2, Device, Mismatch
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
-from nir_dynapse.layout import Layout, write_atomically
+from nir_dynapse.files import locked, write_arrays
+from nir_dynapse.layout import Layout
 from nir_dynapse.network import Network, freeze
 from nir_dynapse.params import Params
 from nir_dynapse.sim import ensemble
 
-__all__ = ["Evaluation", "described", "digest", "evaluate"]
+__all__ = ["Evaluation", "described", "digest", "evaluate", "kept"]
 
 MOST_DEVICES = 10_000_000
 FORMAT = "nir_dynapse.evaluation 1"
@@ -157,21 +158,21 @@ def evaluate(
     digests = {name: digest(value) for name, value in zip(PARTS, values, strict=True)}
     path = None if checkpoint is None else Path(checkpoint)
     _same_everywhere((digests, devices, memory, path is None))
-    stored = _resumed(path, digests, devices, len(data))
-    table = stored[: devices + 1]
-
     row = {ensemble.NOMINAL: 0, **{key + k: k + 1 for k in range(devices)}}
-    missing = [number for number, k in row.items() if table[k, 0] < 0]
-    tell("chips", float((table[1:, 0] >= 0).mean()))
-    for counted in ensemble.output_counts(params, data.x, data.dt, mismatch, missing, memory):
-        found = np.full_like(table, -1)
-        for number, counts in counted.items():
-            result = score(f"virtual:{number}", counts, data.y)
-            found[row[number]] = [getattr(result, name) for name in COLUMNS]
-        np.maximum(table, ensemble.gather(found).max(0), out=table)
-        if path is not None and ensemble.is_first_process():
-            _save(path, digests, stored)
+    with kept(path):
+        stored = _resumed(path, digests, devices, len(data))
+        table = stored[: devices + 1]
+        missing = [number for number, k in row.items() if table[k, 0] < 0]
         tell("chips", float((table[1:, 0] >= 0).mean()))
+        for counted in ensemble.output_counts(params, data.x, data.dt, mismatch, missing, memory):
+            found = np.full_like(table, -1)
+            for number, counts in counted.items():
+                result = score(f"virtual:{number}", counts, data.y)
+                found[row[number]] = [getattr(result, name) for name in COLUMNS]
+            np.maximum(table, ensemble.gather(found).max(0), out=table)
+            if path is not None and ensemble.is_first_process():
+                _save(path, digests, stored)
+            tell("chips", float((table[1:, 0] >= 0).mean()))
 
     correct, ties, silent = table[1:].T
     seeds = key + np.arange(devices)
@@ -225,6 +226,22 @@ def _same_everywhere(arguments: Any) -> None:
         )
 
 
+@contextmanager
+def kept(path: Path | None) -> Iterator[None]:
+    """Keeps other runs from a checkpoint, of which the last would win; ConfigurationError in all processes of this one."""
+    with ExitStack() as stack:
+        refused = None
+        if path is not None and ensemble.is_first_process():
+            try:
+                check_file(path)
+                stack.enter_context(locked(path))
+            except ConfigurationError as error:
+                refused = error
+        if ensemble.gather(np.array([refused is not None], np.int32))[0, 0]:
+            raise refused or ConfigurationError(f"process 0 refused the checkpoint {path}. See its message.")
+        yield
+
+
 def _resumed(path: Path | None, digests: dict[str, str], devices: int, samples: int) -> np.ndarray:
     """The table (chip, column) so far, -1 where nothing is known; row 0 is the nominal chip. Process 0 reads the file."""
     table, refused = np.full((devices + 1, len(COLUMNS)), -1, np.int32), None
@@ -272,7 +289,4 @@ def _load(path: Path, digests: dict[str, str], samples: int) -> np.ndarray:
 
 
 def _save(path: Path, digests: dict[str, str], table: np.ndarray) -> None:
-    buffer = io.BytesIO()
-    arrays = {"table": table, "digests": np.array(list(digests.values())), "format": np.array(FORMAT)}
-    np.savez_compressed(buffer, **arrays)
-    write_atomically(path, buffer.getvalue())
+    write_arrays(path, table=table, digests=np.array(list(digests.values())), format=np.array(FORMAT))

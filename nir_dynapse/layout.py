@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from nir_dynapse.biasgen import off_codes
 from nir_dynapse.device import DELAYS, LATCHES, PARAMETERS
 from nir_dynapse.errors import ConfigurationError, Finding, UnsupportedGraphError
+from nir_dynapse.files import write_atomically
 from nir_dynapse.network import NO_READOUT, Port, Readout, check_readout, freeze
 from nir_dynapse.readout import readout_from_dict, readout_to_dict
 from nir_dynapse.rows import (
@@ -48,7 +48,6 @@ __all__ = [
     "monitor_rows",
     "sram_from_words",
     "sram_words",
-    "write_atomically",
 ]
 
 FORMAT, VERSION, READABLE = "nir_dynapse.layout", 5, (1, 2, 3, 4, 5)
@@ -359,22 +358,3 @@ def _integers(
             "Compile the network again."
         )
     return values
-
-
-def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write `content` under a temporary name beside `path`, then rename: never half a file (ConfigurationError)."""
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(target)
-    except OSError as error:
-        raise ConfigurationError(
-            f"{target}: cannot be written ({error.strerror}). Choose a folder that exists and is writable."
-        ) from error
-    finally:  # an interrupt, too, leaves nothing behind
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)

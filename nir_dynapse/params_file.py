@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from nir_dynapse.board import MAX_DATA_BYTES, write_arrays
+from nir_dynapse.board import MAX_DATA_BYTES
 from nir_dynapse.device import BASE_WEIGHTS, CURRENTS, LATCHES, Circuit
 from nir_dynapse.errors import ConfigurationError, DynapseError, Finding
+from nir_dynapse.files import write_arrays
 from nir_dynapse.network import Port, check_readout
 from nir_dynapse.params import Params, Topology
 from nir_dynapse.readout import readout_from_dict, readout_to_dict

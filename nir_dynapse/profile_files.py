@@ -14,13 +14,13 @@ import math
 import os
 import re
 import zlib
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
+from nir_dynapse.files import write_atomically
 
 __all__ = ["CORES", "HALF", "HALVES", "NEURONS", "ROWS", "TAGS", "Defects", "read_defects", "write_defects"]
 
@@ -320,23 +320,12 @@ def _mark(chip: Defects, cores: range, neurons: range, rows: range, tags: range)
 
 
 def write_defects(path: str | os.PathLike[str], *chips: Defects) -> None:
-    """Write as JSON (gzip where the name ends in .gz) under a temporary name, then renamed (ConfigurationError).
+    """Write as JSON (gzip where the name ends in .gz), complete or not at all (ConfigurationError).
 
     Several chips become a stack: an object with the key "chips".
     """
     each = [_to_json(chip) for chip in chips]
     content = json.dumps(each[0] if len(each) == 1 else {"chips": each}, separators=(",", ":")).encode()
-    target = Path(path)
-    if target.name.lower().endswith(".gz"):
+    if os.fspath(path).lower().endswith(".gz"):
         content = gzip.compress(content, mtime=0)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, target)
-    except OSError as error:
-        raise ConfigurationError(
-            f"{target}: cannot be written ({error.strerror}). Choose a folder that exists and is writable."
-        ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    write_atomically(path, content)

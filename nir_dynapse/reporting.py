@@ -20,8 +20,9 @@ from nir_dynapse.currents import Params
 from nir_dynapse.decoding import core_currents
 from nir_dynapse.device import DENDRITES, DYNAPSE2, LATCHES, Device
 from nir_dynapse.errors import ConfigurationError, Finding, sort_findings
+from nir_dynapse.files import write_atomically
 from nir_dynapse.html_report import html_page
-from nir_dynapse.layout import Layout, write_atomically
+from nir_dynapse.layout import Layout
 from nir_dynapse.network import Conversion, Network
 from nir_dynapse.recording import Recording
 from nir_dynapse.report_tables import Accuracy, accuracy_table, chip_table, core_table, current_table, node_table

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
-from nir_dynapse.layout import write_atomically
+from nir_dynapse.files import write_atomically
 from nir_dynapse.network import freeze
 from nir_dynapse.plots import Panel, lines_svg
 

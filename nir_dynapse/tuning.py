@@ -15,6 +15,7 @@ from nir_dynapse.board import Board, Data
 from nir_dynapse.decoding import as_params
 from nir_dynapse.device import DYNAPSE2, Device, Mismatch
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
+from nir_dynapse.evaluation import kept
 from nir_dynapse.layout import Layout
 from nir_dynapse.network import Network
 from nir_dynapse.params import Params
@@ -130,7 +131,8 @@ def fine_tune(
             (chart.bits, chart.unit, chart.base_range, chart.ranges),
         )
         store = Checkpoint(checkpoint, what)
-    best = run.go(first, store, log, progress or (lambda what, fraction: None))
+    with kept(None if store is None else store.path):
+        best = run.go(first, store, log, progress or (lambda what, fraction: None))
     return settled(chart, best)
 
 

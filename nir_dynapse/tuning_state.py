@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nir_dynapse.board import write_arrays
 from nir_dynapse.checks import check_file
 from nir_dynapse.errors import ConfigurationError, DynapseError
 from nir_dynapse.evaluation import digest
+from nir_dynapse.files import write_arrays
 from nir_dynapse.sim.trainable import Latent
 from nir_dynapse.sim.trainer import is_first_process, leaves, unflattened
 from nir_dynapse.training_log import TrainingLog

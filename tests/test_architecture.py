@@ -12,6 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "nir_dynapse"
 CORE = (
     "errors",
+    "files",
     "encoders",
     "measured",
     "profile_files",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -317,7 +318,7 @@ def test_a_kill_while_writing_leaves_the_last_whole_file(
         raise Stop
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", killed)
+        patch.setattr(os, "replace", killed)
         with pytest.raises(Stop):
             evaluate(network, samples, devices=4, checkpoint=path)
     monkeypatch.setattr(ensemble, "_run", None)

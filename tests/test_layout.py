@@ -15,6 +15,7 @@ from nir_dynapse import biasgen
 from nir_dynapse.compiler import to_network
 from nir_dynapse.device import COLUMN, DELAYS, PARAMETERS
 from nir_dynapse.errors import ConfigurationError, Finding
+from nir_dynapse.files import write_atomically
 from nir_dynapse.layout import (
     CAM_DTYPE,
     MONITOR_HOP,
@@ -25,7 +26,6 @@ from nir_dynapse.layout import (
     monitor_rows,
     sram_from_words,
     sram_words,
-    write_atomically,
 )
 
 quick = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -236,8 +236,12 @@ def test_text_is_deterministic_and_atomic(random_layout, tmp_path, monkeypatch):
         write_config_json(random_layout(4), tmp_path / "a.json.gz")
     assert (tmp_path / "a.json.gz").read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 3
-    for path in (tmp_path / "no" / "c.json", tmp_path, "a\0b"):
-        with pytest.raises(ConfigurationError, match="cannot be written"):
+    for path, words in (
+        (tmp_path / "no" / "c.json", "cannot be written"),
+        (tmp_path, "folder"),
+        ("a\0b", "be written"),
+    ):
+        with pytest.raises(ConfigurationError, match=words):
             write_config_json(layout, path)
 
 

@@ -6,14 +6,13 @@ import gzip
 import os
 from collections.abc import Iterator
 from dataclasses import fields
-from pathlib import Path
 
 import numpy as np
 
 from nir_dynapse.device import DENDRITE_VALUES, LATCH_NAMES, LATCHES, PARAMETERS
-from nir_dynapse.errors import ConfigurationError
 from nir_dynapse.export.configuration import Dynapse2Neuron
 from nir_dynapse.export.samna_bits import CORES, NEURONS, bits, cam_rows, check_values, sram_rows
+from nir_dynapse.files import whole_file
 from nir_dynapse.layout import Layout
 from nir_dynapse.rows import cam_words, sram_words
 
@@ -34,33 +33,12 @@ def write_config_json(layout: Layout, path: str | os.PathLike[str]) -> None:
     equal bytes. ConfigurationError where the file cannot be written. Form: facts/samna_dynapse2_contract.md §4c.
     """
     check_values(layout)
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            if target.name.endswith(".gz"):
-                with gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as packed:
-                    packed.writelines(chunk.encode("ascii") for chunk in _config_text(layout))
-            else:
-                file.writelines(chunk.encode("ascii") for chunk in _config_text(layout))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(
-            f"{target}: cannot be written ({getattr(error, 'strerror', None) or error}). "
-            "Choose a folder that exists and is writable."
-        ) from error
-    finally:
-        _remove(temporary)
-
-
-def _remove(path: Path) -> None:
-    """Remove a file that may or may not be there, or not even be possible."""
-    try:
-        path.unlink(missing_ok=True)
-    except (OSError, ValueError):
-        return
+    with whole_file(path) as file:
+        if os.fspath(path).endswith(".gz"):
+            with gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as packed:
+                packed.writelines(chunk.encode("ascii") for chunk in _config_text(layout))
+        else:
+            file.writelines(chunk.encode("ascii") for chunk in _config_text(layout))
 
 
 def _config_text(layout: Layout) -> Iterator[str]:

@@ -18,7 +18,7 @@ from types import ModuleType
 
 import jax
 
-from nir_dynapse.layout import write_atomically
+from nir_dynapse.files import write_atomically
 from nir_dynapse.sim import dynamics, native_memory, native_names, scalar, slopes, surrogate
 
 __all__ = ["compiled", "register", "source"]
