@@ -51,7 +51,7 @@ def tune(**changes: Any) -> nd.Params:
         ({"data": nd.Data(data().x, data().y + 1, DT)}, nd.ConfigurationError, "class 2, .* 2 output neurons"),
         ({"data": nd.Data(data().x, data().y, 2 * DT)}, nd.ParameterRangeError, r"bins of 0\.002 s"),
         ({"validation": nd.Data(data().x, data().y + 1, DT)}, nd.ConfigurationError, "class 2"),
-        ({"checkpoint": "no/where.npz"}, nd.ConfigurationError, r"no folder 'no'\. Make it first"),
+        ({"checkpoint": "no/where.npz"}, nd.ConfigurationError, r"no folder '.*no'\. Make it first"),
     ],
 )
 def test_wrong_arguments(changes: dict[str, Any], error: type[Exception], words: str) -> None:
