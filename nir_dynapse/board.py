@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Protocol, runtime_checkable
 
@@ -15,11 +13,13 @@ from nir_dynapse.errors import ConfigurationError
 from nir_dynapse.files import write_arrays
 from nir_dynapse.layout import Layout
 from nir_dynapse.network import freeze
+from nir_dynapse.outside import read_arrays
 from nir_dynapse.recording import Recording
 
 __all__ = ["Board", "Data", "Events"]
 
-MAX_DATA_BYTES = 1 << 31
+MOST_EVENTS = 1 << 24
+"""Most events of a file: whatever type they have there, they become three int64 arrays."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +36,9 @@ class Events:
             object.__setattr__(self, name, freeze(getattr(self, name), np.int64).reshape(-1))
         if not len(self.time) == len(self.node) == len(self.index):
             raise ConfigurationError("events need one time, node and index each; the arrays differ in length.")
-        if len(self.node) and not 0 <= self.node.min() <= self.node.max() < len(self.nodes):
-            raise ConfigurationError(f"events name node number {self.node.max()}, there are {len(self.nodes)} nodes.")
+        if len(self.node) and not 0 <= (low := self.node.min()) <= (high := self.node.max()) < len(self.nodes):
+            wrong = low if low < 0 else high
+            raise ConfigurationError(f"events name node number {wrong}, there are {len(self.nodes)} nodes.")
 
     def __len__(self) -> int:
         return len(self.time)
@@ -76,15 +77,22 @@ class Events:
         arrays = _read_arrays(path, what, ("time_us", "node", "index", "nodes"))
         nodes = arrays.pop("nodes")
         for name, values in arrays.items():
-            if values.ndim != 1 or (values.dtype.kind not in "iu" and values.size):
+            if values.ndim != 1 or values.dtype.kind not in ("iu" if values.size else "iuf"):  # an empty list is float
                 raise ConfigurationError(
                     f"{path}: {name} has shape {values.shape} and type {values.dtype}; the data must be {what}."
+                )
+            if len(values) > MOST_EVENTS:
+                raise ConfigurationError(
+                    f"{path}: {len(values)} events, at most {MOST_EVENTS} are read. Split the file."
                 )
         if nodes.ndim != 1 or (nodes.dtype.kind != "U" and nodes.size):
             raise ConfigurationError(
                 f"{path}: nodes has shape {nodes.shape} and type {nodes.dtype}; the data must be {what}."
             )
-        return cls(arrays["time_us"], arrays["node"], arrays["index"], tuple(nodes.tolist()))
+        try:
+            return cls(arrays["time_us"], arrays["node"], arrays["index"], tuple(nodes.tolist()))
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{path}: {error} The data must be {what}.") from error
 
 
 @runtime_checkable
@@ -189,11 +197,14 @@ class Data:
         )
         arrays = _read_arrays(path, what, ("x", "y", "dt") if labels else ("x", "dt"), ("y",))
         x, dt = arrays["x"], arrays["dt"]
-        if dt.size != 1:
+        if dt.size != 1 or dt.dtype.kind not in "iuf":
             raise ConfigurationError(
-                f"{path}: dt has shape {dt.shape}; it must be one number, the bin width in seconds."
+                f"{path}: dt has shape {dt.shape} and type {dt.dtype}; it must be one number, the bin width in seconds."
             )
-        return cls(x, arrays.get("y", np.zeros(x.shape[:1], int)), float(dt.reshape(-1)[0]))
+        try:
+            return cls(x, arrays["y"] if "y" in arrays else np.zeros(x.shape[:1], int), float(dt.reshape(-1)[0]))
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{path}: {error}") from error
 
 
 def _read_arrays(
@@ -201,19 +212,10 @@ def _read_arrays(
 ) -> dict[str, np.ndarray]:
     """The arrays `needed`, and those of `further` that are there, of an .npz without pickles (ConfigurationError)."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(item.file_size for item in archive.infolist())
-        if size > MAX_DATA_BYTES:
-            raise ConfigurationError(
-                f"{path}: {size} bytes unpacked, at most {MAX_DATA_BYTES} are read. Split the file."
-            )
-        with np.load(Path(path), allow_pickle=False) as archive:
-            missing = [name for name in needed if name not in archive]
-            if missing:
-                raise ConfigurationError(f"{path}: lacks {', '.join(missing)}; the data must be {what}.")
-            return {name: archive[name] for name in (*needed, *further) if name in archive}
-    except ConfigurationError:
-        raise
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
+        arrays = read_arrays(path, (*needed, *further))
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigurationError(f"{path}: cannot be read ({reason}); the data must be {what}.") from error
+    if missing := [name for name in needed if name not in arrays]:
+        raise ConfigurationError(f"{path}: lacks {', '.join(missing)}; the data must be {what}.")
+    return arrays

@@ -61,12 +61,24 @@ class Finding:
         return 1.0
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dictionary; empty fields are left out."""
-        return {key: value for key, value in asdict(self).items() if value not in (None, "")}
+        """A JSON-ready dictionary; empty fields are left out, but for those that every finding has."""
+        needed = ("severity", "code", "what")
+        return {key: value for key, value in asdict(self).items() if key in needed or value not in (None, "")}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Finding:
-        return cls(**data)
+        """The inverse of `to_dict`; TypeError or ValueError for what no finding holds."""
+        made = cls(**data)
+        kinds = {"node": (str, type(None)), "index": (int, type(None))}
+        kinds |= dict.fromkeys(("used", "limit"), (int, float, str, type(None)))
+        for name, value in asdict(made).items():
+            if isinstance(value, bool) or not isinstance(value, kinds.get(name, str)):
+                raise ValueError(f"{name} of a finding is {str(value)[:40]!r}")
+            if isinstance(value, int) and abs(value) >= 1 << 63:
+                raise ValueError(f"{name} of a finding is a number of {value.bit_length()} bits")
+        if made.severity not in _ORDER:
+            raise ValueError(f"severity of a finding is {made.severity[:40]!r}, known are {', '.join(_ORDER)}")
+        return made
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what

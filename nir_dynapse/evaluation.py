@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, is_dataclass
@@ -22,6 +21,7 @@ from nir_dynapse.errors import ConfigurationError, ParameterRangeError
 from nir_dynapse.files import locked, write_arrays
 from nir_dynapse.layout import Layout
 from nir_dynapse.network import Network, freeze
+from nir_dynapse.outside import read_arrays
 from nir_dynapse.params import Params
 from nir_dynapse.sim import ensemble
 
@@ -264,9 +264,9 @@ def _load(path: Path, digests: dict[str, str], samples: int) -> np.ndarray:
         return np.zeros((0, len(COLUMNS)), np.int32)
     advice = "Give another file for the checkpoint, or delete this one to start anew."
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            table, made, format_ = archive["table"], archive["digests"], str(archive["format"])
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        arrays = read_arrays(path)
+        table, made, format_ = arrays["table"], arrays["digests"], str(arrays["format"])
+    except (OSError, ValueError, KeyError) as error:
         raise ConfigurationError(f"{path}: not a checkpoint of evaluate ({error}). {advice}") from error
     sound = (
         format_ == FORMAT

@@ -7,10 +7,10 @@ which NIR node every neuron, input channel and output tag belongs to.
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,9 @@ from nir_dynapse.biasgen import off_codes
 from nir_dynapse.device import DELAYS, LATCHES, PARAMETERS
 from nir_dynapse.errors import ConfigurationError, Finding, UnsupportedGraphError
 from nir_dynapse.files import write_atomically
+from nir_dynapse.layout_checks import MOST_NEURONS, checked_errors, integer_rows, name_of, seconds_of, shape_of
 from nir_dynapse.network import NO_READOUT, Port, Readout, check_readout, freeze
+from nir_dynapse.outside import UnreadableError, parse_json, read_text
 from nir_dynapse.readout import readout_from_dict, readout_to_dict
 from nir_dynapse.rows import (
     CAM_DTYPE,
@@ -216,7 +218,7 @@ class Layout:
             raise ConfigurationError(f"this is not a Layout: its 'format' must be {FORMAT!r}. Make one with compile.")
         if data.get("version") not in READABLE:
             raise ConfigurationError(
-                f"Layout version {data.get('version')!r}, this package reads versions up to {VERSION}. "
+                f"Layout version {str(data.get('version'))[:40]}, this package reads versions up to {VERSION}. "
                 "Compile the network again, or install the version of nir_dynapse that wrote it."
             )
         try:
@@ -225,32 +227,34 @@ class Layout:
             raise
         except (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError) as error:
             raise ConfigurationError(
-                f"the Layout is damaged ({type(error).__name__}: {error}). Compile the network again."
+                f"the Layout is damaged ({type(error).__name__}: {str(error)[:200]}). Compile the network again."
             ) from error
 
     @classmethod
     def _from_dict(cls, data: dict[str, Any]) -> Layout:
-        n_chips = int(data["n_chips"])
-        if not 1 <= n_chips <= 8:
-            raise ConfigurationError(f"Layout: n_chips is {n_chips}, allowed are 1 to 8. Compile the network again.")
-        populations = tuple((str(n), str(k), tuple(int(v) for v in s)) for n, k, s in data["populations"])
+        n_chips = data["n_chips"]
+        if type(n_chips) is not int or not 1 <= n_chips <= 8:
+            raise ConfigurationError(
+                f"Layout: n_chips is {str(n_chips)[:40]}, allowed are 1 to 8. Compile the network again."
+            )
+        populations = tuple((name_of(n), name_of(k), shape_of(s)) for n, k, s in data["populations"])
         if len({name for name, _, _ in populations}) != len(populations):
             raise ConfigurationError("Layout: two populations have the same name. Compile the network again.")
-        total = sum(int(np.prod(shape)) for _, _, shape in populations)
+        total = sum(math.prod(shape) for _, _, shape in populations)
         if len(data["neurons"]) != total or total > n_chips * 1024:
             raise ConfigurationError(
                 f"Layout: {len(data['neurons'])} places for {total} neurons on {n_chips} chips of 1024. "
                 "Compile the network again."
             )
-        neurons = _integers("neurons", data["neurons"], 4, (n_chips, 4, 256, 1 << len(LATCHES)))
+        neurons = integer_rows("neurons", data["neurons"], 4, (n_chips, 4, 256, 1 << len(LATCHES)))
         if len({tuple(place) for place in neurons[:, :3].tolist()}) != total:
             raise ConfigurationError("Layout: two neurons share one place. Compile the network again.")
         cam = np.full((total, 64), UNUSED_CAM)
-        rows = _integers("cam", data["cam"], 6, (total, 64, 2048, 4, 16, 8), low=(0, 0, 0, -1, 0, 0))
+        rows = integer_rows("cam", data["cam"], 6, (total, 64, 2048, 4, 16, 8), low=(0, 0, 0, -1, 0, 0))
         for k, name in enumerate(CAM_DTYPE.names or ()):
             cam[name][rows[:, 0], rows[:, 1]] = rows[:, 2 + k]
         sram = np.zeros((total, 4), SRAM_DTYPE)
-        rows = _integers("sram", data["sram"], 6, (total, 4, 2048, 16, 8, 8), low=(0, 0, 0, 0, -7, -7))
+        rows = integer_rows("sram", data["sram"], 6, (total, 4, 2048, 16, 8, 8), low=(0, 0, 0, 0, -7, -7))
         for k, name in enumerate(SRAM_DTYPE.names or ()):
             sram[name][rows[:, 0], rows[:, 1]] = rows[:, 2 + k]
         codes = np.zeros((n_chips * 4, len(PARAMETERS), 2), "u1")
@@ -260,19 +264,25 @@ class Layout:
             if int(key) < 0:
                 raise ConfigurationError(f"Layout: core {key} does not exist. Compile the network again.")
             used[int(key)] = True
-            codes[int(key)] = _integers(f"cores {key}", [{**added, **values}[name] for name in PARAMETERS], 2, (6, 256))
+            codes[int(key)] = integer_rows(
+                f"cores {key}", [{**added, **values}[name] for name in PARAMETERS], 2, (6, 256)
+            )
         membranes = np.full(n_chips * 4, -1)
         rows = [[int(key), slot] for key, slot in data.get("membranes", {}).items()]
-        rows = _integers("membranes", rows, 2, (n_chips * 4, 256))
+        rows = integer_rows("membranes", rows, 2, (n_chips * 4, 256))
         membranes[rows[:, 0]] = rows[:, 1]
-        inputs = tuple(Port(str(n), tuple(int(v) for v in s)) for n, s in data["inputs"])
+        inputs = tuple(Port(name_of(n), shape_of(s)) for n, s in data["inputs"])
         channels = sum(port.size for port in inputs)
-        rows = _integers("input_rows", data["input_rows"], 4, (channels + 1, n_chips, 16, 2048))
+        rows = integer_rows("input_rows", data["input_rows"], 4, (channels + 1, n_chips, 16, 2048))
+        if channels > MOST_NEURONS:
+            raise ConfigurationError(
+                f"Layout: {channels} input channels, at most {MOST_NEURONS} are read. Compile the network again."
+            )
         tonic = data["tonic_period_s"]
-        outputs = tuple(Port(str(n), tuple(int(v) for v in s), str(p)) for n, s, p in data["outputs"])
+        outputs = tuple(Port(name_of(n), shape_of(s), name_of(p)) for n, s, p in data["outputs"])
         readout = readout_from_dict(data["readout"]) if "readout" in data else NO_READOUT
         try:
-            check_readout(readout, outputs, {name: int(np.prod(shape)) for name, _, shape in populations})
+            check_readout(readout, outputs, {name: math.prod(shape) for name, _, shape in populations})
         except UnsupportedGraphError as error:
             raise ConfigurationError(f"Layout: {error} Compile the network again.") from error
         return cls(
@@ -289,14 +299,14 @@ class Layout:
             inputs=inputs,
             outputs=outputs,
             input_rows=np.array([tuple(row) for row in rows.tolist()], INPUT_DTYPE),
-            projections=tuple((str(a), str(b), str(c)) for a, b, c in data["projections"]),
-            dt=float(data["dt_s"]),
-            tonic_period=None if tonic is None else float(tonic),
-            device=str(data["device"]),
+            projections=tuple((name_of(a), name_of(b), name_of(c)) for a, b, c in data["projections"]),
+            dt=seconds_of("dt_s", data["dt_s"]),
+            tonic_period=None if tonic is None else seconds_of("tonic_period_s", tonic),
+            device=name_of(data["device"]),
             origin=dict(data["origin"]),
             findings=tuple(Finding.from_dict(f) for f in data["findings"]),
             readout=readout,
-            weight_errors=_weight_errors(data.get("weight_errors", {}), total),
+            weight_errors=checked_errors(data.get("weight_errors", {}), total),
             membranes=membranes,
         )
 
@@ -308,53 +318,14 @@ class Layout:
     def load(cls, path: str | os.PathLike[str]) -> Layout:
         """Read what `save` wrote (ConfigurationError otherwise)."""
         try:
-            text = Path(path).read_text(encoding="utf-8")
-            data = json.loads(text)
+            data = parse_json(read_text(path))
         except OSError as error:
-            raise ConfigurationError(f"{path}: cannot be read ({error.strerror}). Check the path.") from error
-        except (ValueError, RecursionError) as error:
+            raise ConfigurationError(f"{path}: cannot be read ({error.strerror or error}). Check the path.") from error
+        except UnreadableError as error:
             raise ConfigurationError(
                 f"{path}: not a JSON file ({error}). Give a layout.json made by compile."
             ) from error
-        return cls.from_dict(data)
-
-
-def _weight_errors(data: Any, n_neurons: int) -> dict[str, Any]:
-    """What `quant.rounding.weight_errors` made, or nothing; anything else is refused."""
-    if data == {}:
-        return {}
-    counts = [
-        n for core in data["cores"].values() for n in (core["weights"], core["rows"], core["lost"], *core["bins"])
-    ]
-    counts += [n for _, _, *pair, _ in data["projections"] for n in pair]
-    errors = [core["nrmse"] for core in data["cores"].values()] + [row[-1] for row in data["projections"]]
-    sound = (
-        len(data["neurons"]) == n_neurons
-        and all(isinstance(n, int) and n >= 0 for n in counts)
-        and all(isinstance(e, (int, float)) and 0 <= e < np.inf for e in (*errors, *data["neurons"]))
-        and all(isinstance(border, (int, float)) and abs(border) < np.inf for border in data["borders"])
-        and all(len(core["bins"]) == len(data["borders"]) - 1 for core in data["cores"].values())
-        and all(isinstance(name, str) for *names, _, _, _ in data["projections"] for name in names)
-        and all(len(row) == 5 for row in data["projections"])
-    )
-    if not sound:
-        raise ConfigurationError("Layout: 'weight_errors' does not fit its neurons. Compile the network again.")
-    return dict(data)
-
-
-def _integers(
-    name: str, rows: Any, width: int, high: tuple[int, ...], low: tuple[int, ...] | None = None
-) -> np.ndarray:
-    """A list of rows of integers as (n, width), each column within low ≤ v < high."""
-    values = np.array(rows, dtype=np.int64).reshape(-1, width) if len(rows) else np.zeros((0, width), np.int64)
-    if any(len(row) != width for row in rows):
-        raise ConfigurationError(f"Layout: a row of {name!r} does not have {width} numbers. Compile the network again.")
-    lowest = np.zeros(width, np.int64) if low is None else np.array(low)
-    bad = (values < lowest) | (values >= np.array(high))
-    if bad.any():
-        r, c = (int(v) for v in np.argwhere(bad)[0])
-        raise ConfigurationError(
-            f"Layout: row {r} of {name!r} has {values[r, c]} in column {c}, allowed are {lowest[c]} to {high[c] - 1}. "
-            "Compile the network again."
-        )
-    return values
+        try:
+            return cls.from_dict(data)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{path}: {error}") from error

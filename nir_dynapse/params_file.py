@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import os
-import struct
-import tokenize
-import zipfile
-import zlib
 from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
 
-from nir_dynapse.board import MAX_DATA_BYTES
 from nir_dynapse.device import BASE_WEIGHTS, CURRENTS, LATCHES, Circuit
 from nir_dynapse.errors import ConfigurationError, DynapseError, Finding
 from nir_dynapse.files import write_arrays
 from nir_dynapse.network import Port, check_readout
+from nir_dynapse.outside import UnreadableError, parse_json, read_arrays
 from nir_dynapse.params import Params, Topology
 from nir_dynapse.readout import readout_from_dict, readout_to_dict
 
@@ -34,12 +29,8 @@ SYNAPSE = {"pre": (), "post": (), "dendrite": (), "row": (), "mask": (), "delay"
 OPTIONAL = ("mask", "delay")
 """Arrays of a Topology that may be None."""
 LEAVES = ("weight", "base", "delay_factor")
-BROKEN = (
-    *(OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError, RecursionError),
-    *(RuntimeError, SyntaxError, tokenize.TokenError, struct.error, zlib.error, zipfile.BadZipFile),
-)
-"""What zipfile and NumPy raise for a file that is damaged or something else: RuntimeError where it is encrypted, errors of
-the language where the header of an array is no Python."""
+BROKEN = (ValueError, KeyError, TypeError, AttributeError, OverflowError, IndexError, RecursionError)
+"""What arrays and a text of other shapes than those of Params raise."""
 
 
 def save_params(params: Params, path: str | os.PathLike[str]) -> None:
@@ -63,15 +54,10 @@ def save_params(params: Params, path: str | os.PathLike[str]) -> None:
 def load_params(path: str | os.PathLike[str]) -> Params:
     """What `save_params` wrote, bit for bit, with NumPy arrays; anything else is a ConfigurationError."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            if (size := sum(item.file_size for item in members)) > MAX_DATA_BYTES:
-                raise ValueError(f"{size} bytes unpacked, at most {MAX_DATA_BYTES} are read")
-            # Each as a whole first: zipfile then compares its checksum before NumPy believes a header.
-            arrays = {item.filename.removesuffix(".npy"): _array(archive.read(item)) for item in members}
+        arrays = read_arrays(path)
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read ({error.strerror or error}). Check the path.") from error
-    except BROKEN as error:
+    except UnreadableError as error:
         raise ConfigurationError(f"{path}: not a file of Params, or damaged ({_reason(error)}). {REMEDY}") from error
     written = str(arrays.get("format", "")) if "format" in arrays else None
     if written is None or not written.startswith(f"{NAME} "):
@@ -86,10 +72,6 @@ def load_params(path: str | os.PathLike[str]) -> Params:
         return _unpacked(arrays)
     except (*BROKEN, DynapseError) as error:
         raise ConfigurationError(f"{path}: these Params are damaged ({_reason(error)}). Save them again.") from error
-
-
-def _array(content: bytes) -> np.ndarray:
-    return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
 
 
 def _packed(params: Params) -> dict[str, np.ndarray]:
@@ -118,7 +100,7 @@ def _packed(params: Params) -> dict[str, np.ndarray]:
 
 def _unpacked(arrays: dict[str, np.ndarray]) -> Params:
     """The inverse of `_packed`; ValueError, KeyError, TypeError or DynapseError for what contradicts itself."""
-    text = json.loads(str(arrays["text"]))
+    text = parse_json(str(arrays["text"]))
     named, there = [str(name) for name in text["arrays"]], set(arrays) - {"format", "text"}
     if set(named) != there:
         raise ValueError(f"arrays missing or added: {', '.join(sorted(set(named) ^ there))[:200]}")
@@ -214,7 +196,10 @@ def _names(items: Any) -> tuple[str, ...]:
 
 
 def _shape(items: Any) -> tuple[int, ...]:
-    return tuple(_count("shape", item) for item in items)
+    shape = tuple(_count("shape", item) for item in items)
+    if math.prod(shape) >= 2**31:
+        raise ValueError(f"shape {shape[:8]} has too many entries")
+    return shape
 
 
 def _count(what: str, value: Any) -> int:
@@ -239,4 +224,5 @@ def _plain(value: Any) -> Any:
 def _reason(error: BaseException) -> str:
     """One line; own checks speak for themselves, others need their type."""
     text = str(error).splitlines()[0] if str(error) else ""
-    return text if isinstance(error, DynapseError) or type(error) is ValueError else f"{type(error).__name__}: {text}"
+    own = isinstance(error, (DynapseError, UnreadableError)) or type(error) is ValueError
+    return text if own else f"{type(error).__name__}: {text}"

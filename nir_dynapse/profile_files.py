@@ -21,6 +21,7 @@ import numpy as np
 
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
 from nir_dynapse.files import write_atomically
+from nir_dynapse.outside import LINE_ENDS, UnreadableError, parse_json
 
 __all__ = ["CORES", "HALF", "HALVES", "NEURONS", "ROWS", "TAGS", "Defects", "read_defects", "write_defects"]
 
@@ -30,9 +31,7 @@ HALF = TAGS // HALVES
 """Tags of each half: half h holds the tags h·1024 to h·1024 + 1023."""
 MOST_PAIRS = 1 << 20
 """Single (core, neuron, CAM row, tag) failures that a profile may list; more than that are failures of whole rows."""
-MOST_BYTES = 1 << 26
-# A list costs Python some 60 bytes and a file two: the brackets are counted before they become lists.
-MOST_LISTS = 1 << 22
+MOST_BYTES, MOST_LINES = 1 << 26, 1 << 19
 REMEDY = "Write the file again, or measure the chip again."
 FURTHER = ("scales", "factors", "measured")
 """Keys of a JSON file that `profile.ChipProfile` checks."""
@@ -118,11 +117,9 @@ class _Json(NamedTuple):
     max_failure: float
 
     def chips(self, text: str, name: str) -> list[Defects]:
-        if text.count("[") + text.count("{") > MOST_LISTS:
-            raise self.error("", f"more than {MOST_LISTS} lists, the limit for a chip profile")
         try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            data = parse_json(text)
+        except UnreadableError as error:
             raise ConfigurationError(f"{self.path}: not a JSON file ({error}). {REMEDY}") from error
         if isinstance(data, dict) and "chips" in data:
             chips = data["chips"]
@@ -237,35 +234,44 @@ def _to_json(chip: Defects) -> dict[str, Any]:
 
 
 def _from_csv(path: str, text: str, name: str) -> list[Defects]:
-    if text.count("\n") > MOST_PAIRS:
-        raise ConfigurationError(
-            f"{path}: more than {MOST_PAIRS} lines, the limit for a chip profile. List rows, halves of the tags (0-1023, "
-            "1024-2047) or tags of a core instead of single failures."
-        )
-    lines = [
-        (number, [field.strip().strip('"').strip() for field in line.split(",", 2 * len(COLUMNS))])
-        for number, line in enumerate(text.splitlines(), start=1)
-        if line.strip() and not line.lstrip().startswith("#")
-    ]
-    header = [field.lower() for field in lines[0][1]] if lines else []
-    if len(set(header)) != len(header) or set(header) - {"chip"} != set(COLUMNS) - {"chip"}:
-        where, got = (f", line {lines[0][0]}", _short(",".join(header))) if lines else ("", "nothing")
-        raise ConfigurationError(
-            f"{path}{where}: the header is {got}, needed are the columns core,neuron,cam,tag (and chip for a stack). "
-            "Write them in the first line, or give a JSON profile."
-        )
-    defects = [_defect(f"{path}, line {number}", header, fields) for number, fields in lines[1:]]
-    n_chips = max((d["chip"].stop for d in defects), default=1)
-    single = "chip" not in header or not defects
-    chips = [_no_defects(name if single else f"{name} chip {i}") for i in range(n_chips)]
-    for (number, _), defect in zip(lines[1:], defects, strict=True):
+    advice = "List rows, halves of the tags (0-1023, 1024-2047) or tags of a core instead of single failures."
+    if max(text.count(mark) for mark in LINE_ENDS) > MOST_LINES:
+        raise ConfigurationError(f"{path}: more than {MOST_LINES} lines, the limit for a chip profile. {advice}")
+    header: list[str] = []
+    chips: list[Defects] = []
+    free = MOST_PAIRS  # of all chips together: eight lists of so many would fill the memory
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        fields = [field.strip().strip('"').strip() for field in line.split(",", 2 * len(COLUMNS))]
+        if not header:
+            header = _header(f"{path}, line {number}", fields)
+            continue
+        defect = _defect(f"{path}, line {number}", header, fields)
         for i in defect["chip"]:
-            if not _mark(chips[i], *(defect[c] for c in COLUMNS if c != "chip")):
+            while len(chips) <= i:
+                chips.append(_no_defects(f"{name} chip {len(chips)}" if "chip" in header else name))
+            free -= _mark(chips[i], defect, free)
+            if free < 0:
                 raise ConfigurationError(
                     f"{path}, line {number}: more than {MOST_PAIRS} failures of single tags, the limit for a profile. "
-                    "List rows, halves of the tags (0-1023, 1024-2047) or tags of a core instead."
+                    f"{advice}"
                 )
-    return chips
+    if not header:
+        _header(path, [])
+    return chips or [_no_defects(name)]
+
+
+def _header(where: str, fields: list[str]) -> list[str]:
+    """The columns that the first line names."""
+    header = [field.lower() for field in fields]
+    if len(set(header)) != len(header) or set(header) - {"chip"} != set(COLUMNS) - {"chip"}:
+        got = _short(",".join(header)) if fields else "nothing"
+        raise ConfigurationError(
+            f"{where}: the header is {got}, needed are the columns core,neuron,cam,tag (and chip for a stack). "
+            "Write them in the first line, or give a JSON profile."
+        )
+    return header
 
 
 def _defect(where: str, header: list[str], fields: list[str]) -> dict[str, range]:
@@ -297,23 +303,27 @@ def _defect(where: str, header: list[str], fields: list[str]) -> dict[str, range
     return defect
 
 
-def _mark(chip: Defects, cores: range, neurons: range, rows: range, tags: range) -> bool:
-    """Mark a defect; False where the list of single failures would grow beyond its limit."""
+def _mark(chip: Defects, defect: dict[str, range], free: int) -> int:
+    """Mark a defect; how many single failures that adds, which are not made where they are more than `free`."""
+    cores, neurons, rows, tags = (defect[column] for column in COLUMNS if column != "chip")
     core, neuron, row = (slice(r.start, r.stop) for r in (cores, neurons, rows))
     if len(rows) == ROWS and len(tags) == TAGS:
         chip.neurons[core, neuron] = False
     elif len(rows) == ROWS and len(neurons) == NEURONS:
         chip.tags[core, tags.start : tags.stop] = False
     else:
+        added = 0
         for half in range(HALVES):
             part = range(max(tags.start, half * HALF), min(tags.stop, (half + 1) * HALF))
             if len(part) == HALF:
                 chip.rows[core, neuron, row, half] = False
                 continue
-            if len(chip.pairs) + len(cores) * len(neurons) * len(rows) * len(part) > MOST_PAIRS:
-                return False
+            added += len(cores) * len(neurons) * len(rows) * len(part)
+            if added > free:
+                return added
             chip.pairs.extend(itertools.product(cores, neurons, rows, part))
-    return True
+        return added
+    return 0
 
 
 # -- Writing ----------------------------------------------------------------------------------------------------------

@@ -200,7 +200,7 @@ def readout_from_dict(data: Any) -> Readout:
         raise ConfigurationError(f"Layout: {error} Compile the network again.") from error
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ConfigurationError(
-            f"Layout: its readout is damaged ({type(error).__name__}: {error}). Compile the network again."
+            f"Layout: its readout is damaged ({type(error).__name__}: {str(error)[:200]}). Compile the network again."
         ) from error
 
 

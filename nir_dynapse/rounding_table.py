@@ -52,6 +52,8 @@ def rounding_text(errors: dict[str, Any], names: Sequence[tuple[str, int]]) -> s
     )
     header = ("chip.core", "weights", "CAM rows", "rounded to 0", "error", f"errors {low:+.0f} to {high:+.0f} %")
     neurons = np.asarray(errors["neurons"], float)
+    if not neurons.size:
+        return table(header, cells, "<>>>><")
     worst = [k for k in np.argsort(-neurons, kind="stable")[:WORST].tolist() if neurons[k] > 0]
     listed = ", ".join(f"{names[k][0]}[{names[k][1]}] {100 * neurons[k]:.1f} %" for k in worst)
     counts, edges = np.histogram(100 * neurons, 12)

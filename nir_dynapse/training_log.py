@@ -8,7 +8,6 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy as np
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
 from nir_dynapse.files import write_atomically
 from nir_dynapse.network import freeze
+from nir_dynapse.outside import LINE_ENDS, UnreadableError, read_text
 from nir_dynapse.plots import Panel, lines_svg
 
 __all__ = ["TrainingLog"]
@@ -24,7 +24,13 @@ NEEDED = ("step", "loss")
 LABELS = {"accuracy": "training", "held_out": "held-out chips", "held_out_low": "held-out chips, 5 % quantile"}
 LOGARITHMIC = 20.0
 """Largest over smallest loss from which the picture has a logarithmic axis."""
+MOST_BYTES, MOST_STEPS = 1 << 24, 1 << 18
+"""Of a file: each step has some 100 bytes there, and a kilobyte while it is read."""
 REMEDY = "Give a CSV file that TrainingLog.save wrote."
+
+
+LARGEST_STEP = 2**53
+"""Of a table, whose numbers are float64."""
 
 
 def _none() -> np.ndarray:
@@ -97,6 +103,9 @@ class TrainingLog:
                 f"TrainingLog: a table of {table.dtype} of shape {table.shape}, needed are numbers of shape "
                 f"(steps, {len(COLUMNS)}). Give one that TrainingLog.table made."
             )
+        strange = table[~((np.abs(table[:, 0]) <= LARGEST_STEP) & (table[:, 0] == np.floor(table[:, 0]))), 0]
+        if len(strange):
+            raise ParameterRangeError(f"TrainingLog: a table with step {strange[0]}. Give whole numbers.")
         return cls(**dict(zip(COLUMNS, table.T, strict=True)))
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -112,10 +121,13 @@ class TrainingLog:
     def load(cls, path: str | os.PathLike[str]) -> TrainingLog:
         """Read what `save` wrote, bit for bit (ConfigurationError otherwise)."""
         try:
-            lines = list(csv.reader(Path(path).read_text(encoding="utf-8-sig").splitlines()))
+            text = read_text(path, MOST_BYTES)
+            if (count := max(text.count(mark) for mark in LINE_ENDS)) > MOST_STEPS:
+                raise UnreadableError(f"{count} lines, at most {MOST_STEPS} are read")
+            lines = list(csv.reader(text.splitlines()))
         except OSError as error:
-            raise ConfigurationError(f"{path}: cannot be read ({error.strerror}). Check the path.") from error
-        except (ValueError, csv.Error) as error:
+            raise ConfigurationError(f"{path}: cannot be read ({error.strerror or error}). Check the path.") from error
+        except (UnreadableError, csv.Error) as error:
             raise ConfigurationError(f"{path}: not a CSV file in UTF-8 ({error}). {REMEDY}") from error
         header = ",".join(lines[0]) if lines else ""
         if header != ",".join(COLUMNS):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +12,7 @@ from nir_dynapse.checks import check_file
 from nir_dynapse.errors import ConfigurationError, DynapseError
 from nir_dynapse.evaluation import digest
 from nir_dynapse.files import write_arrays
+from nir_dynapse.outside import read_arrays
 from nir_dynapse.sim.trainable import Latent
 from nir_dynapse.sim.trainer import is_first_process, leaves, unflattened
 from nir_dynapse.training_log import TrainingLog
@@ -21,7 +20,6 @@ from nir_dynapse.training_log import TrainingLog
 __all__ = ["Checkpoint", "State"]
 
 FORMAT = "nir_dynapse.training 1"
-UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
 NUMBERS = ("step", "score", "best_step", "waited", "seconds")
 
 
@@ -73,10 +71,9 @@ class Checkpoint:
         tree = (state.latent, state.opt, state.best)
         now = leaves(tree)
         try:
-            with self.path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-                made = (str(archive["format"]), str(archive["identity"]))
-                arrays = {name: archive[name] for name in archive if name not in ("format", "identity")}
-        except (*UNREADABLE, TypeError, AttributeError) as error:  # the last two: an .npy
+            arrays = read_arrays(self.path)
+            made = (str(arrays.pop("format")), str(arrays.pop("identity")))
+        except (OSError, ValueError, KeyError) as error:
             raise ConfigurationError(f"{self.path}: not a checkpoint of fine_tune ({error}). {advice}") from error
         if made[0] != FORMAT:
             raise ConfigurationError(f"{self.path}: not a checkpoint of this version of fine_tune. {advice}")
@@ -89,7 +86,11 @@ class Checkpoint:
             raise ConfigurationError(f"{self.path}: a checkpoint whose arrays do not fit; it is damaged. {advice}")
         latent, opt, best = unflattened(tree, known)
         try:
-            values = dict(zip(NUMBERS, arrays["numbers"].tolist(), strict=True))
+            numbers = arrays["numbers"]
+            if numbers.dtype != np.float64 or numbers.shape != (len(NUMBERS),):
+                raise ValueError(f"numbers are {numbers.dtype} of shape {numbers.shape}")
+            values: dict[str, Any] = dict(zip(NUMBERS, numbers.tolist(), strict=True))
+            values |= {name: _count(name, values[name]) for name in ("step", "best_step", "waited")}
             log = TrainingLog.of(arrays["log"])
         except (KeyError, TypeError, ValueError, DynapseError) as error:
             raise ConfigurationError(f"{self.path}: a checkpoint that is damaged ({error}). {advice}") from error
@@ -97,10 +98,12 @@ class Checkpoint:
             latent,
             opt,
             best,
-            step=int(values["step"]),
-            score=values["score"],
-            best_step=int(values["best_step"]),
-            waited=int(values["waited"]),
-            seconds=values["seconds"],
+            **values,
             log=log,
         )
+
+
+def _count(name: str, value: float) -> int:
+    if not -1 <= value < 2**53 or value != int(value):
+        raise ValueError(f"{name} is {value}")
+    return int(value)

@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "nir_dynapse"
 CORE = (
     "errors",
     "files",
+    "outside",
     "encoders",
     "measured",
     "profile_files",
@@ -26,6 +27,7 @@ CORE = (
     "currents",
     "params",
     "rows",
+    "layout_checks",
     "layout",
     "closed_form",
     "decoding",
@@ -80,6 +82,9 @@ ABOVE = (
 LAVA_USES = ("import_.nir_graph", "sim.circuit", "sim.disturbance", "sim.dynamics", "sim.mismatch", "sim.wiring")
 """What the Lava processes use of the stages: reading, the equations, and virtual chips; all of it NumPy."""
 MOST_LINES = 400
+NUMPY_READERS = {
+    f"np.{name}" for name in ("load", "fromfile", "memmap", "loadtxt", "genfromtxt", "lib.format.read_array")
+}
 MODULES = sorted(
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py") if path.stat().st_size
 )
@@ -236,6 +241,23 @@ def test_no_assert_print_or_bare_except(module: str) -> None:
         is_bare = isinstance(node, ast.ExceptHandler) and node.type is None
         if is_print or is_bare or isinstance(node, ast.Assert):
             wrong.append(f"line {getattr(node, 'lineno', 0)}: {type(node).__name__}")
+    assert not wrong
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_from_a_file_is_run(module: str) -> None:
+    """No pickles, no eval; `outside` alone reads what NumPy wrote, after its sizes were checked."""
+    wrong = []
+    for node in ast.walk(tree_of(module)):
+        if isinstance(node, ast.Call) and any(k.arg == "allow_pickle" for k in node.keywords):
+            pickles = next(k.value for k in node.keywords if k.arg == "allow_pickle")
+            if not (isinstance(pickles, ast.Constant) and pickles.value is False):
+                wrong.append(f"line {node.lineno}: pickles are allowed")
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in NUMPY_READERS:
+            wrong.append(f"line {node.lineno}: {ast.unparse(node)}")
+        if isinstance(node, ast.Name) and node.id in ("eval", "exec") and module != "sim.native_build":
+            wrong.append(f"line {node.lineno}: {node.id}")
+    wrong += [i.module for i in imports(module) if i.module.split(".")[0] in ("pickle", "shelve", "marshal", "dill")]
     assert not wrong
 
 

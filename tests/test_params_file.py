@@ -19,24 +19,9 @@ from circuits import circuits
 from nir_dynapse import params_file
 from nir_dynapse.device import Circuit, Mismatch
 from nir_dynapse.errors import ConfigurationError, Finding
-from nir_dynapse.network import Network, Population, Port, Projection, Readout
 from nir_dynapse.params import Params
 from nir_dynapse.params_file import load_params, save_params
 from nir_dynapse.sim.mismatch import fabricate
-
-
-def with_readout(networks: ModuleType) -> Network:
-    net = networks.recurrent(0, 4, 6, 3, fan_in=3)
-    n = np.ones(2)
-    leak = Population("li", "LI", 20e-3 * n, n, 0.1 * n, np.inf * n, 0 * n, shape=(2, 1))
-    volts = Population("volts", "I", np.inf * n, n, 0 * n, np.inf * n, 0.3 * n)
-    weight = np.random.default_rng(0).normal(0, 1, (2, 3))
-    projections = (
-        Projection.from_dense("output", "li", weight, nodes=("fc",), bias=np.array([0.1, 1 / 3])),
-        Projection.from_dense("li", "volts", weight[:, :2]),
-    )
-    readout = Readout((leak, volts), projections)
-    return replace(net, outputs=(Port("out", (2,), "volts"), Port("spikes", (3,), "output")), readout=readout)
 
 
 def on_chip(networks: ModuleType) -> Params:
@@ -63,7 +48,7 @@ def told(networks: ModuleType) -> Params:
 
 KINDS: dict[str, Callable[[ModuleType], Params]] = {
     "network": lambda networks: nd.to_params(networks.recurrent(0, 4, 6, 3, fan_in=3)),
-    "readout": lambda networks: nd.to_params(with_readout(networks)),
+    "readout": lambda networks: nd.to_params(networks.with_readout()),
     "delays": lambda networks: circuits("dc", delays=True),
     **{"quantised": on_chip, "one chip": one_chip, "float32": single, "findings": told},
 }

@@ -125,7 +125,7 @@ def test_csv_of_a_stack(tmp_path):
         ("core,core,neuron,cam,tag\n", "", "the header is"),
         ("0,1,2,3\n", "", "line 1: the header is '0,1,2,3'"),
         ("", "", "the header is nothing"),
-        (HEADER, "\n" * (1 << 20), "more than 1048576 lines"),
+        (HEADER, "\r" * (1 << 20), "more than 524288 lines"),
     ],
 )
 def test_wrong_csv(tmp_path, header, lines, text):

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +17,10 @@ from nir_dynapse.errors import ConfigurationError
 __all__ = ["JsonStream"]
 
 CHUNK = 1 << 18
+BLANKS = re.compile(r"[ \t\r\n]*")
 MAX_VALUE = 1 << 24
 """Most characters that one value may have (a neuron has about 50 000 when indented)."""
-MAX_TEXT = 1 << 31
+MAX_TEXT = 1 << 29
 """Most characters of a whole text (a full stack of eight chips has about 4·10⁸ when indented)."""
 
 
@@ -104,8 +106,7 @@ class JsonStream:
     def _peek(self) -> str:
         """The next character that is not white space, or an empty text at the end."""
         while True:
-            while self._at < len(self._text) and self._text[self._at] in " \t\r\n":
-                self._at += 1
+            self._at = BLANKS.match(self._text, self._at).end()  # pyright: ignore[reportOptionalMemberAccess]
             if self._at < len(self._text):
                 return self._text[self._at]
             if not self._more():

@@ -35,6 +35,9 @@ MAX_TEXT = 2**20
 MAX_TEXTS = 4 * MAX_OBJECTS
 MAX_RATIO = 2048
 """Most bytes of a large dataset per byte stored for it: gzip reaches half of that."""
+MAX_FREE, MAX_PACKED = 2**22, 25
+"""Weights other than 0 of a file that may be packed as one likes, and most of more per byte of the file: each becomes a
+connection of some 60 bytes, and a constant packs to a thousandth."""
 MAX_DEPTH = 32
 _HEAP_HEADER = 16  # bytes of the header of a global heap, and of each object in it
 _DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError, AttributeError, MemoryError)
@@ -212,9 +215,10 @@ class _Reader:
 
     def __init__(self, file: Path, findings: list[Finding]) -> None:
         self.file, self.findings = file, findings
-        self.bytes = self.objects = 0
+        self.bytes = self.objects = self.weights = 0
 
     def error(self, name: str, what: str, hint: str) -> None:
+        what = what if name else f"file '{self.file}': {what}"
         self.findings.append(Finding("error", "file", what, node=name or None, hint=hint))
 
     def repaired(self, name: str, what: str) -> None:
@@ -277,6 +281,19 @@ class _Reader:
             return value.decode("utf8")
         return value.astype("U") if string and isinstance(value, np.ndarray) and dtype.kind == "S" else value
 
+    def count(self, weight: Any) -> None:
+        """Refuses connections that the file cannot really hold."""
+        self.weights += int(np.count_nonzero(weight))
+        size = self.file.stat().st_size
+        if self.weights > max(MAX_FREE, MAX_PACKED * size):
+            raise _refuse(
+                self.file,
+                f"has {self.weights} weights other than 0 in {size} bytes; more than {MAX_FREE} are read only with at most "
+                f"{MAX_PACKED} per byte.",
+                "Store them without compression (nir.write(…, compression=None)), or leave out constant ones.",
+                "size",
+            )
+
     def metadata(self, group: h5py.Group | h5py.Dataset, depth: int) -> Any:
         if isinstance(group, h5py.Dataset):
             return self.value(group)
@@ -309,6 +326,8 @@ class _Reader:
             if isinstance(members.get(key), h5py.Dataset):
                 most = MAX_ELEMENTS if key == "weight" else MAX_OPTIONS if key in entry.whole else MAX_VALUES
                 values[key] = self.value(members[key], most)
+                if key == "weight":
+                    self.count(values[key])
             elif key in entry.optional:
                 default = values[key] = entry.optional[key]
                 if default is not None:

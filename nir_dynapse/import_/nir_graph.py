@@ -102,7 +102,7 @@ def from_nir(
     changed = (pairs, flat, shapes, findings)
     errors = [f for f in findings if f.severity == "error"]
     if errors:
-        raise _error_class(errors)(errors, conversion=conversions(*changed))
+        raise _error_class(errors)(_placed(errors, origin), conversion=conversions(*changed))
 
     stepping = _stepping(metadata) if frontend == "spec" else profile.stepping
     try:
@@ -206,6 +206,13 @@ def _load(source: Any) -> tuple[Any, list[Finding], dict[str, Any]]:
         hint = "Give the path of a .nir file, an nir.NIRGraph or a single NIR node."
         raise UnsupportedGraphError(Finding("error", "type", what, hint=hint))
     return root, findings, origin
+
+
+def _placed(errors: list[Finding], origin: dict[str, Any]) -> list[Finding]:
+    """Errors of a graph from a file, of which those that name no node name the file."""
+    if origin["sha256"] is None:
+        return errors
+    return [f if f.node else replace(f, what=f"file {origin['source']!r}: {f.what}") for f in errors]
 
 
 def _error_class(findings: list[Finding]) -> type[DynapseError]:

@@ -7,11 +7,11 @@ Objects are read by attribute only, so nothing is imported that wrote them. Name
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from nir_dynapse.errors import Finding
+from nir_dynapse.errors import ConfigurationError, Finding
 from nir_dynapse.import_.json_stream import JsonStream
 from nir_dynapse.import_.samna_invented import invented
 from nir_dynapse.import_.samna_names import beside, named
@@ -49,19 +49,25 @@ def from_samna(config: Any, *, names: Any = None, dt: float | None = None) -> La
     ConfigurationError: a value that no chip can hold (with chip, core and neuron), something of another shape, a
     damaged file, or given names and bits that disagree about which neurons exist.
     """
-    found: list[Finding] = []
-    if isinstance(config, (str, os.PathLike)):
-        bits = _read_json(config)
-        if names is None:
-            names, found = beside(config, bits)
-    else:
-        bits = _read_object(config)
+    if not isinstance(config, (str, os.PathLike)):
         known = getattr(config, "names", None)
         names = known if names is None and isinstance(known, dict) else names
-    if names is None or names is False:
-        layout = invented(bits, dt)
-        return replace(layout, findings=(*found, *layout.findings))
-    return named(bits, names)
+        return _layout(_read_object(config), names, dt)
+    try:
+        bits = _read_json(config)
+        names, found = beside(config, bits) if names is None else (names, [])
+        return _layout(bits, names, dt, found)
+    except ConfigurationError as error:
+        if str(error).startswith(f"{os.fspath(config)}: "):
+            raise
+        raise ConfigurationError(f"{os.fspath(config)}: {error}") from error
+
+
+def _layout(bits: Bits, names: Any, dt: float | None, found: Iterable[Finding] = ()) -> Layout:
+    if names is not None and names is not False:
+        return named(bits, names)
+    layout = invented(bits, dt)
+    return replace(layout, findings=(*found, *layout.findings))
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------

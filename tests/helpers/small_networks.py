@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from nir_dynapse.network import Network, Population, Port, Projection
+from nir_dynapse.network import Network, Population, Port, Projection, Readout
 
 REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "data" / "nir_reference"
 
@@ -67,3 +68,18 @@ def recurrent(seed: int, n_in: int, n_hidden: int, n_out: int, fan_in: int = 12,
         (Port("out", (n_out,), "output"),),
         dt,
     )
+
+
+def with_readout() -> Network:
+    """A recurrent network with two values on the host behind it."""
+    net = recurrent(0, 4, 6, 3, fan_in=3)
+    n = np.ones(2)
+    leak = Population("li", "LI", 20e-3 * n, n, 0.1 * n, np.inf * n, 0 * n, shape=(2, 1))
+    volts = Population("volts", "I", np.inf * n, n, 0 * n, np.inf * n, 0.3 * n)
+    weight = np.random.default_rng(0).normal(0, 1, (2, 3))
+    projections = (
+        Projection.from_dense("output", "li", weight, nodes=("fc",), bias=np.array([0.1, 1 / 3])),
+        Projection.from_dense("li", "volts", weight[:, :2]),
+    )
+    readout = Readout((leak, volts), projections)
+    return replace(net, outputs=(Port("out", (2,), "volts"), Port("spikes", (3,), "output")), readout=readout)

@@ -1,19 +1,10 @@
-"""Damage done to NIR files, one case per seed, and the process that reads them (`python nir_damage.py first last`).
-
-The process writes one line of JSON per case: before it (so that a crash or a hang names its seed) and after it.
-"""
+"""Damage done to NIR files: to their bytes, near the structures of HDF5, and to what h5py shows of them."""
 
 from __future__ import annotations
 
-import json
-import resource
-import shutil
-import signal
-import sys
 import tempfile
-import time
-import traceback
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +12,14 @@ import h5py
 import nir
 import numpy as np
 
-from nir_dynapse.errors import DynapseError
-from nir_dynapse.export.nir_graph import to_nir
-from nir_dynapse.import_.nir_graph import from_nir
-from nir_dynapse.network import Network
+from fuzz_bytes import damage_bytes, splice
 from nir_zoo import ZOO
 
-CASE_SECONDS = 20
-"""A case that takes longer is a hang: the process is ended by a signal."""
-MEMORY = 1024
-"""MiB that the process may grow while it reads."""
+__all__ = ["STRUCTURAL", "damage_nir", "write_seeds"]
+
+MARKS = (b"TREE", b"SNOD", b"HEAP", b"GCOL", b"OHDR", b"BTHD", b"FRHP", b"\x89HDF", b"\x01\x00")
+_WRITTEN: set[int] = set()
+"""Check sums of the files that h5py wrote: others are not opened here, for HDF5 itself may crash on them."""
 TYPES = ["LIF", "CubaLIF", "IF", "LI", "CubaLI", "I", "Threshold", "Linear", "Affine", "Scale", "Conv1d", "Conv2d"]
 TYPES += [
     "SumPool2d",
@@ -71,6 +60,24 @@ HUGE = [(2**40,), (2**20, 2**20), (2**62,), (2**27,), (2**13, 2**13), (2**26, 1,
 DTYPES = ["i1", "u8", "f2", ">f4", ">i8", "c16", "?", "S3", "V4", "f8", "i4"]
 
 
+def damage_nir(content: bytes, rng: np.random.Generator, others: Sequence[bytes]) -> tuple[bytes, str]:
+    """Damaged bytes, or up to three changes through h5py."""
+    if rng.random() < 0.02:
+        return splice(content, rng, others)
+    if rng.random() < 0.45 or zlib.crc32(content) not in _WRITTEN:
+        return damage_bytes(content, rng, MARKS)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "case.nir"
+        path.write_bytes(content)
+        try:
+            kind = _damage_structure(path, rng)
+        except (OSError, RuntimeError, ValueError, KeyError, TypeError):  # a file that was damaged before
+            return damage_bytes(content, rng, MARKS)
+        made = path.read_bytes()
+    _WRITTEN.add(zlib.crc32(made))
+    return made, kind
+
+
 def write_seeds(folder: Path) -> list[Path]:
     """The sound files that are damaged: with and without compression, and in HDF5's newer format."""
     paths = []
@@ -83,47 +90,8 @@ def write_seeds(folder: Path) -> list[Path]:
             for key in source:
                 source.copy(key, target)
         paths.append(latest)
+    _WRITTEN.update(zlib.crc32(path.read_bytes()) for path in paths)
     return paths
-
-
-# --- bytes -----------------------------------------------------------------------------------------------------------
-
-
-def _place(content: bytearray, rng: np.random.Generator) -> int:
-    """Any byte, or one that is not zero, or one near a structure of HDF5."""
-    if rng.random() < 0.2:
-        return int(rng.integers(len(content)))
-    if rng.random() < 0.5:
-        return int(rng.choice(np.flatnonzero(np.frombuffer(bytes(content), np.uint8))))
-    mark = [b"TREE", b"SNOD", b"HEAP", b"GCOL", b"OHDR", b"BTHD", b"FRHP", b"\x89HDF", b"\x01\x00"][
-        int(rng.integers(9))
-    ]
-    start = content.find(mark, int(rng.integers(len(content))))
-    start = content.find(mark) if start < 0 else start
-    return min(max(start, 0) + int(rng.integers(160)), len(content) - 1)
-
-
-def damage_bytes(content: bytearray, rng: np.random.Generator) -> str:
-    """Flip, replace, cut, insert or zero; returns which."""
-    kind = str(rng.choice(["flip", "flip", "replace", "replace", "cut", "insert", "zero", "copy"]))
-    for _ in range(1 if kind == "cut" else int(rng.integers(1, 9))):
-        at = _place(content, rng)
-        some = int(rng.integers(1, 64))
-        if kind == "flip":
-            content[at] ^= 1 << int(rng.integers(8))
-        elif kind == "replace":
-            content[at] = int(rng.choice([0, 1, 2, 127, 128, 254, 255, int(rng.integers(256))]))
-        elif kind == "cut":
-            del content[at:]
-        elif kind == "insert":
-            content[at:at] = rng.bytes(some)
-        elif kind == "zero":
-            content[at : at + some] = bytes(len(content[at : at + some]))
-        else:
-            other = _place(content, rng)
-            part = content[other : other + some]
-            content[at : at + len(part)] = part
-    return kind
 
 
 # --- structure -------------------------------------------------------------------------------------------------------
@@ -292,7 +260,7 @@ STRUCTURAL: tuple[Callable[[Any, str, np.random.Generator], None], ...] = (
 )  # fmt: skip
 
 
-def damage_structure(path: Path, rng: np.random.Generator) -> str:
+def _damage_structure(path: Path, rng: np.random.Generator) -> str:
     """One to three changes through h5py; returns their names."""
     kinds = []
     with h5py.File(path, "r+") as h5:
@@ -316,72 +284,3 @@ def damage_structure(path: Path, rng: np.random.Generator) -> str:
             ):
                 continue  # h5py itself would not do it: the case has one change less
     return "+".join(kinds)
-
-
-# --- cases -----------------------------------------------------------------------------------------------------------
-
-
-def damaged(seed: int, seeds: list[Path], path: Path) -> str:
-    """Write case `seed` to `path`; returns what was done."""
-    rng = np.random.default_rng(seed)
-    source = seeds[int(rng.integers(len(seeds)))]
-    if seed % 2:
-        shutil.copyfile(source, path)
-        return f"{source.stem} {damage_structure(path, rng)}"
-    content = bytearray(source.read_bytes())
-    kind = damage_bytes(content, rng)
-    path.write_bytes(content)
-    return f"{source.stem} {kind}"
-
-
-def _slashed(network: Network) -> bool:
-    """Whether a name holds '/', which is written as '_'."""
-    nodes = (*network.populations, *network.inputs, *network.outputs, *network.readout.populations)
-    linear = (name for q in (*network.projections, *network.readout.projections) for name in q.nodes)
-    return any("/" in name for name in (*(node.name for node in nodes), *linear))
-
-
-def outcome(path: Path) -> str:
-    """What reading gives: Network or the class of a DynapseError, else the traceback."""
-    try:
-        network = from_nir(path)
-        again = from_nir(to_nir(network))
-        return "Network" if again.digest() == network.digest() or _slashed(network) else "another Network when written"
-    except DynapseError as error:
-        return type(error).__name__ if str(error) else "an error without text"
-    except BaseException:
-        return traceback.format_exc()
-
-
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def main(first: int, last: int) -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (8 * 2**30, 8 * 2**30))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with tempfile.TemporaryDirectory() as folder:
-        seeds = write_seeds(Path(folder))
-        path = Path(folder) / "case.nir"
-        for seed in seeds:
-            from_nir(seed)
-        before = _peak()
-        for seed in range(first, last):
-            sys.stdout.write(json.dumps({"seed": seed}) + "\n")
-            sys.stdout.flush()
-            what = damaged(seed, seeds, path)
-            signal.alarm(CASE_SECONDS)
-            start = time.perf_counter()
-            result = {
-                "seed": seed,
-                "what": what,
-                "outcome": outcome(path),
-                "grown": _peak() - before,
-                "took": time.perf_counter() - start,
-            }
-            signal.alarm(0)
-            sys.stdout.write(json.dumps(result) + "\n")
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
