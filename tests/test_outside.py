@@ -317,6 +317,22 @@ def test_configurations_name_the_file(tmp_path: Path) -> None:
     assert str(caught.value).count(str(path)) == 1
 
 
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("[" + "[]," * 2000 + "[]]", "more than 1000 entries beside chips"),
+        ('{"chips":[{"cores":{"value0":{"neurons":' + "[" + "1.5," * 2000 + "0]", "neuron 0: not shaped like"),
+        ('{"chips":[{"cores":{"value0":{"parameters":[{"key":3,"value":1}]', "a bias is named 3"),
+    ],
+)
+def test_impossible_configurations_end_soon(tmp_path: Path, value: str, words: str) -> None:
+    path = tmp_path / "c.json"
+    path.write_text(f'{{"value0":{value}')
+    with pytest.raises(ConfigurationError) as caught:
+        from_samna(path, names=False)
+    assert words in str(caught.value)
+
+
 def test_blank_bombs_end_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Blanks are skipped by the piece: one by one, a gzip file of 2 MB kept the reader busy for minutes."""
     monkeypatch.setattr(json_stream, "MAX_TEXT", 1 << 26)

@@ -18,6 +18,7 @@ __all__ = ["JsonStream"]
 
 CHUNK = 1 << 18
 BLANKS = re.compile(r"[ \t\r\n]*")
+NUMBER_GOES_ON = re.compile(r"[0-9.eE+-]*")
 MAX_VALUE = 1 << 24
 """Most characters that one value may have (a neuron has about 50 000 when indented)."""
 MAX_TEXT = 1 << 29
@@ -86,7 +87,7 @@ class JsonStream:
                     self.fail(getattr(error, "msg", "a number is too long"))
                 continue
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if number and not self._text[end:].strip("0123456789.eE+-") and self._more():
+            if number and NUMBER_GOES_ON.fullmatch(self._text, end) and self._more():
                 continue  # a number may go on, also after a point or an exponent that ends the piece
             self._at = end
             return value

@@ -24,11 +24,15 @@ from nir_dynapse.import_.samna_rows import (
     SHAPE_ERRORS,
     Bits,
     refuse,
+    show,
     unreadable,
 )
 from nir_dynapse.layout import Layout
 
 __all__ = ["from_samna"]
+
+MOST_OTHERS = 1000
+"""Members of an object that a Layout does not own: samna's have some dozens, millions would take minutes to pass over."""
 
 
 def from_samna(config: Any, *, names: Any = None, dt: float | None = None) -> Layout:
@@ -125,6 +129,8 @@ def _read_core(stream: JsonStream, bits: Bits, place: tuple[int, int]) -> None:
             pairs = stream.value()
             try:
                 biases = {pair["key"]: pair["value"] for pair in pairs}
+                if strange := [key for key in biases if not isinstance(key, str)]:
+                    raise TypeError(f"a bias is named {show(strange[0])}")
             except SHAPE_ERRORS as error:
                 unreadable(place, error)
             bits.put_biases(JSON, place, biases)
@@ -135,7 +141,7 @@ def _read_core(stream: JsonStream, bits: Bits, place: tuple[int, int]) -> None:
 
 def _section(stream: JsonStream, *names: str, optional: tuple[str, ...] = ()) -> Iterator[str]:
     """The members `names` of the object that comes next, each once, and those of `optional` that it has; no others."""
-    waiting, allowed = {*names, *optional}, {*names, *optional}
+    waiting, allowed, others = {*names, *optional}, {*names, *optional}, 0
     for key in stream.members():
         if key in waiting:
             waiting.remove(key)
@@ -144,6 +150,9 @@ def _section(stream: JsonStream, *names: str, optional: tuple[str, ...] = ()) ->
             stream.fail(f"{key!r} stands twice in one object")
         else:
             stream.value()
+            others += 1
+            if others > MOST_OTHERS:
+                stream.fail(f"more than {MOST_OTHERS} entries beside {', '.join(sorted(allowed))}")
     if missing := waiting.difference(optional):
         stream.fail(f"{', '.join(sorted(missing))} is missing")
 
