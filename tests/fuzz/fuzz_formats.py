@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,6 @@ import nir_dynapse as nd
 from fuzz_bytes import Damage
 from fuzz_csv import damage_csv
 from fuzz_json import damage_json
-from fuzz_nir import damage_nir, write_seeds
 from fuzz_npz import damage_npz
 from nir_dynapse.board import Data, Events
 from nir_dynapse.errors import DynapseError
@@ -47,7 +46,15 @@ def _contents(folder: Path) -> dict[str, bytes]:
 # --- NIR --------------------------------------------------------------------------------------------------------------
 
 
+def _damage_nir(content: bytes, rng: np.random.Generator, others: Sequence[bytes]) -> tuple[bytes, str]:
+    from fuzz_nir import damage_nir  # here and below: what other formats do not need takes seconds to import
+
+    return damage_nir(content, rng, others)
+
+
 def _nir_seeds(folder: Path) -> dict[str, bytes]:
+    from fuzz_nir import write_seeds
+
     return {path.name: path.read_bytes() for path in write_seeds(folder)}
 
 
@@ -318,14 +325,14 @@ def _evaluation_again(table: Any, path: Path) -> bool:
 
 
 FORMATS: dict[str, Format] = {
-    "nir": Format(".nir", _nir_seeds, damage_nir, nd.from_nir, _nir_again, ("node '",)),
+    "nir": Format(".nir", _nir_seeds, _damage_nir, lambda path: nd.from_nir(path), _nir_again, ("node '",)),
     "layout": Format(".json", _layout_seeds, damage_json, Layout.load, _layout_again),
     "config": Format(".json", _config_seeds, damage_json, _config_read, _config_again),
     "profile-json": Format(".json", _profile_seeds, damage_json, _profiles, _profile_again),
     "profile-csv": Format(".csv", _defects_seeds, damage_csv, _profiles, _profile_again),
     "data": Format(".npz", _data_seeds, damage_npz, lambda path: Data.load(path, labels=False), _data_again),
     "events": Format(".npz", _events_seeds, damage_npz, Events.load, _events_again),
-    "params": Format(".npz", _params_seeds, damage_npz, nd.load_params, _params_again),
+    "params": Format(".npz", _params_seeds, damage_npz, lambda path: nd.load_params(path), _params_again),
     "training": Format(".npz", _training_seeds, damage_npz, _training, _training_again),
     "evaluation": Format(".npz", _evaluation_seeds, damage_npz, _evaluation, _evaluation_again),
     "log": Format(".csv", _log_seeds, damage_csv, _log, _log_again),

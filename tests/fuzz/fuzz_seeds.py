@@ -11,18 +11,19 @@ import numpy as np
 
 import nir_dynapse as nd
 import small_networks
-from circuits import circuits
-from nir_dynapse.evaluation import COLUMNS, PARTS
 from nir_dynapse.training_log import TrainingLog
 from random_layouts import random_layout
 
 __all__ = ["DIGESTS", "chips_table", "params", "random_layout", "training", "training_log"]
 
-DIGESTS = {name: f"{k:064x}" for k, name in enumerate(PARTS)}
+DIGESTS = {name: f"{k:064x}" for k, name in enumerate(("thing", "data", "mismatch", "key", "device", "version"))}
+"""Of `evaluation.PARTS`, which are not imported here: that takes a second."""
 
 
 def params() -> dict[str, nd.Params]:
     """As computed from a network, with a readout, with delays, with masks."""
+    from circuits import circuits
+
     plain = nd.to_params(small_networks.recurrent(0, 4, 6, 3, fan_in=3))
     finding = nd.Finding("warning", "a", "\u03c4 is long.", "node", 3, 0.5, 2, "s", "x")
     return {
@@ -62,6 +63,6 @@ def training(path: Path) -> tuple[Any, Any]:
 
 
 def chips_table(rows: int) -> np.ndarray:
-    table = np.random.default_rng(rows).integers(0, 40, (rows, len(COLUMNS))).astype(np.int32)
+    table = np.random.default_rng(rows).integers(0, 40, (rows, 3)).astype(np.int32)
     table[4:5] = -1
     return table
