@@ -11,13 +11,13 @@ chromium`) where --browser names none.
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from nir_dynapse.files import write_atomically
 from nir_dynapse.import_.frontends import PROFILES
 from nir_dynapse.primitives import PRIMITIVES
 
@@ -84,13 +84,6 @@ def filled(path: Path) -> str:
     return text
 
 
-def replaced(path: Path, content: bytes) -> None:
-    """Write a file complete or not at all."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
-
-
 def first_command(out: Path) -> None:
     """README's first command, with its report in `out`."""
     line = next(text for text in README.read_text().splitlines() if "nir-dynapse deploy examples" in text)
@@ -119,11 +112,11 @@ def main() -> None:
     parser.add_argument("--browser", help="Chromium to use (default: Playwright's)")
     args = parser.parse_args()
     for page in {page for page, _ in TABLES.values()}:
-        replaced(page, filled(page).encode())
+        write_atomically(page, filled(page).encode())
     if args.picture:
         with tempfile.TemporaryDirectory() as folder:
             first_command(Path(folder))
-            replaced(PICTURE, photograph(Path(folder) / "report.html", args.browser))
+            write_atomically(PICTURE, photograph(Path(folder) / "report.html", args.browser))
 
 
 if __name__ == "__main__":

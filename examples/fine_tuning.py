@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -20,6 +19,8 @@ from typing import Any
 import _arms
 import _further
 from _results import tables, tasks
+
+from nir_dynapse.files import write_atomically
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "fine_tuning.json"
@@ -31,19 +32,11 @@ def load() -> list[dict[str, Any]]:
     return json.loads(RESULTS.read_text()) if RESULTS.exists() else []
 
 
-def replaced(path: Path, text: str) -> None:
-    """Write a file complete or not at all."""
-    path.parent.mkdir(exist_ok=True)
-    temporary = path.with_suffix(path.suffix + ".part")
-    temporary.write_text(text)
-    os.replace(temporary, path)
-
-
 def keep(result: dict[str, Any]) -> None:
     same = ("task", "arm", "key")
     others = [r for r in load() if any(r[k] != result[k] for k in same)]
     rows = [json.dumps(r) for r in sorted([*others, result], key=lambda r: tuple(str(r[k]) for k in same))]
-    replaced(RESULTS, "[\n" + ",\n".join(rows) + "\n]\n")
+    write_atomically(RESULTS, ("[\n" + ",\n".join(rows) + "\n]\n").encode())
 
 
 def write_pages() -> None:
@@ -58,7 +51,7 @@ def fill(page: Path, name: str, content: str) -> None:
     _, _, after = rest.partition(end)
     if not after:
         sys.exit(f"{page.name} lacks the markers {begin} and {end}")
-    replaced(page, f"{before}{begin}\n{content}\n{end}{after}")
+    write_atomically(page, f"{before}{begin}\n{content}\n{end}{after}".encode())
 
 
 def planned(args: argparse.Namespace) -> list[tuple[str, str, int]]:

@@ -90,17 +90,11 @@ def check(args: argparse.Namespace, out: Output) -> int:
     return DONE
 
 
-def _compiled(network: Any, device: Any, args: argparse.Namespace, out: Output) -> Any:
-    """The Layout of `network` with the options of the command line."""
-    from nir_dynapse.checks import check_params
+def _compiled(network: Any, device: Any, args: argparse.Namespace, out: Output, params: Any = None) -> Any:
+    """The Layout of `network`, or of its trained `params`, with the options of the command line."""
     from nir_dynapse.compiler import compile
 
-    options = {"fan_in": args.fan_in, "seed": args.seed, "strict": args.strict, **mapping(args)}
-    if getattr(args, "params", None) is not None:
-        from nir_dynapse.params_file import load_params
-
-        options["params"] = load_params(args.params)
-        check_params(options["params"], network)
+    options = {"fan_in": args.fan_in, "seed": args.seed, "strict": args.strict, "params": params, **mapping(args)}
     with out.progress() as tell:
         return compile(network, device=device, progress=tell, **options, **activity(args, network))
 
@@ -117,15 +111,18 @@ def compile_(args: argparse.Namespace, out: Output) -> int:
         report_suffix(args.report)
     network = from_nir(args.model, **reading(args))
     device = device_of(args)
-    layout = _compiled(network, device, args, out)
+    params = None
+    if args.params is not None:
+        from nir_dynapse.checks import check_params
+        from nir_dynapse.params_file import load_params
+
+        params = load_params(args.params)
+        check_params(params, network)
+    layout = _compiled(network, device, args, out, params)
     if args.config is not None:
         write_config_json(layout, args.config)
     layout.save(args.out)
-    asked: Any = network
-    if args.params is not None:
-        from nir_dynapse.params_file import load_params
-
-        asked = load_params(args.params)
+    asked = network if params is None else params
     result = report(layout, device=device, conversion=network.conversion, asked=asked)
     if args.report is not None:
         result.save(args.report)

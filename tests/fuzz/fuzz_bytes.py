@@ -9,7 +9,7 @@ from functools import cache
 
 import numpy as np
 
-__all__ = ["Damage", "damage_bytes", "packed", "splice", "unpacked"]
+__all__ = ["Damage", "damage_bytes", "damage_lines", "packed", "splice", "unpacked"]
 
 Damage = Callable[[bytes, np.random.Generator, Sequence[bytes]], tuple[bytes, str]]
 """(content, generator, other files) → (damaged content, what was done)."""
@@ -105,3 +105,36 @@ def packed(content: bytes, rng: np.random.Generator) -> tuple[bytes, str]:
         return made + rng.bytes(20), "gzip and more"
     damaged, kind = damage_bytes(made, rng)
     return damaged, f"gzip {kind}"
+
+
+def damage_lines(
+    content: bytes,
+    rng: np.random.Generator,
+    others: Sequence[bytes],
+    change: Callable[[str, np.random.Generator], tuple[str, str]],
+    marks: Sequence[bytes],
+    share: float,
+    times: Sequence[int],
+) -> tuple[bytes, str]:
+    """A file of text, gzipped or not: `change`d one of `times` times; for a `share` of them bytes, mostly near `marks`."""
+    if rng.random() < 0.03:
+        return splice(content, rng, others)
+    inside = unpacked(content)
+    if rng.random() < share:
+        return damage_bytes(content, rng, marks)
+    try:
+        text = (content if inside is None else inside).decode("utf8")
+    except UnicodeDecodeError:
+        return damage_bytes(content, rng)
+    kinds = []
+    for _ in range(int(rng.choice(times))):
+        text, kind = change(text, rng)
+        kinds.append(kind)
+    data = text.encode("utf8", "surrogatepass")
+    if rng.random() < 0.02:
+        data = text.encode(str(rng.choice(["utf-16", "utf-8-sig", "utf-32"])), "surrogatepass")
+        kinds.append("encoding")
+    if inside is not None or rng.random() < 0.02:
+        data, kind = packed(data, rng)
+        kinds.append(kind)
+    return data, "+".join(kinds)

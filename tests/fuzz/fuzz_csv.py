@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fuzz_bytes import damage_bytes, packed, splice, unpacked
+from fuzz_bytes import damage_lines
 from fuzz_json import damage_text
 
 __all__ = ["damage_csv"]
@@ -34,27 +34,11 @@ BOMBS += [("0,1,1,1\x1c", 4_000_000)]
 
 def damage_csv(content: bytes, rng: np.random.Generator, others: Sequence[bytes]) -> tuple[bytes, str]:
     """One to four changes to fields, lines, text or bytes, gzipped or not."""
-    if rng.random() < 0.03:
-        return splice(content, rng, others)
-    inside = unpacked(content)
-    if rng.random() < 0.12:
-        return damage_bytes(content, rng, (b",", b"\n", b"-"))
-    try:
-        text = (content if inside is None else inside).decode("utf8")
-    except UnicodeDecodeError:
-        return damage_bytes(content, rng)
-    kinds = []
-    for _ in range(int(rng.choice([1, 1, 2, 3, 4]))):
-        text, kind = damage_text(text, rng) if rng.random() < 0.06 else _lines(text, rng)
-        kinds.append(kind)
-    data = text.encode("utf8", "surrogatepass")
-    if rng.random() < 0.02:
-        data = text.encode(str(rng.choice(["utf-16", "utf-8-sig", "utf-32"])), "surrogatepass")
-        kinds.append("encoding")
-    if inside is not None or rng.random() < 0.02:
-        data, kind = packed(data, rng)
-        kinds.append(kind)
-    return data, "+".join(kinds)
+    return damage_lines(content, rng, others, _changed, (b",", b"\n", b"-"), 0.12, (1, 1, 2, 3, 4))
+
+
+def _changed(text: str, rng: np.random.Generator) -> tuple[str, str]:
+    return damage_text(text, rng) if rng.random() < 0.06 else _lines(text, rng)
 
 
 def _lines(text: str, rng: np.random.Generator) -> tuple[str, str]:

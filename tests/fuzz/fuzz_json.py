@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fuzz_bytes import damage_bytes, packed, splice, unpacked
+from fuzz_bytes import damage_lines
 
 __all__ = ["damage_json", "damage_text"]
 
@@ -40,33 +40,14 @@ VALUE = re.compile(r"[:,\[]\s*")
 
 def damage_json(content: bytes, rng: np.random.Generator, others: Sequence[bytes]) -> tuple[bytes, str]:
     """One to three changes to the structure, the text or the bytes of a JSON file, gzipped or not."""
-    if rng.random() < 0.03:
-        return splice(content, rng, others)
-    inside = unpacked(content)
-    if rng.random() < 0.15:
-        return damage_bytes(content, rng, (b'"', b"[", b"{", b","))
-    try:
-        text = (content if inside is None else inside).decode("utf8")
-    except UnicodeDecodeError:
-        return damage_bytes(content, rng)
-    kinds = []
-    for _ in range(int(rng.choice([1, 1, 1, 2, 3]))):
-        how = rng.random()
-        if how < 0.1:
-            text, kind = damage_text(text, rng)
-        elif how < 0.7 and len(text) < SMALL:
-            text, kind = _structure(text, rng)
-        else:
-            text, kind = _local(text, rng)
-        kinds.append(kind)
-    data = text.encode("utf8", "surrogatepass")
-    if rng.random() < 0.02:
-        data = text.encode(str(rng.choice(["utf-16", "utf-8-sig", "utf-32"])), "surrogatepass")
-        kinds.append("encoding")
-    if inside is not None or rng.random() < 0.02:
-        data, kind = packed(data, rng)
-        kinds.append(kind)
-    return data, "+".join(kinds)
+    return damage_lines(content, rng, others, _changed, (b'"', b"[", b"{", b","), 0.15, (1, 1, 1, 2, 3))
+
+
+def _changed(text: str, rng: np.random.Generator) -> tuple[str, str]:
+    how = rng.random()
+    if how < 0.1:
+        return damage_text(text, rng)
+    return _structure(text, rng) if how < 0.7 and len(text) < SMALL else _local(text, rng)
 
 
 def odd(rng: np.random.Generator) -> str:
