@@ -230,7 +230,7 @@ def text(random_layout, tmp_path_factory) -> str:
         ('"tag":0', '"tag":2048', "the tag of a CAM row is 2048"),
         ('"tag":0', '"tag":1e3', "the tag of a CAM row is 1000.0"),
         ('"tag":0', '"tag":NaN', "the tag of a CAM row is nan"),
-        ('"tag":0', '"tag":' + "9" * 5000, "a number is too long|the tag of a CAM row is a huge int"),
+        ('"tag":0', '"tag":' + "9" * 5000, "a number is too long"),
         ('"tag":0', '"tga":0', "not shaped like"),
         ('"dendrite":0', '"dendrite":3', "the dendrite of a CAM row is 3"),
         ('"weight":{', '"weight":[{', "neurons|expecting|Expecting"),
@@ -244,9 +244,9 @@ def text(random_layout, tmp_path_factory) -> str:
         ('"key":', '"kay":', "core . not shaped|not shaped like"),
         ('"coarseValue":', '"coarseValue":77', "the coarse value of bias SOIF_LEAK_N is 77"),
         ('"cores":{', '"cores":[', "where one of|key"),
-        ('{"value0":{"chips":[', '{"value0":{"chips":[[', "is missing|where one of"),
+        ('{"value0":{"chips":[', '{"value0":{"chips":[[', "the unknown entry 'value0' has more than 2097152"),
         ('{"value0"', '["value0"', "where one of|missing"),
-        ('{"value0"', '{"value1"', "value0 is missing"),
+        ('{"value0"', '{"value1"', "the unknown entry 'value1' has more than 2097152"),
         ('{"value0"', "{0", "a key of an object is '0'"),
         ("]}}\n", "]}}\n{}", "text follows after the end"),
         ("]}}\n", "]}", "the text ends too early"),
@@ -311,6 +311,15 @@ def test_huge_files_are_refused(tmp_path, monkeypatch):
         path.write_bytes(gzip.compress(content))
         with pytest.raises(ConfigurationError, match="more than"):
             from_samna(path)
+
+
+def test_blank_bombs_end_soon(tmp_path, monkeypatch):
+    """Blanks are skipped by the piece: one by one, a gzip file of 2 MB kept the reader busy for minutes."""
+    monkeypatch.setattr(json_stream, "MAX_TEXT", 1 << 26)
+    path = tmp_path / "c.json.gz"
+    path.write_bytes(gzip.compress(b" " * (1 << 24), 1) * 5)
+    with pytest.raises(ConfigurationError, match=r"c\.json\.gz: the text has more than 67108864 characters"):
+        from_samna(path, names=False)
 
 
 def test_missing_files_are_refused(tmp_path):

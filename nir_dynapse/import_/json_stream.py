@@ -19,8 +19,11 @@ __all__ = ["JsonStream"]
 CHUNK = 1 << 18
 BLANKS = re.compile(r"[ \t\r\n]*")
 NUMBER_GOES_ON = re.compile(r"[0-9.eE+-]*")
-MAX_VALUE = 1 << 24
-"""Most characters that one value may have (a neuron has about 50 000 when indented)."""
+LONGEST_TOKEN = 16
+"""Characters before the end within which a word, a number or an escape that was cut off is an error."""
+MAX_VALUE = 1 << 21
+"""Most characters that one value may have (a neuron has about 50 000 when indented). At most twice as many are held, each
+of which may need 34 bytes in Python."""
 MAX_TEXT = 1 << 29
 """Most characters of a whole text (a full stack of eight chips has about 4·10⁸ when indented)."""
 
@@ -72,20 +75,24 @@ class JsonStream:
             if self._take("," + closing) == closing:
                 return
 
-    def value(self) -> Any:
-        """The value that comes next, decoded."""
+    def value(self, what: str = "a value") -> Any:
+        """The value that comes next, decoded; `what` names it where it is too long."""
         self._peek()
         while True:
             try:
                 value, end = self._decoder.raw_decode(self._text, self._at)
             except RecursionError:
                 self.fail("a value is nested too deeply")
-            except ValueError as error:
-                if len(self._text) - self._at > MAX_VALUE:
-                    self.fail(f"a value has more than {MAX_VALUE} characters or is damaged")
-                if not self._more():
-                    self.fail(getattr(error, "msg", "a number is too long"))
+            except json.JSONDecodeError as error:
+                # What is wrong far from the end is so whatever follows; a string may be a long one.
+                cut = error.msg.startswith("Unterminated") or error.pos > len(self._text) - LONGEST_TOKEN
+                if cut and len(self._text) - self._at > MAX_VALUE:
+                    self.fail(f"{what} has more than {MAX_VALUE} characters")
+                if not cut or not self._more():
+                    self.fail(error.msg)
                 continue
+            except ValueError:
+                self.fail("a number is too long")
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if number and NUMBER_GOES_ON.fullmatch(self._text, end) and self._more():
                 continue  # a number may go on, also after a point or an exponent that ends the piece

@@ -149,7 +149,7 @@ def _section(stream: JsonStream, *names: str, optional: tuple[str, ...] = ()) ->
         elif key in allowed:
             stream.fail(f"{key!r} stands twice in one object")
         else:
-            stream.value()
+            stream.value(f"the unknown entry {key[:40]!r}")
             others += 1
             if others > MOST_OTHERS:
                 stream.fail(f"more than {MOST_OTHERS} entries beside {', '.join(sorted(allowed))}")

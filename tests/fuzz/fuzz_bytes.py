@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import zlib
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -70,6 +71,9 @@ def splice(content: bytes, rng: np.random.Generator, others: Sequence[bytes]) ->
 
 # --- gzip -------------------------------------------------------------------------------------------------------------
 
+MOST_UNPACKED = 1 << 24
+"""Bytes up to which a gzip file is unpacked to be damaged."""
+
 
 @cache
 def _member(filler: bytes) -> bytes:
@@ -78,9 +82,13 @@ def _member(filler: bytes) -> bytes:
 
 
 def unpacked(content: bytes) -> bytes | None:
-    """What a gzip file holds, None where it is none."""
+    """What a gzip file holds, None where it is none or a bomb (an input that was kept may be one)."""
+    if content[:2] != b"\x1f\x8b":
+        return None
     try:
-        return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else None
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
+            text = stream.read(MOST_UNPACKED + 1)
+            return text if len(text) <= MOST_UNPACKED else None
     except (OSError, EOFError, zlib.error):
         return None
 
