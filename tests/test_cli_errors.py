@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -208,12 +207,10 @@ def test_choices_are_those_of_the_library() -> None:
     assert cli.FRONTENDS == FRONTENDS
 
 
-def test_help_is_quick() -> None:
-    """No heavy import stands before --help."""
+def test_help_loads_nothing_heavy() -> None:
+    """Its time: `tests/benchmarks/startup.py`."""
     code = "import sys; from nir_dynapse.cli import main; main(['--help']); sys.exit('numpy' in sys.modules)"
-    start = time.monotonic()
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False).returncode == 0
-    assert time.monotonic() - start < 5
 
 
 def test_interrupt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

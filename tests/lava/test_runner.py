@@ -186,7 +186,7 @@ def test_runs_go_on_where_the_last_one_ended(tmp_path: Path) -> None:
 
 def test_failures_arrive_soon_and_leave_nothing(tmp_path: Path) -> None:
     script = """
-    def failing(fault, *words, build=network, steps=10, timeout=60, soon=3.0, text=True):
+    def failing(fault, *words, build=network, steps=10, timeout=60, soon=20.0, text=True):
         first, other = build(fault)
         def attempt():
             with LavaRun(first, timeout=timeout) as run:
@@ -217,15 +217,15 @@ def test_failures_arrive_soon_and_leave_nothing(tmp_path: Path) -> None:
     assert "in run_spk" in caught.traceback and "before sending" in str(caught.__cause__)
     failing("after", who, "in step 3", "after sending")
     failing("later phase", who, "in a later phase")
-    failing("init", who, "before its first step", "no such model", soon=10)
-    failing("init killed", who, "signal 9, SIGKILL", soon=10, text=False)
+    failing("init", who, "before its first step", "no such model")
+    failing("init killed", who, "signal 9, SIGKILL", text=False)
     failing("killed", who, "SIGKILL", text=False)
     failing("os._exit", who, "exit code 7", text=False)
     failing("exit", who, "SystemExit: a model that leaves")
     failing("overflow", "(Monitor, PyMonitorModel)", "in step 6", "IndexError", build=monitored)
     failing("hang", "timeout = 0.3 s", timeout=0.3, text=False)
     failing("loop", "timeout = 0.3 s", build=loop, timeout=0.3, text=False)
-    failing("init slow", "timeout = 0.5 s", timeout=0.5, soon=10, text=False)
+    failing("init slow", "timeout = 0.5 s", timeout=0.5, text=False)
 
     first, sink = network()  # an error of the user
     try:
@@ -267,7 +267,7 @@ def test_failures_arrive_soon_and_leave_nothing(tmp_path: Path) -> None:
     with LavaRun(first) as run:
         run(10, blocking=False)
         time.sleep(0.2)
-    assert time.monotonic() - clock < 8
+    assert time.monotonic() - clock < 20
     del injector, first, extractor, sink, run, with_run
     assert left() == nothing, (left(), nothing)
     print("fine")
