@@ -61,23 +61,24 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     ConfigurationError, with the reason and what to do, where the file cannot be written.
     """
     with _explained(path):
-        target, temporary = check_target(path), None
+        target, made = check_target(path), []
         _clear(target.parent, target.name)
         try:
-            descriptor, temporary = _claimed(target.parent, target.name, _new_file)
-            with os.fdopen(descriptor, "wb") as stream:
-                yield stream
-                stream.flush()
-                os.fsync(stream.fileno())
-                if fcntl is None:
-                    stream.close()  # Windows renames no open file
-                os.replace(temporary, target)  # under its lock: until now nobody takes it for left behind
-                temporary = None
-            _settle(target.parent)
-        finally:  # an interrupt, too, leaves nothing behind
-            if temporary is not None:
-                with suppress(OSError):
-                    temporary.unlink(missing_ok=True)
+            try:
+                descriptor = _claimed(target.parent, target.name, _new_file, made)
+                with os.fdopen(descriptor, "wb") as stream:
+                    yield stream
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                    if fcntl is None:
+                        stream.close()  # Windows renames no open file
+                    os.replace(made[0], target)  # under its lock: until now nobody takes it for left behind
+                    made.clear()
+                _settle(target.parent)
+            finally:  # an interrupt, too, leaves nothing behind
+                _remove(made)
+        finally:
+            _remove(made)  # nor one that came into the first removal
 
 
 @contextmanager
@@ -87,29 +88,36 @@ def whole_files(folder: str | os.PathLike[str], names: Sequence[str]) -> Iterato
     All of them or, where the block or the disk fails, none. Two processes at once do not mix: the files of one are all
     there before those of the other come. Only a process that is killed between two renames leaves whole files of two runs.
     """
-    out, staging, descriptor = Path(folder), None, None
+    out, made, descriptor = Path(folder), [], None
     with _explained(folder):
         new = not out.exists()
-        out.mkdir(parents=True, exist_ok=True)
-        _clear(out, FOLDER)
         try:
-            descriptor, staging = _claimed(out, FOLDER, _new_folder)
             try:
-                yield staging
-            except ConfigurationError as error:  # of a file that the reader knows by its place to be
-                if not isinstance(error.__cause__, OSError):
-                    raise
-                raise ConfigurationError(str(error).replace(str(staging), str(out))) from error.__cause__
-            with _turn(out):
-                targets = [check_target(out / name) for name in names]
-                for name, target in zip(names, targets, strict=True):
-                    os.replace(staging / name, target)
-            _settle(out)
+                out.mkdir(parents=True, exist_ok=True)
+                _clear(out, FOLDER)
+                descriptor = _claimed(out, FOLDER, _new_folder, made)
+                staging = made[0]
+                try:
+                    yield staging
+                except ConfigurationError as error:  # of a file that the reader knows by its place to be
+                    if not isinstance(error.__cause__, OSError):
+                        raise
+                    raise ConfigurationError(str(error).replace(str(staging), str(out))) from error.__cause__
+                with _turn(out):
+                    targets = [check_target(out / name) for name in names]
+                    moves = [(staging / name, target) for name, target in zip(names, targets, strict=True)]
+                    try:
+                        _move(moves)
+                    except KeyboardInterrupt:
+                        _move(moves)  # those that are left, so that all are of one run
+                        raise
+                _settle(out)
+            finally:
+                _remove(made)
+                if descriptor is not None:
+                    os.close(descriptor)
         finally:
-            if staging is not None:
-                shutil.rmtree(staging, ignore_errors=True)
-            if descriptor is not None:
-                os.close(descriptor)
+            _remove(made)
             if new:
                 with suppress(OSError):  # where there is something in it, it stays
                     out.rmdir()
@@ -139,33 +147,46 @@ def locked(path: str | os.PathLike[str]) -> Iterator[None]:
         return
     with _explained(path):
         target = Path(os.path.realpath(path))
-        lock = target.with_name(f".{target.name[:LONGEST]}.lock")
-        descriptor = _locked(path, lock)
+    lock, held = target.with_name(f".{target.name[:LONGEST]}.lock"), []
     try:
-        yield
+        try:
+            with _explained(path):
+                _lock(path, lock, held)
+            yield
+        finally:
+            _release(lock, held)
     finally:
+        _release(lock, held)  # once more, for an interrupt that came into the first
+
+
+def _release(lock: Path, held: list[int]) -> None:
+    """Removes `lock` where nobody else has it, also one that an interrupt left while it was made."""
+    with suppress(OSError):
+        if not held:
+            held.append(os.open(lock, os.O_RDWR))
         # Removed while it is locked: who waits for it finds that the name has gone, and makes another.
-        with suppress(OSError):
+        if _hold(held[0], lock):
             lock.unlink()
-        os.close(descriptor)
+    while held:
+        os.close(held.pop())
 
 
-def _locked(path: str | os.PathLike[str], lock: Path) -> int:
-    """The descriptor of `lock`, locked and with our number in it."""
+def _lock(path: str | os.PathLike[str], lock: Path, held: list[int]) -> None:
+    """Locks `lock`, with our number in it; its descriptor joins `held`."""
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             if _hold(descriptor, lock):
+                held.append(descriptor)
                 with suppress(OSError):  # the number is for people
                     os.ftruncate(descriptor, 0)
                     os.write(descriptor, str(os.getpid()).encode())
-                return descriptor
+                return
             busy = _is(descriptor, lock)
             number = os.pread(descriptor, 20, 0).decode(errors="replace") if busy else ""
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
+        finally:
+            if not held:
+                os.close(descriptor)
         if busy:
             who = f"another run (process {number})" if number.isdecimal() else "another run"
             raise ConfigurationError(f"{path}: {who} is using this file. Wait for it to end, or give another file.")
@@ -191,17 +212,37 @@ def _is(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _claimed(folder: Path, name: str, make: Callable[[Path], int]) -> tuple[int, Path]:
-    """What `make` makes, under a new temporary name for `name` in `folder`: its descriptor, locked, and its path."""
+def _claimed(folder: Path, name: str, make: Callable[[Path], int], made: list[Path]) -> int:
+    """What `make` makes, under a new temporary name for `name` in `folder`: its descriptor, locked; its path joins `made`.
+
+    Before it is there: an interrupt may come as soon as it is, and who cleans up must know of it.
+    """
     while True:
-        temporary = folder / f"{_stem(name)}{os.urandom(4).hex()}.tmp"
+        made.append(folder / f"{_stem(name)}{os.urandom(4).hex()}.tmp")
         try:
-            descriptor = make(temporary)
+            descriptor = make(made[-1])
         except FileExistsError:
+            made.pop()
             continue
-        if _hold(descriptor, temporary):
-            return descriptor, temporary
+        if _hold(descriptor, made[-1]):
+            return descriptor
+        made.pop()
         os.close(descriptor)  # another process takes it for left behind, and removes it
+
+
+def _move(moves: Sequence[tuple[Path, Path]]) -> None:
+    for source, target in moves:
+        if source.exists():
+            os.replace(source, target)
+
+
+def _remove(paths: Sequence[Path]) -> None:
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 def _new_file(path: Path) -> int:
