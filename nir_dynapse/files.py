@@ -107,9 +107,12 @@ def whole_files(folder: str | os.PathLike[str], names: Sequence[str]) -> Iterato
                     targets = [check_target(out / name) for name in names]
                     moves = [(staging / name, target) for name, target in zip(names, targets, strict=True)]
                     try:
-                        _move(moves)
+                        for source, target in moves:
+                            os.replace(source, target)
                     except KeyboardInterrupt:
-                        _move(moves)  # those that are left, so that all are of one run
+                        for source, target in moves:
+                            if source.exists():  # those that are left, so that all are of one run
+                                os.replace(source, target)
                         raise
                 _settle(out)
             finally:
@@ -228,12 +231,6 @@ def _claimed(folder: Path, name: str, make: Callable[[Path], int], made: list[Pa
             return descriptor
         made.pop()
         os.close(descriptor)  # another process takes it for left behind, and removes it
-
-
-def _move(moves: Sequence[tuple[Path, Path]]) -> None:
-    for source, target in moves:
-        if source.exists():
-            os.replace(source, target)
 
 
 def _remove(paths: Sequence[Path]) -> None:

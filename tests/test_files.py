@@ -107,6 +107,15 @@ def test_one_target_that_cannot_be_keeps_all(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == OLD
 
 
+def test_a_file_that_was_not_written_is_missed(tmp_path: Path) -> None:
+    def one_of_two() -> None:
+        with whole_files(tmp_path, ("a", "b")) as staging:
+            write_atomically(staging / "a", b"new")
+
+    with pytest.raises(ConfigurationError, match="No such file"):
+        one_of_two()
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, ValueError])
 def test_an_interrupt_leaves_the_old_file(error: type[BaseException], tmp_path: Path) -> None:
     (tmp_path / "it").write_bytes(OLD)
