@@ -63,22 +63,17 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     with _explained(path):
         target, made = check_target(path), []
         _clear(target.parent, target.name)
-        try:
-            try:
-                descriptor = _claimed(target.parent, target.name, _new_file, made)
-                with os.fdopen(descriptor, "wb") as stream:
-                    yield stream
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                    if fcntl is None:
-                        stream.close()  # Windows renames no open file
-                    os.replace(made[0], target)  # under its lock: until now nobody takes it for left behind
-                    made.clear()
-                _settle(target.parent)
-            finally:  # an interrupt, too, leaves nothing behind
-                _remove(made)
-        finally:
-            _remove(made)  # nor one that came into the first removal
+        with _finally(lambda: _remove(made)):
+            descriptor = _claimed(target.parent, target.name, _new_file, made)
+            with os.fdopen(descriptor, "wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+                if fcntl is None:
+                    stream.close()  # Windows renames no open file
+                os.replace(made[0], target)  # under its lock: until now nobody takes it for left behind
+                made.clear()
+            _settle(target.parent)
 
 
 @contextmanager
@@ -88,42 +83,53 @@ def whole_files(folder: str | os.PathLike[str], names: Sequence[str]) -> Iterato
     All of them or, where the block or the disk fails, none. Two processes at once do not mix: the files of one are all
     there before those of the other come. Only a process that is killed between two renames leaves whole files of two runs.
     """
-    out, made, descriptor = Path(folder), [], None
+    out, made, held = Path(folder), [], []
     with _explained(folder):
         new = not out.exists()
-        try:
-            try:
-                out.mkdir(parents=True, exist_ok=True)
-                _clear(out, FOLDER)
-                descriptor = _claimed(out, FOLDER, _new_folder, made)
-                staging = made[0]
-                try:
-                    yield staging
-                except ConfigurationError as error:  # of a file that the reader knows by its place to be
-                    if not isinstance(error.__cause__, OSError):
-                        raise
-                    raise ConfigurationError(str(error).replace(str(staging), str(out))) from error.__cause__
-                with _turn(out):
-                    targets = [check_target(out / name) for name in names]
-                    moves = [(staging / name, target) for name, target in zip(names, targets, strict=True)]
-                    try:
-                        for source, target in moves:
-                            os.replace(source, target)
-                    except KeyboardInterrupt:
-                        for source, target in moves:
-                            if source.exists():  # those that are left, so that all are of one run
-                                os.replace(source, target)
-                        raise
-                _settle(out)
-            finally:
-                _remove(made)
-                if descriptor is not None:
-                    os.close(descriptor)
-        finally:
+
+        def clean() -> None:
             _remove(made)
+            while held:
+                os.close(held.pop())
             if new:
                 with suppress(OSError):  # where there is something in it, it stays
                     out.rmdir()
+
+        with _finally(clean):
+            out.mkdir(parents=True, exist_ok=True)
+            _clear(out, FOLDER)
+            held.append(_claimed(out, FOLDER, _new_folder, made))
+            staging = made[0]
+            try:
+                yield staging
+            except ConfigurationError as error:  # of a file that the reader knows by its place to be
+                if not isinstance(error.__cause__, OSError):
+                    raise
+                raise ConfigurationError(str(error).replace(str(staging), str(out))) from error.__cause__
+            with _turn(out):
+                targets = [check_target(out / name) for name in names]
+                moves = [(staging / name, target) for name, target in zip(names, targets, strict=True)]
+                try:
+                    for source, target in moves:
+                        os.replace(source, target)
+                except KeyboardInterrupt:
+                    for source, target in moves:
+                        if source.exists():  # those that are left, so that all are of one run
+                            os.replace(source, target)
+                    raise
+            _settle(out)
+
+
+@contextmanager
+def _finally(clean: Callable[[], None]) -> Iterator[None]:
+    """Calls `clean` when the block ends, and once more, for an interrupt that came into the first call."""
+    try:
+        try:
+            yield
+        finally:
+            clean()
+    finally:
+        clean()
 
 
 def check_target(path: str | os.PathLike[str]) -> Path:
@@ -151,15 +157,10 @@ def locked(path: str | os.PathLike[str]) -> Iterator[None]:
     with _explained(path):
         target = Path(os.path.realpath(path))
     lock, held = target.with_name(f".{target.name[:LONGEST]}.lock"), []
-    try:
-        try:
-            with _explained(path):
-                _lock(path, lock, held)
-            yield
-        finally:
-            _release(lock, held)
-    finally:
-        _release(lock, held)  # once more, for an interrupt that came into the first
+    with _finally(lambda: _release(lock, held)):
+        with _explained(path):
+            _lock(path, lock, held)
+        yield
 
 
 def _release(lock: Path, held: list[int]) -> None:
