@@ -17,9 +17,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from nir_dynapse.files import write_atomically
+from nir_dynapse.files.whole import write_atomically
 from nir_dynapse.import_.frontends import PROFILES
-from nir_dynapse.primitives import PRIMITIVES
+from nir_dynapse.network.primitives import PRIMITIVES
 
 DOCS = Path(__file__).resolve().parent
 README = DOCS.parent / "README.md"

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import nir_dynapse as nd
-from nir_dynapse.rasters import raster_svg
+from nir_dynapse.reporting.rasters import raster_svg
 
 try:
     # Before any import of Lava, which it repairs where that is needed.

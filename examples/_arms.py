@@ -13,9 +13,9 @@ import nir
 import numpy as np
 
 import nir_dynapse as nd
-from nir_dynapse.sim.losses import Counts
-from nir_dynapse.sim.training import Attack
-from nir_dynapse.tuning_options import TrainingOptions
+from nir_dynapse.training.losses import Counts
+from nir_dynapse.training.options import TrainingOptions
+from nir_dynapse.training.steps import Attack
 
 LEVELS = (0.1, 0.2, 0.3)
 CHIPS, FIRST_CHIP = 100, 1

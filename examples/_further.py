@@ -18,10 +18,10 @@ import numpy as np
 import optax
 
 import nir_dynapse as nd
-from nir_dynapse.device import CURRENTS, DEAD_THRESHOLD
-from nir_dynapse.redundancy import copies_mean, replicate
-from nir_dynapse.sim.losses import Counts, Trajectory
-from nir_dynapse.tuning_options import TrainingOptions
+from nir_dynapse.chip.device import CURRENTS, DEAD_THRESHOLD
+from nir_dynapse.network.redundancy import copies_mean, replicate
+from nir_dynapse.training.losses import Counts, Trajectory
+from nir_dynapse.training.options import TrainingOptions
 
 Say = Callable[[str], None]
 LOOP, DEAD, ANN, BRAILLE, ADS = (

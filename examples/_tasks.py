@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nir_dynapse import Data
-from nir_dynapse.encoders import latency, rate
+from nir_dynapse.data.encoders import latency, rate
 
 DIGITS = Path(__file__).resolve().parent / "data" / "digits.npz"
 GOLDEN = (5**0.5 - 1) / 2  # multiples modulo 1: phases that differ most between neighbouring channels

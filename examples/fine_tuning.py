@@ -20,7 +20,7 @@ import _arms
 import _further
 from _results import tables, tasks
 
-from nir_dynapse.files import write_atomically
+from nir_dynapse.files.whole import write_atomically
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "fine_tuning.json"

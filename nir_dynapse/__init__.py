@@ -34,11 +34,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nir_dynapse.backend import open_board, to_nir, to_params
-    from nir_dynapse.board import Board, Data, Events
-    from nir_dynapse.calibration import calibrate
-    from nir_dynapse.compiler import compile, to_network
-    from nir_dynapse.deployment import deploy
-    from nir_dynapse.device import DYNAPSE2, Device, Mismatch
+    from nir_dynapse.board.board import Board
+    from nir_dynapse.board.link import Timing
+    from nir_dynapse.calibration.calibrate import calibrate
+    from nir_dynapse.chip.device import DYNAPSE2, Device, Mismatch
+    from nir_dynapse.chip.profile import ChipProfile, load_profiles, save_profiles
+    from nir_dynapse.circuit.params import Params
+    from nir_dynapse.circuit.params_file import load_params, save_params
+    from nir_dynapse.data.data import Data, Events
+    from nir_dynapse.data.nir_data import data_from_nir, from_nir_data, to_nir_data
+    from nir_dynapse.data.recording import Recording
+    from nir_dynapse.deployment.deploy import deploy
     from nir_dynapse.errors import (
         CapacityError,
         ConfigurationError,
@@ -49,25 +55,20 @@ if TYPE_CHECKING:
         ParameterRangeError,
         UnsupportedGraphError,
     )
-    from nir_dynapse.evaluation import Evaluation, evaluate
+    from nir_dynapse.evaluation.evaluate import Evaluation, evaluate
     from nir_dynapse.export.samna_config import to_samna
     from nir_dynapse.export.samna_text import write_config_json
     from nir_dynapse.import_.nir_graph import from_nir
     from nir_dynapse.import_.samna_config import from_samna
-    from nir_dynapse.layout import Layout
-    from nir_dynapse.link import Timing
-    from nir_dynapse.network import Network
-    from nir_dynapse.params import Params
-    from nir_dynapse.params_file import load_params, save_params
-    from nir_dynapse.profile import ChipProfile, load_profiles, save_profiles
-    from nir_dynapse.recording import Recording
-    from nir_dynapse.redundancy import replicate
-    from nir_dynapse.reporting import Report, report
-    from nir_dynapse.sim.nir_data import data_from_nir, from_nir_data, to_nir_data
+    from nir_dynapse.layout.layout import Layout
+    from nir_dynapse.network.network import Network
+    from nir_dynapse.network.redundancy import replicate
+    from nir_dynapse.quant.compiler import compile, to_network
+    from nir_dynapse.reporting.report import Report, report
+    from nir_dynapse.reporting.training_log import TrainingLog
     from nir_dynapse.sim.simulation import simulate
-    from nir_dynapse.training_log import TrainingLog
-    from nir_dynapse.tuning import fine_tune
-    from nir_dynapse.tuning_options import TrainingOptions
+    from nir_dynapse.training.fine_tune import fine_tune
+    from nir_dynapse.training.options import TrainingOptions
 
     __version__: str
 
@@ -124,11 +125,17 @@ __all__ = [
 
 _HOME = {
     "backend": ("open_board", "to_nir", "to_params"),
-    "board": ("Board", "Data", "Events"),
-    "calibration": ("calibrate",),
-    "compiler": ("compile", "to_network"),
-    "deployment": ("deploy",),
-    "device": ("DYNAPSE2", "Device", "Mismatch"),
+    "board.board": ("Board",),
+    "board.link": ("Timing",),
+    "calibration.calibrate": ("calibrate",),
+    "chip.device": ("DYNAPSE2", "Device", "Mismatch"),
+    "chip.profile": ("ChipProfile", "load_profiles", "save_profiles"),
+    "circuit.params": ("Params",),
+    "circuit.params_file": ("load_params", "save_params"),
+    "data.data": ("Data", "Events"),
+    "data.nir_data": ("data_from_nir", "from_nir_data", "to_nir_data"),
+    "data.recording": ("Recording",),
+    "deployment.deploy": ("deploy",),
     "errors": (
         "CapacityError",
         "ConfigurationError",
@@ -139,25 +146,20 @@ _HOME = {
         "ParameterRangeError",
         "UnsupportedGraphError",
     ),
-    "evaluation": ("Evaluation", "evaluate"),
+    "evaluation.evaluate": ("Evaluation", "evaluate"),
     "export.samna_config": ("to_samna",),
     "export.samna_text": ("write_config_json",),
     "import_.nir_graph": ("from_nir",),
     "import_.samna_config": ("from_samna",),
-    "layout": ("Layout",),
-    "link": ("Timing",),
-    "network": ("Network",),
-    "params": ("Params",),
-    "params_file": ("load_params", "save_params"),
-    "profile": ("ChipProfile", "load_profiles", "save_profiles"),
-    "reporting": ("Report", "report"),
-    "sim.nir_data": ("data_from_nir", "from_nir_data", "to_nir_data"),
-    "recording": ("Recording",),
-    "redundancy": ("replicate",),
+    "layout.layout": ("Layout",),
+    "network.network": ("Network",),
+    "network.redundancy": ("replicate",),
+    "quant.compiler": ("compile", "to_network"),
+    "reporting.report": ("Report", "report"),
+    "reporting.training_log": ("TrainingLog",),
     "sim.simulation": ("simulate",),
-    "training_log": ("TrainingLog",),
-    "tuning": ("fine_tune",),
-    "tuning_options": ("TrainingOptions",),
+    "training.fine_tune": ("fine_tune",),
+    "training.options": ("TrainingOptions",),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from nir_dynapse.cli import main
+from nir_dynapse.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -10,21 +10,21 @@ from types import SimpleNamespace
 import nir
 
 import nir_dynapse
-from nir_dynapse.board import Board
-from nir_dynapse.compiler import compile, to_network
-from nir_dynapse.decoding import as_params
-from nir_dynapse.device import DYNAPSE2, Device, Mismatch
+from nir_dynapse.board.board import Board
+from nir_dynapse.board.link import Timing
+from nir_dynapse.chip.device import DYNAPSE2, Device, Mismatch
+from nir_dynapse.circuit.params import Params
 from nir_dynapse.errors import HardwareError
 from nir_dynapse.export import nir_graph
 from nir_dynapse.export.chip_extras import chip_extras
 from nir_dynapse.export.samna_board import open_samna
 from nir_dynapse.import_.nir_graph import from_nir
-from nir_dynapse.layout import Layout
-from nir_dynapse.link import Timing
-from nir_dynapse.network import Network
-from nir_dynapse.params import Params
+from nir_dynapse.layout.decoding import as_params
+from nir_dynapse.layout.layout import Layout
+from nir_dynapse.network.network import Network
+from nir_dynapse.quant.compiler import compile, to_network
 from nir_dynapse.sim.simulation import simulate
-from nir_dynapse.sim.virtual_board import VirtualBoard
+from nir_dynapse.sim.virtual.board import VirtualBoard
 
 __all__ = ["dynapse2", "open_board", "to_nir", "to_params"]
 

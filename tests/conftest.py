@@ -16,7 +16,7 @@ import fake_samna as fake_samna_module
 import random_layouts
 import samna_boards
 import small_networks
-from nir_dynapse.layout import Layout
+from nir_dynapse.layout.layout import Layout
 from precision import double_precision
 
 # A loaded machine must not fail a test that is merely slow; CI runs the same cases every time, a desk looks for new ones.

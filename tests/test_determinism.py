@@ -6,14 +6,14 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 import layout_bytes
 from layout_bytes import CASES, hashes
+from places import GOLDEN
 
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "layout_hashes.json").read_text())
+HASHES = json.loads((GOLDEN / "layout_hashes.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -25,14 +25,14 @@ def found() -> dict[str, dict[str, str]]:
 @pytest.mark.parametrize("name", CASES)
 def test_on_every_python(name: str, found: dict[str, dict[str, str]]) -> None:
     """`python tests/robustness/golden_layouts.py` writes what this compares with, where Layouts are meant to change."""
-    assert {part: found[name][part] for part in GOLDEN[name]} == GOLDEN[name]
+    assert {part: found[name][part] for part in HASHES[name]} == HASHES[name]
 
 
 def test_cases_differ(found: dict[str, dict[str, str]]) -> None:
     """Options and seeds do reach the bytes that are compared."""
     for part in ("layout", "configuration"):
         assert len({each[part] for each in found.values()}) == len(CASES)
-    assert GOLDEN.keys() == CASES.keys()
+    assert HASHES.keys() == CASES.keys()
 
 
 def test_in_every_process(found: dict[str, dict[str, str]]) -> None:

@@ -61,7 +61,7 @@ def test_using_everything_loads_nothing_forbidden() -> None:
 
 def test_placeholder_is_never_executed(placeholder: tuple[Path, Path]) -> None:
     site, trace = placeholder
-    code = EVERYTHING + "from nir_dynapse.cli import main; sys.exit(main(['doctor']))"
+    code = EVERYTHING + "from nir_dynapse.cli.main import main; sys.exit(main(['doctor']))"
     result = run_python(code, site)
     assert result.returncode == 0, result.stderr
     assert "placeholder" in result.stdout

@@ -6,8 +6,7 @@ import re
 from pathlib import Path
 
 import nir_dynapse
-
-ROOT = Path(__file__).resolve().parents[1]
+from places import ROOT
 
 
 def test_types_travel() -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from nir_dynapse.cli_verbs import VERBS
+from nir_dynapse.cli.verbs import VERBS
+from places import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

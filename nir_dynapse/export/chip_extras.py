@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from nir_dynapse.currents import Params
-from nir_dynapse.device import CURRENTS, LATCHES
+from nir_dynapse.chip.device import CURRENTS, LATCHES
+from nir_dynapse.circuit.params import Params
 from nir_dynapse.export.nir_graph import Extras
 
 __all__ = ["KEY", "chip_extras"]

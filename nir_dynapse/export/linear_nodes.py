@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from nir_dynapse.linear import LinearMap, compose
-from nir_dynapse.network import LinearNode, Projection
-from nir_dynapse.primitives import fold_node
+from nir_dynapse.network.linear import LinearMap, compose
+from nir_dynapse.network.network import LinearNode, Projection
+from nir_dynapse.network.primitives import fold_node
 
 __all__ = ["Kept", "split"]
 

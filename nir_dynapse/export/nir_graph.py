@@ -13,11 +13,11 @@ import numpy as np
 
 from nir_dynapse.errors import Finding, UnsupportedGraphError
 from nir_dynapse.export.linear_nodes import Kept, split
-from nir_dynapse.linear import MAX_ELEMENTS, make_node
-from nir_dynapse.network import Network, Population, Port, Projection
-from nir_dynapse.neurons import write_neuron
-from nir_dynapse.population import STEPPING
-from nir_dynapse.primitives import graph, write_linear
+from nir_dynapse.network.linear import MAX_ELEMENTS, make_node
+from nir_dynapse.network.network import Network, Population, Port, Projection
+from nir_dynapse.network.neurons import write_neuron
+from nir_dynapse.network.population import STEPPING
+from nir_dynapse.network.primitives import graph, write_linear
 
 __all__ = ["Extras", "to_nir"]
 

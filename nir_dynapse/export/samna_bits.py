@@ -7,10 +7,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from nir_dynapse.device import LATCHES
+from nir_dynapse.chip.device import LATCHES
 from nir_dynapse.errors import ConfigurationError
-from nir_dynapse.layout import Layout
-from nir_dynapse.rows import cam_from_words, sram_from_words
+from nir_dynapse.layout.layout import Layout
+from nir_dynapse.layout.rows import cam_from_words, sram_from_words
 
 __all__ = ["CORES", "NEURONS", "bits", "cam_rows", "check_values", "sram_rows"]
 

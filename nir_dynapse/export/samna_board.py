@@ -17,11 +17,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from nir_dynapse.board.address_events import GRID_DTYPE
+from nir_dynapse.board.link import LinkedBoard, NoAnswer, Timing
 from nir_dynapse.errors import DynapseError, HardwareError, NotInstalledError, ParameterRangeError
 from nir_dynapse.export.samna_config import quiet_codes, to_samna
-from nir_dynapse.grid import GRID_DTYPE
-from nir_dynapse.layout import Layout
-from nir_dynapse.link import LinkedBoard, NoAnswer, Timing
+from nir_dynapse.layout.layout import Layout
 
 __all__ = ["BIT_FILE_VARIABLE", "INSTALL", "SamnaLink", "find_samna", "list_boards", "open_samna"]
 

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from nir_dynapse.device import COLUMN, DENDRITE_VALUES, DENDRITES, LATCH_NAMES, PARAMETERS
+from nir_dynapse.chip.device import COLUMN, DENDRITE_VALUES, DENDRITES, LATCH_NAMES, PARAMETERS
 from nir_dynapse.errors import CapacityError, ConfigurationError
 from nir_dynapse.export.configuration import Dynapse2Configuration
 from nir_dynapse.export.samna_bits import CORES, NEURONS, bits, cam_rows, check_values, sram_rows
 from nir_dynapse.export.samna_text import write_config_json
-from nir_dynapse.layout import Layout
-from nir_dynapse.rows import SRAM_DTYPE, UNUSED_CAM, cam_words, has_rows, sram_words
+from nir_dynapse.layout.layout import Layout
+from nir_dynapse.layout.rows import SRAM_DTYPE, UNUSED_CAM, cam_words, has_rows, sram_words
 
 __all__ = ["names_of", "quiet_codes", "to_samna", "write_config_json"]
 

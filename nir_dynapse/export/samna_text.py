@@ -9,12 +9,12 @@ from dataclasses import fields
 
 import numpy as np
 
-from nir_dynapse.device import DENDRITE_VALUES, LATCH_NAMES, LATCHES, PARAMETERS
+from nir_dynapse.chip.device import DENDRITE_VALUES, LATCH_NAMES, LATCHES, PARAMETERS
 from nir_dynapse.export.configuration import Dynapse2Neuron
 from nir_dynapse.export.samna_bits import CORES, NEURONS, bits, cam_rows, check_values, sram_rows
-from nir_dynapse.files import whole_file
-from nir_dynapse.layout import Layout
-from nir_dynapse.rows import cam_words, sram_words
+from nir_dynapse.files.whole import whole_file
+from nir_dynapse.layout.layout import Layout
+from nir_dynapse.layout.rows import cam_words, sram_words
 
 __all__ = ["OTHER_LATCHES", "write_config_json"]
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from nir_dynapse.errors import Finding
 from nir_dynapse.import_.flatten import FlatGraph, FlatNode
-from nir_dynapse.network import Population
-from nir_dynapse.primitives import parameter
+from nir_dynapse.network.network import Population
+from nir_dynapse.network.primitives import parameter
 
 __all__ = ["check_gains", "check_origin", "check_values", "like_snntorch"]
 

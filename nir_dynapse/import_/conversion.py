@@ -9,10 +9,10 @@ import numpy as np
 from nir_dynapse.errors import Finding
 from nir_dynapse.import_.flatten import FlatGraph, FlatNode
 from nir_dynapse.import_.shapes import Shapes
-from nir_dynapse.linear import parameter
-from nir_dynapse.network import Conversion, Population, Projection
-from nir_dynapse.neurons import neuron_fields
-from nir_dynapse.population import RESETS
+from nir_dynapse.network.linear import parameter
+from nir_dynapse.network.network import Conversion, Population, Projection
+from nir_dynapse.network.neurons import neuron_fields
+from nir_dynapse.network.population import RESETS
 
 __all__ = ["conversions"]
 

@@ -16,7 +16,7 @@ import nir
 import numpy as np
 
 from nir_dynapse.errors import Finding
-from nir_dynapse.primitives import Primitive, nearest, primitive_of
+from nir_dynapse.network.primitives import Primitive, nearest, primitive_of
 
 __all__ = ["FlatGraph", "FlatNode", "flatten", "natural"]
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from nir_dynapse.device import DENDRITES
+from nir_dynapse.chip.device import DENDRITES
 from nir_dynapse.errors import Finding
 from nir_dynapse.import_.flatten import FlatGraph
 from nir_dynapse.import_.shapes import Shapes
-from nir_dynapse.linear import LinearMap, compose, note_of, too_big
-from nir_dynapse.network import LinearNode, Projection
-from nir_dynapse.primitives import fold_node, linear_node
+from nir_dynapse.network.linear import LinearMap, compose, note_of, too_big
+from nir_dynapse.network.network import LinearNode, Projection
+from nir_dynapse.network.primitives import fold_node, linear_node
 
 __all__ = ["Folder", "check_structure"]
 

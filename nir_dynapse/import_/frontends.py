@@ -21,10 +21,10 @@ from typing import Literal
 
 import numpy as np
 
-from nir_dynapse.closed_form import decode_tau
+from nir_dynapse.circuit.closed_form import decode_tau
 from nir_dynapse.errors import Finding, ParameterRangeError
-from nir_dynapse.network import Population, Stepping
-from nir_dynapse.population import STEPPING, Reset
+from nir_dynapse.network.network import Population, Stepping
+from nir_dynapse.network.population import STEPPING, Reset
 
 __all__ = ["PROFILES", "Profile", "agreed", "profile_of"]
 

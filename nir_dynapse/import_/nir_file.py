@@ -18,7 +18,7 @@ import nir
 import numpy as np
 
 from nir_dynapse.errors import Finding, UnsupportedGraphError
-from nir_dynapse.primitives import PRIMITIVES, graph, nearest
+from nir_dynapse.network.primitives import PRIMITIVES, graph, nearest
 
 __all__ = ["read_nir", "read_version"]
 

@@ -27,9 +27,9 @@ from nir_dynapse.import_.nir_file import read_nir, read_version
 from nir_dynapse.import_.outputs import check_hosts, find_outputs, read_readout
 from nir_dynapse.import_.shapes import Shapes, infer, noted
 from nir_dynapse.import_.timing import check_step, check_taus, clock, positive, rescaled, seconds_per_unit
-from nir_dynapse.network import RESETS, Network, Population, Port, Projection, Stepping
-from nir_dynapse.population import STEPPINGS
-from nir_dynapse.primitives import as_array, graph
+from nir_dynapse.network.network import RESETS, Network, Population, Port, Projection, Stepping
+from nir_dynapse.network.population import STEPPINGS
+from nir_dynapse.network.primitives import as_array, graph
 
 __all__ = ["FRONTENDS", "from_nir"]
 

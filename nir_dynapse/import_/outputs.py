@@ -12,8 +12,8 @@ from nir_dynapse.errors import Finding
 from nir_dynapse.import_.flatten import FlatGraph
 from nir_dynapse.import_.fold import Folder
 from nir_dynapse.import_.shapes import Shapes, noted
-from nir_dynapse.linear import Shape, parameter
-from nir_dynapse.network import Population, Port, Readout
+from nir_dynapse.network.linear import Shape, parameter
+from nir_dynapse.network.network import Population, Port, Readout
 
 __all__ = ["Outputs", "check_hosts", "find_outputs", "read_readout"]
 

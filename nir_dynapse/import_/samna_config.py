@@ -27,7 +27,7 @@ from nir_dynapse.import_.samna_rows import (
     show,
     unreadable,
 )
-from nir_dynapse.layout import Layout
+from nir_dynapse.layout.layout import Layout
 
 __all__ = ["from_samna"]
 

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nir_dynapse import biasgen
-from nir_dynapse.closed_form import INHIBITION_STRETCH, REFRACTORY
-from nir_dynapse.device import COLUMN, DENDRITES, DYNAPSE2, GABA
+from nir_dynapse.chip import biasgen
+from nir_dynapse.chip.device import COLUMN, DENDRITES, DYNAPSE2, GABA
+from nir_dynapse.circuit.closed_form import INHIBITION_STRETCH, REFRACTORY
 from nir_dynapse.errors import Finding, Severity, sort_findings
 from nir_dynapse.import_.samna_rows import OTHER_LATCHES, Bits, where
-from nir_dynapse.layout import Layout
-from nir_dynapse.rows import UNUSED_CAM, leaves_west
+from nir_dynapse.layout.layout import Layout
+from nir_dynapse.layout.rows import UNUSED_CAM, leaves_west
 
 __all__ = ["all_findings", "latch_findings"]
 

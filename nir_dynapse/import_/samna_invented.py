@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from nir_dynapse import biasgen
-from nir_dynapse.closed_form import FAST_SYNAPSE, INHIBITION_STRETCH, REFRACTORY
-from nir_dynapse.device import COLUMN, DENDRITES, DYNAPSE2, PARAMETERS
+from nir_dynapse.chip import biasgen
+from nir_dynapse.chip.device import COLUMN, DENDRITES, DYNAPSE2, PARAMETERS
+from nir_dynapse.circuit.closed_form import FAST_SYNAPSE, INHIBITION_STRETCH, REFRACTORY
 from nir_dynapse.errors import Finding, ParameterRangeError
 from nir_dynapse.import_.samna_findings import all_findings
 from nir_dynapse.import_.samna_rows import CORES, NEURONS, Bits
-from nir_dynapse.layout import Layout
-from nir_dynapse.network import Port
-from nir_dynapse.rows import INPUT_DTYPE, monitor_rows
+from nir_dynapse.layout.layout import Layout
+from nir_dynapse.layout.rows import INPUT_DTYPE, monitor_rows
+from nir_dynapse.network.network import Port
 
 __all__ = ["invented"]
 

@@ -12,8 +12,8 @@ import numpy as np
 from nir_dynapse.errors import ConfigurationError, Finding
 from nir_dynapse.import_.samna_findings import latch_findings
 from nir_dynapse.import_.samna_rows import CORES, NEURONS, SHAPE_ERRORS, Bits, where
-from nir_dynapse.layout import Layout
-from nir_dynapse.rows import has_rows
+from nir_dynapse.layout.layout import Layout
+from nir_dynapse.layout.rows import has_rows
 
 __all__ = ["beside", "named"]
 

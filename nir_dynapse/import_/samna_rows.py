@@ -9,10 +9,10 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from nir_dynapse.biasgen import off_codes
-from nir_dynapse.device import DELAYS, DENDRITE_VALUES, LATCH_NAMES, LATCHES, PARAMETERS
+from nir_dynapse.chip.biasgen import off_codes
+from nir_dynapse.chip.device import DELAYS, DENDRITE_VALUES, LATCH_NAMES, LATCHES, PARAMETERS
 from nir_dynapse.errors import ConfigurationError
-from nir_dynapse.rows import SRAM_DTYPE, UNUSED_CAM, has_rows
+from nir_dynapse.layout.rows import SRAM_DTYPE, UNUSED_CAM, has_rows
 
 __all__ = ["CHIPS", "CORES", "JSON", "NEURONS", "OBJECT", "OTHER_LATCHES", "Bits", "Form"]
 

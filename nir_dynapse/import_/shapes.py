@@ -9,8 +9,8 @@ import numpy as np
 
 from nir_dynapse.errors import Finding, UnsupportedGraphError
 from nir_dynapse.import_.flatten import FlatGraph, FlatNode
-from nir_dynapse.linear import Shape, note_of
-from nir_dynapse.primitives import as_array, parameter, port_shape
+from nir_dynapse.network.linear import Shape, note_of
+from nir_dynapse.network.primitives import as_array, parameter, port_shape
 
 __all__ = ["Shapes", "infer", "noted"]
 

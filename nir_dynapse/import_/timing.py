@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from nir_dynapse import biasgen
-from nir_dynapse.device import DYNAPSE2
+from nir_dynapse.chip import biasgen
+from nir_dynapse.chip.device import DYNAPSE2
 from nir_dynapse.errors import Finding, ParameterRangeError
 from nir_dynapse.import_.checks import several
 from nir_dynapse.import_.frontends import Profile, agreed
-from nir_dynapse.network import Population
-from nir_dynapse.primitives import as_array
+from nir_dynapse.network.network import Population
+from nir_dynapse.network.primitives import as_array
 
 __all__ = ["TIME_UNITS", "Clock", "check_step", "check_taus", "clock", "positive", "rescaled", "seconds_per_unit"]
 

@@ -1,5 +1,7 @@
 """A compiled network as a Lava process: `from nir_dynapse.lava_process.process import DynapSE2` (needs lava-nc 0.10).
 
+May import nouns, and of the arrows the NumPy parts of `sim` and the reader of NIR graphs; Lava here only.
+
 Importing this package makes Lava importable (see `runtime.shim`), so it comes before any `import lava...`.
 """
 

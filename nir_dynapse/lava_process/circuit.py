@@ -8,15 +8,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nir_dynapse.currents import Params
-from nir_dynapse.decoding import as_params
-from nir_dynapse.device import DENDRITES, Device, Mismatch
+from nir_dynapse.chip.device import DENDRITES, Device, Mismatch
+from nir_dynapse.circuit.params import Params
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
 from nir_dynapse.lava_process.kernel import compiled
 from nir_dynapse.lava_process.stepper import Stepper
-from nir_dynapse.layout import Layout
-from nir_dynapse.network import NO_READOUT, Network, Port
-from nir_dynapse.readout import ReadoutStepper
+from nir_dynapse.layout.decoding import as_params
+from nir_dynapse.layout.layout import Layout
+from nir_dynapse.network.network import NO_READOUT, Network, Port
+from nir_dynapse.network.readout import ReadoutStepper
 from nir_dynapse.sim.circuit import Disturbance, internal_step
 from nir_dynapse.sim.mismatch import fabricate
 

@@ -13,7 +13,7 @@ from lava.magma.core.model.sub.model import AbstractSubProcessModel
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
-from nir_dynapse.device import CURRENTS, DENDRITES
+from nir_dynapse.chip.device import CURRENTS, DENDRITES
 from nir_dynapse.lava_process.process import DynapSE2, DynapSE2Network, DynapSE2Neurons, DynapSE2Synapses
 from nir_dynapse.lava_process.stepper import STATES
 from nir_dynapse.sim.circuit import tonic_events

@@ -12,7 +12,7 @@ from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.process.variable import Var
 
-from nir_dynapse.device import CURRENTS, DENDRITES, DYNAPSE2, MAY_BE_ZERO, Device, Mismatch
+from nir_dynapse.chip.device import CURRENTS, DENDRITES, DYNAPSE2, MAY_BE_ZERO, Device, Mismatch
 from nir_dynapse.errors import UnsupportedGraphError
 from nir_dynapse.lava_process.checked import CheckedVar, PortShape, ask_reset
 from nir_dynapse.lava_process.circuit import Circuit, circuit_of, open_dendrites

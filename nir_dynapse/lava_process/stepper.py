@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from nir_dynapse.currents import Params
-from nir_dynapse.device import CURRENTS, DENDRITES
+from nir_dynapse.chip.device import CURRENTS, DENDRITES
+from nir_dynapse.circuit.params import Params
 from nir_dynapse.errors import ParameterRangeError
 from nir_dynapse.lava_process.kernel import applies, membranes, plain
 from nir_dynapse.sim.circuit import (

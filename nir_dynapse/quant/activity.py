@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nir_dynapse.currents import Topology
+from nir_dynapse.circuit.params import Topology
 from nir_dynapse.errors import ParameterRangeError
 
 __all__ = ["source_activity"]

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from nir_dynapse.biasgen import current, nearest_codes, reach
-from nir_dynapse.currents import Params
-from nir_dynapse.device import BASE_WEIGHTS, COLUMN, CURRENTS, NMDA, PARAMETERS, WEIGHT_GAINS
+from nir_dynapse.chip.biasgen import current, nearest_codes, reach
+from nir_dynapse.chip.device import BASE_WEIGHTS, COLUMN, CURRENTS, NMDA, PARAMETERS, WEIGHT_GAINS
+from nir_dynapse.circuit.params import Params
 from nir_dynapse.errors import Finding
 
 __all__ = ["encode_biases", "open_second_range"]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from nir_dynapse.closed_form import row_numbers
-from nir_dynapse.currents import Topology
-from nir_dynapse.device import Device
+from nir_dynapse.chip.device import Device
+from nir_dynapse.circuit.closed_form import row_numbers
+from nir_dynapse.circuit.params import Topology
 from nir_dynapse.errors import Finding
+from nir_dynapse.layout.rows import UNUSED_CAM
 from nir_dynapse.quant.rounding import Rounded, Rounding, round_weights
 from nir_dynapse.quant.slots import BadPlace
-from nir_dynapse.rows import UNUSED_CAM
 
 __all__ = ["round_to_rows", "write_given"]
 

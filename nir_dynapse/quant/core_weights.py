@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nir_dynapse import biasgen
-from nir_dynapse.device import AMPA, BASE_WEIGHTS, DENDRITES, NMDA, WEIGHT_GAINS, Device
+from nir_dynapse.chip import biasgen
+from nir_dynapse.chip.device import AMPA, BASE_WEIGHTS, DENDRITES, NMDA, WEIGHT_GAINS, Device
 from nir_dynapse.quant.levels import Fit, WeightClass, codebook, nearest_levels, row_masks
 from nir_dynapse.quant.weights import descend, starts, to_grid
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from nir_dynapse.closed_form import event_charge, row_numbers
-from nir_dynapse.currents import Params
-from nir_dynapse.device import Device
+from nir_dynapse.chip.device import Device
+from nir_dynapse.circuit.closed_form import event_charge, row_numbers
+from nir_dynapse.circuit.params import Params
 from nir_dynapse.errors import Finding
 from nir_dynapse.quant.sharing import keep_synapses
 

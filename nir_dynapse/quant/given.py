@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from nir_dynapse.closed_form import event_charge
-from nir_dynapse.currents import Params
-from nir_dynapse.device import BASE_WEIGHTS, CURRENTS, Device
+from nir_dynapse.chip.device import BASE_WEIGHTS, CURRENTS, Device
+from nir_dynapse.circuit.closed_form import event_charge
+from nir_dynapse.circuit.params import Params
 from nir_dynapse.errors import CapacityError, Finding
 from nir_dynapse.quant.groups import cores_needed
 from nir_dynapse.quant.rounding import Rounded

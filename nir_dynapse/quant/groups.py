@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from nir_dynapse.currents import Params, Topology
-from nir_dynapse.device import CURRENTS, DELAYS, DENDRITES, PARAMETERS, Device
+from nir_dynapse.chip.device import CURRENTS, DELAYS, DENDRITES, PARAMETERS, Device
+from nir_dynapse.circuit.params import Params, Topology
 from nir_dynapse.errors import CapacityError, Finding
 
 __all__ = ["TOLERANCE", "cores_needed", "merge_groups", "one_group_per_core"]

@@ -9,12 +9,12 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from nir_dynapse import biasgen
-from nir_dynapse.closed_form import event_charge
-from nir_dynapse.currents import Params, Topology
-from nir_dynapse.device import BASE_WEIGHTS, COLUMN, PARAMETERS, WEIGHT_GAINS, Device
+from nir_dynapse.chip import biasgen
+from nir_dynapse.chip.device import BASE_WEIGHTS, COLUMN, PARAMETERS, WEIGHT_GAINS, Device
+from nir_dynapse.chip.measured import range_of
+from nir_dynapse.circuit.closed_form import event_charge
+from nir_dynapse.circuit.params import Params, Topology
 from nir_dynapse.errors import CapacityError, Finding, raise_if_errors
-from nir_dynapse.measured import range_of
 from nir_dynapse.quant.biases import encode_biases, open_second_range
 from nir_dynapse.quant.cam import round_to_rows, write_given
 from nir_dynapse.quant.fan_in import limit_fan_in

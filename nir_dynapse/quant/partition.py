@@ -13,7 +13,7 @@ from itertools import permutations
 
 import numpy as np
 
-from nir_dynapse.device import Device
+from nir_dynapse.chip.device import Device
 from nir_dynapse.errors import CapacityError, Finding
 from nir_dynapse.quant.partition_cost import Cost, Wiring, cores_used, cost, fits, overflowing, reached, traffic
 from nir_dynapse.quant.partition_refine import Clock, Graph, refine

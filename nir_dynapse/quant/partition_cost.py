@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from nir_dynapse.device import Device
+from nir_dynapse.chip.device import Device
 
 __all__ = ["Cost", "Wiring", "cores_used", "cost", "fits"]
 

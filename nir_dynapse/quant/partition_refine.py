@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from nir_dynapse.closed_form import counted_up
+from nir_dynapse.circuit.closed_form import counted_up
 from nir_dynapse.quant.partition_cost import Wiring
 
 __all__ = ["Clock", "Graph", "refine"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nir_dynapse.device import Device
+from nir_dynapse.chip.device import Device
 from nir_dynapse.quant.partition_cost import Wiring, cost, fits, overflowing, reached
 from nir_dynapse.quant.partition_refine import Clock
 

@@ -6,8 +6,8 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import breadth_first_order
 
-from nir_dynapse.closed_form import counted_up
-from nir_dynapse.device import Device
+from nir_dynapse.chip.device import Device
+from nir_dynapse.circuit.closed_form import counted_up
 from nir_dynapse.quant.partition_cost import Wiring, cores_used
 
 __all__ = ["affinity", "breadth_order", "cells", "cluster_order", "fill", "within_reach"]

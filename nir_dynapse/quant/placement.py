@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nir_dynapse.closed_form import counted_up
-from nir_dynapse.currents import Topology
-from nir_dynapse.device import Device
+from nir_dynapse.chip.device import Device
+from nir_dynapse.circuit.closed_form import counted_up
+from nir_dynapse.circuit.params import Topology
 from nir_dynapse.errors import CapacityError, Finding
 from nir_dynapse.quant.groups import cores_needed
 from nir_dynapse.quant.partition import Wiring, partition

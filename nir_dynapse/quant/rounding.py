@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nir_dynapse.closed_form import charge_per_ampere
-from nir_dynapse.currents import Params, Topology
-from nir_dynapse.device import BASE_WEIGHTS, WEIGHT_GAINS, Device
+from nir_dynapse.chip.device import BASE_WEIGHTS, WEIGHT_GAINS, Device
+from nir_dynapse.circuit.closed_form import charge_per_ampere
+from nir_dynapse.circuit.params import Params, Topology
 from nir_dynapse.errors import Finding
 from nir_dynapse.quant.core_weights import CoreProblem, importance_of, quantise_core
 

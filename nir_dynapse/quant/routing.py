@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from nir_dynapse.closed_form import row_numbers
-from nir_dynapse.currents import Topology
-from nir_dynapse.device import Device
+from nir_dynapse.chip.device import Device
+from nir_dynapse.circuit.closed_form import row_numbers
+from nir_dynapse.circuit.params import Topology
 from nir_dynapse.errors import CapacityError, Finding
+from nir_dynapse.layout.rows import INPUT_DTYPE, MONITOR_HOP, SRAM_DTYPE
 from nir_dynapse.quant.tags import Destinations
-from nir_dynapse.rows import INPUT_DTYPE, MONITOR_HOP, SRAM_DTYPE
 
 __all__ = ["check_destinations", "core_of", "input_rows", "reached_cores", "spare_destinations", "sram_rows"]
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nir_dynapse.decoding import matches
-from nir_dynapse.device import AMPA, NMDA, Device
+from nir_dynapse.chip.device import AMPA, NMDA, Device
 from nir_dynapse.errors import Finding, sort_findings
-from nir_dynapse.layout import Layout
+from nir_dynapse.layout.decoding import matches
+from nir_dynapse.layout.layout import Layout
+from nir_dynapse.layout.rows import monitor_rows
 from nir_dynapse.quant.mapping import Wired
-from nir_dynapse.rows import monitor_rows
 
 __all__ = ["RULES", "check_layout", "check_wiring"]
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from nir_dynapse.closed_form import row_numbers
-from nir_dynapse.currents import Params
+from nir_dynapse.circuit.closed_form import row_numbers
+from nir_dynapse.circuit.params import Params
 
 __all__ = ["keep_synapses", "merge_parallel", "share_sources"]
 

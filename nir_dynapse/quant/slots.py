@@ -11,9 +11,9 @@ from itertools import product
 
 import numpy as np
 
-from nir_dynapse.device import Device
+from nir_dynapse.chip.device import Device
+from nir_dynapse.chip.profile import ChipProfile
 from nir_dynapse.errors import CapacityError, Finding
-from nir_dynapse.profile import ChipProfile
 
 __all__ = [
     "BadPlace",

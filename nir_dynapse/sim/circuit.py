@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nir_dynapse.device import DENDRITES, Mismatch
+from nir_dynapse.chip.device import DENDRITES, Mismatch
+from nir_dynapse.circuit.params import Params
 from nir_dynapse.errors import ParameterRangeError
-from nir_dynapse.params import Params
 from nir_dynapse.sim.dynamics import Constants, Group, State, Structure, keep, step
 from nir_dynapse.sim.wiring import ROWS_FROM, Weights, drive, groups_of, summable, tau_of, weights_of
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nir_dynapse.circuit.params import Params
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
-from nir_dynapse.params import Params
 from nir_dynapse.sim.circuit import end_currents, internal_step, prepare, step_boolean, structure_of, with_tonic
 from nir_dynapse.sim.dynamics import initial_state
 from nir_dynapse.sim.dynamics import step as step_of

@@ -14,20 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from nir_dynapse.circuit.params import Params
 from nir_dynapse.errors import ParameterRangeError
-from nir_dynapse.params import Params
-from nir_dynapse.sim import native as _native
 from nir_dynapse.sim.adjoint import Static, padded, segment
-from nir_dynapse.sim.circuit import (
-    Disturbance,
-    constants,
-    internal_step,
-    run_bin,
-    structure_of,
-    with_tonic,
-)
+from nir_dynapse.sim.circuit import Disturbance, constants, internal_step, run_bin, structure_of, with_tonic
 from nir_dynapse.sim.disturbance import of_bin
 from nir_dynapse.sim.dynamics import Constants, Group, State, Structure, initial_state
+from nir_dynapse.sim.native import run as _native
 from nir_dynapse.sim.surrogate import FAST_SIGMOID, Surrogate
 from nir_dynapse.sim.wiring import Rows, Weights, pick, synaptic_values, weights_of
 

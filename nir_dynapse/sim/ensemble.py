@@ -18,10 +18,10 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from nir_dynapse.device import Mismatch
-from nir_dynapse.params import Params, Topology
-from nir_dynapse.readout import run_readout
-from nir_dynapse.recording import Recording
+from nir_dynapse.chip.device import Mismatch
+from nir_dynapse.circuit.params import Params, Topology
+from nir_dynapse.data.recording import Recording
+from nir_dynapse.network.readout import run_readout
 from nir_dynapse.sim.circuit import Disturbance, internal_step, prepare, run_bin, structure_of, tonic_events
 from nir_dynapse.sim.disturbance import of_bin
 from nir_dynapse.sim.dynamics import Structure, initial_state

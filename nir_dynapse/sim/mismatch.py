@@ -14,8 +14,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from nir_dynapse.device import BASE_WEIGHTS, CURRENTS, DEAD_THRESHOLD, DELAYS, Device, Mismatch
-from nir_dynapse.params import Params
+from nir_dynapse.chip.device import BASE_WEIGHTS, CURRENTS, DEAD_THRESHOLD, DELAYS, Device, Mismatch
+from nir_dynapse.circuit.params import Params
 
 __all__ = ["as_measured", "fabricate", "factors"]
 

@@ -1,4 +1,4 @@
-"""The readout on the host in JAX, differentiable: what `nir_dynapse.readout.run_readout` computes, for training."""
+"""The readout on the host in JAX, differentiable: what `network.readout.run_readout` computes, for training."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from nir_dynapse.network import Population
-from nir_dynapse.params import Topology
+from nir_dynapse.circuit.params import Topology
+from nir_dynapse.network.network import Population
 
 __all__ = ["values_of"]
 

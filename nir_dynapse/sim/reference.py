@@ -26,7 +26,7 @@ import numpy as np
 import scipy.sparse
 
 from nir_dynapse.errors import Finding, ParameterRangeError
-from nir_dynapse.network import Network, Population, Projection
+from nir_dynapse.network.network import Network, Population, Projection
 from nir_dynapse.sim.surrogate import SLOPE, spike
 
 __all__ = ["Ideal", "Plan", "plan", "run_plan", "run_reference"]

@@ -10,28 +10,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nir_dynapse.decoding import as_params
-from nir_dynapse.device import DYNAPSE2, Device, Mismatch
+from nir_dynapse.chip.device import DYNAPSE2, Device, Mismatch
+from nir_dynapse.circuit.params import Params
+from nir_dynapse.data.nir_data import input_counts, is_nir_data
+from nir_dynapse.data.recording import Recording
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
-from nir_dynapse.layout import Layout
-from nir_dynapse.network import Network
-from nir_dynapse.params import Params
-from nir_dynapse.readout import run_readout
-from nir_dynapse.recording import Recording
-from nir_dynapse.sim.circuit import (
-    Disturbance,
-    end_currents,
-    internal_step,
-    prepare,
-    run_bin,
-    structure_of,
-    with_tonic,
-)
+from nir_dynapse.layout.decoding import as_params
+from nir_dynapse.layout.layout import Layout
+from nir_dynapse.network.network import Network
+from nir_dynapse.network.readout import run_readout
+from nir_dynapse.sim.circuit import Disturbance, end_currents, internal_step, prepare, run_bin, structure_of, with_tonic
 from nir_dynapse.sim.disturbance import of_bin
 from nir_dynapse.sim.dynamics import Constants, State, Structure, initial_state
 from nir_dynapse.sim.engine import Program, loop_for, run
 from nir_dynapse.sim.mismatch import fabricate
-from nir_dynapse.sim.nir_data import input_counts, is_nir_data
 from nir_dynapse.sim.reference import run_reference
 from nir_dynapse.sim.wiring import Weights
 

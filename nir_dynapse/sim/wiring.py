@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nir_dynapse.device import DENDRITES
-from nir_dynapse.params import Params
+from nir_dynapse.chip.device import DENDRITES
+from nir_dynapse.circuit.params import Params
 from nir_dynapse.sim.dynamics import Group, State, Structure
 
 __all__ = [

@@ -16,9 +16,9 @@ from dataclasses import replace
 import numpy as np
 
 import nir_dynapse as nd
-from nir_dynapse.calibration import NOT_MEASURED
-from nir_dynapse.device import BASE_WEIGHTS, CURRENTS, DYNAPSE2, PARAMETERS, WEIGHT_GAINS
-from nir_dynapse.profile import BOARDS
+from nir_dynapse.calibration.calibrate import NOT_MEASURED
+from nir_dynapse.chip.device import BASE_WEIGHTS, CURRENTS, DYNAPSE2, PARAMETERS, WEIGHT_GAINS
+from nir_dynapse.chip.profile import BOARDS
 from nir_dynapse.sim.mismatch import factors
 
 PLACE = np.stack(np.meshgrid([0], np.arange(4), np.arange(256), indexing="ij"), -1).reshape(-1, 3)

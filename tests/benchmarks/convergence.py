@@ -1,4 +1,4 @@
-"""How far spike counts depend on the step: 1 ms against 10 µs, over the grid of `tests/test_convergence.py` and more.
+"""How far spike counts depend on the step: 1 ms against 10 µs, over the grid of `tests/sim/test_convergence.py` and more.
 
     python3 -m uv run python tests/benchmarks/convergence.py [seconds]
 
@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from test_convergence import KINDS, SPREAD, Point, circuit, grid, in_range, poisson
 
-from nir_dynapse.params import Params
+from nir_dynapse.circuit.params import Params
 from nir_dynapse.sim.circuit import internal_step
 from nir_dynapse.sim.engine import spike_counts
 

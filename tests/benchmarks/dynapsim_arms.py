@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from nir_dynapse.device import CURRENTS, PARAMETERS, Circuit
-from nir_dynapse.network import Port
-from nir_dynapse.params import Params, Topology, latch_bits
+from nir_dynapse.chip.device import CURRENTS, PARAMETERS, Circuit
+from nir_dynapse.circuit.params import Params, Topology, latch_bits
+from nir_dynapse.network.network import Port
 from nir_dynapse.sim.circuit import internal_step
 
 INPUT_RATE = 0.05

@@ -25,8 +25,8 @@ import numpy as np
 
 import nir_dynapse as nd
 from nir_dynapse.export.samna_config import quiet_codes, write_config_json
-from nir_dynapse.layout import CAM_DTYPE, SRAM_DTYPE, Layout
-from nir_dynapse.network import Network, Population, Port, Projection
+from nir_dynapse.layout.layout import CAM_DTYPE, SRAM_DTYPE, Layout
+from nir_dynapse.network.network import Network, Population, Port, Projection
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "helpers"))
 import fake_samna

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
 from test_native import both
 
 from circuits import circuits, relative
-from nir_dynapse.sim import native
+from nir_dynapse.sim.native import run as native
 from nir_dynapse.sim.surrogate import Surrogate
 from precision import double_precision
 

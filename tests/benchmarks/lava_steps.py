@@ -26,7 +26,7 @@ from lava.proc.lif.process import LIF
 
 from nir_dynapse.lava_process.process import DynapSE2, DynapSE2Network
 from nir_dynapse.lava_process.runtime.runner import LavaRun
-from nir_dynapse.network import Network, Population, Port, Projection
+from nir_dynapse.network.network import Network, Population, Port, Projection
 
 FAN_IN = 64
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import nir_dynapse as nd
-from nir_dynapse import closed_form
+from nir_dynapse.circuit import closed_form
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT.parent / "shared" / "data" / "nir_reference"

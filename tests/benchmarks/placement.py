@@ -16,7 +16,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
 
-from nir_dynapse.device import DYNAPSE2
+from nir_dynapse.chip.device import DYNAPSE2
 from nir_dynapse.quant.partition import Wiring, partition
 from partition_cases import FAMILIES, fewest_events, layered, small_case, small_world, wiring
 

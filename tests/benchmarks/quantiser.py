@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from scipy.optimize import brentq
 
-from nir_dynapse import biasgen
-from nir_dynapse.device import DYNAPSE2
+from nir_dynapse.chip import biasgen
+from nir_dynapse.chip.device import DYNAPSE2
 from nir_dynapse.quant.core_weights import CoreProblem, importance_of, quantise_core
 from nir_dynapse.quant.weights import quantise_weights
 

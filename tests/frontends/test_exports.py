@@ -11,8 +11,7 @@ import pytest
 
 import nir_dynapse as nd
 from frontend_models import framework
-
-ROOT = Path(__file__).resolve().parents[2]
+from places import ROOT
 
 
 @pytest.mark.parametrize(

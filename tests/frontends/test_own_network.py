@@ -6,17 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nir_dynapse
 from frontend_models import framework
-from nir_dynapse.cli import main
+from nir_dynapse.cli.main import main
 from own_network import commands, export_program
+from places import ROOT
 
 
 def test_own_network(tmp_path: Path, monkeypatch) -> None:
     framework("snntorch")
     monkeypatch.chdir(tmp_path)
-    root = Path(nir_dynapse.__file__).parents[1]
-    program = export_program(root).replace("steps=300", "steps=40")
+    program = export_program(ROOT).replace("steps=300", "steps=40")
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=300)
     assert "accuracy in snnTorch" in said.stdout
     for command in commands():

@@ -18,7 +18,7 @@ from frontend_models import (
     input_spikes,
     read_back,
 )
-from nir_dynapse.primitives import graph
+from nir_dynapse.network.primitives import graph
 from nir_graphs import port_in, port_out
 
 torch = framework("torch")

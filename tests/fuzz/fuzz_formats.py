@@ -17,9 +17,9 @@ from fuzz_bytes import Damage
 from fuzz_csv import damage_csv
 from fuzz_json import damage_json
 from fuzz_npz import damage_npz
-from nir_dynapse.board import Data, Events
+from nir_dynapse.data.data import Data, Events
 from nir_dynapse.errors import DynapseError
-from nir_dynapse.layout import Layout
+from nir_dynapse.layout.layout import Layout
 
 __all__ = ["FORMATS", "Format"]
 
@@ -154,7 +154,7 @@ def _config_again(thing: Any, path: Path) -> bool:
 
 
 def _profile_seeds(folder: Path) -> dict[str, bytes]:
-    from nir_dynapse.profile import ChipProfile, save_profiles
+    from nir_dynapse.chip.profile import ChipProfile, save_profiles
 
     perfect = ChipProfile.perfect()
     rng = np.random.default_rng(0)
@@ -185,7 +185,7 @@ def _defects_seeds(folder: Path) -> dict[str, bytes]:
 
 
 def _profile_again(profiles: Any, path: Path) -> bool:
-    from nir_dynapse.profile import load_profiles, save_profiles
+    from nir_dynapse.chip.profile import load_profiles, save_profiles
 
     profiles = profiles[:2]  # eight take a second
     save_profiles(path.with_suffix(".json"), profiles)
@@ -195,14 +195,14 @@ def _profile_again(profiles: Any, path: Path) -> bool:
 
 
 def _profiles(path: Path) -> Any:
-    from nir_dynapse.profile import load_profiles
+    from nir_dynapse.chip.profile import load_profiles
 
     return load_profiles(path)
 
 
 def _log_seeds(folder: Path) -> dict[str, bytes]:
     from fuzz_seeds import training_log
-    from nir_dynapse.training_log import TrainingLog
+    from nir_dynapse.reporting.training_log import TrainingLog
 
     training_log().save(folder / "log.csv")
     TrainingLog().save(folder / "empty.csv")
@@ -210,7 +210,7 @@ def _log_seeds(folder: Path) -> dict[str, bytes]:
 
 
 def _log(path: Path) -> Any:
-    from nir_dynapse.training_log import TrainingLog
+    from nir_dynapse.reporting.training_log import TrainingLog
 
     return TrainingLog.load(path)
 
@@ -294,7 +294,7 @@ def _training_again(state: Any, path: Path) -> bool:
     checkpoint.save(state)
     again = checkpoint.load(state)
     plain = [repr((s.step, s.score, s.best_step, s.waited, s.seconds)) for s in (state, again)]
-    from nir_dynapse.sim.trainer import leaves
+    from nir_dynapse.training.trainer import leaves
 
     pairs = zip(leaves(state[:3]), leaves(again[:3]), strict=True)
     return plain[0] == plain[1] and state.log == again.log and all(a.tobytes() == b.tobytes() for a, b in pairs)
@@ -302,7 +302,7 @@ def _training_again(state: Any, path: Path) -> bool:
 
 def _evaluation_seeds(folder: Path) -> dict[str, bytes]:
     from fuzz_seeds import DIGESTS, chips_table
-    from nir_dynapse.evaluation import _save
+    from nir_dynapse.evaluation.evaluate import _save
 
     for rows in (0, 1, 6):
         _save(folder / f"rows_{rows}.npz", DIGESTS, chips_table(rows))
@@ -311,14 +311,14 @@ def _evaluation_seeds(folder: Path) -> dict[str, bytes]:
 
 def _evaluation(path: Path) -> Any:
     from fuzz_seeds import DIGESTS
-    from nir_dynapse.evaluation import _load
+    from nir_dynapse.evaluation.evaluate import _load
 
     return _load(path, DIGESTS, 50)
 
 
 def _evaluation_again(table: Any, path: Path) -> bool:
     from fuzz_seeds import DIGESTS
-    from nir_dynapse.evaluation import _load, _save
+    from nir_dynapse.evaluation.evaluate import _load, _save
 
     _save(path, DIGESTS, table)
     return np.array_equal(_load(path, DIGESTS, 50), table)

@@ -11,7 +11,7 @@ import numpy as np
 
 import nir_dynapse as nd
 import small_networks
-from nir_dynapse.training_log import TrainingLog
+from nir_dynapse.reporting.training_log import TrainingLog
 from random_layouts import random_layout
 
 __all__ = ["DIGESTS", "chips_table", "params", "random_layout", "training", "training_log"]
@@ -45,8 +45,8 @@ def training_log() -> TrainingLog:
 def _state() -> Any:
     import optax
 
-    from nir_dynapse.sim.trainable import Latent
-    from nir_dynapse.tuning_state import State
+    from nir_dynapse.training.state import State
+    from nir_dynapse.training.trainable import Latent
 
     rng = np.random.default_rng(0)
     bias: dict[str, Any] = {name: rng.normal(size=2).astype(np.float32) for name in ("i_tau_mem", "i_gain_ampa")}
@@ -57,7 +57,7 @@ def _state() -> Any:
 
 def training(path: Path) -> tuple[Any, Any]:
     """A checkpoint of `fine_tune` at `path`, and the state that it holds."""
-    from nir_dynapse.tuning_state import Checkpoint
+    from nir_dynapse.training.state import Checkpoint
 
     return Checkpoint(path, "identity"), _state()
 

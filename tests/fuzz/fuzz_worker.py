@@ -24,9 +24,8 @@ from typing import Any
 
 import fuzz_branches
 
-READERS = ("layout", "board", "profile_files", "profile", "measured", "params_file", "readout", "training_log")
-READERS += ("rows",)
-READERS += ("tuning_state", "evaluation", "network", "population", "currents", "import_", "primitives", "outside")
+READERS = ("files.bounds", "layout", "data", "chip", "circuit", "network", "import_")
+READERS += ("reporting.training_log", "training.state", "evaluation.evaluate")
 fuzz_branches.install([f"nir_dynapse.{name}" for name in READERS])
 
 import numpy as np

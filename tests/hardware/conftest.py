@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from nir_dynapse.backend import open_board
-from nir_dynapse.link import LinkedBoard
+from nir_dynapse.board.link import LinkedBoard
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ import pytest
 
 import small_networks
 from nir_dynapse.backend import open_board
-from nir_dynapse.board import Events
-from nir_dynapse.compiler import compile
-from nir_dynapse.device import Mismatch
-from nir_dynapse.layout import Layout
-from nir_dynapse.link import LinkedBoard
+from nir_dynapse.board.link import LinkedBoard
+from nir_dynapse.chip.device import Mismatch
+from nir_dynapse.data.data import Events
+from nir_dynapse.layout.layout import Layout
+from nir_dynapse.quant.compiler import compile
 
 DURATION = 0.3
 JITTER = 200

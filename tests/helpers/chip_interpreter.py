@@ -8,7 +8,7 @@ raw arrays of a Layout. `follow` sends one event of every source through the sta
     sources, targets, plus, minus = wiring.effective()          # signed fractions of the threshold per event
 
 A place is chip·1024 + core·256 + slot. A source is the place of a neuron, or `INPUT` + the number of an input channel.
-Facts: shared/facts/samna_dynapse2_contract.md (routing), DESIGN.md §4 and nir_dynapse/biasgen_currents.csv (currents).
+Facts: shared/facts/samna_dynapse2_contract.md (routing), DESIGN.md §4 and nir_dynapse/chip/biasgen_currents.csv (currents).
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from places import PACKAGE
 
 __all__ = [
     "INPUT",
@@ -94,7 +95,7 @@ U_T, V_TH, KAPPA = 25e-3, 0.7, (0.75 + 0.66) / 2
 
 def _table() -> dict[tuple[str, int], tuple[list[float], float]]:
     """(transistor, coarse) -> eight branch currents and the leak, in A."""
-    path = Path(__file__).resolve().parents[2] / "nir_dynapse" / "biasgen_currents.csv"
+    path = PACKAGE / "chip" / "biasgen_currents.csv"
     with path.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return {

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from nir_dynapse.device import PARAMETERS
-from nir_dynapse.profile import ChipProfile
+from nir_dynapse.chip.device import PARAMETERS
+from nir_dynapse.chip.profile import ChipProfile
 
 
 def changed(name="changed", pairs=(), **defects) -> ChipProfile:

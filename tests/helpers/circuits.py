@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 import small_networks
-from nir_dynapse.closed_form import to_params
-from nir_dynapse.params import Params, latch_bits
+from nir_dynapse.circuit.closed_form import to_params
+from nir_dynapse.circuit.params import Params, latch_bits
 
 __all__ = ["circuits", "relative"]
 

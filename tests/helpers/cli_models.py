@@ -10,8 +10,8 @@ import nir
 import numpy as np
 import pytest
 
-from nir_dynapse.board import Data
-from nir_dynapse.cli import main
+from nir_dynapse.cli.main import main
+from nir_dynapse.data.data import Data
 
 DT = 1e-3
 

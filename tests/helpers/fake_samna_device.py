@@ -18,12 +18,12 @@ import numpy as np
 
 import fake_samna
 from fake_samna import Dynapse2Configuration, Dynapse2Destination
-from nir_dynapse.device import DYNAPSE2, Device
-from nir_dynapse.grid import GRID_DTYPE
+from nir_dynapse.board.address_events import GRID_DTYPE
+from nir_dynapse.chip.device import DYNAPSE2, Device
 from nir_dynapse.import_.samna_config import from_samna
-from nir_dynapse.layout import Layout
-from nir_dynapse.sim.virtual_chip import VirtualChip
-from nir_dynapse.sim.virtual_link import VirtualLink
+from nir_dynapse.layout.layout import Layout
+from nir_dynapse.sim.virtual.chip import VirtualChip
+from nir_dynapse.sim.virtual.link import VirtualLink
 
 STACK, DEV_BOARD = "DYNAP-SE2 Stack", "DYNAP-SE2 DevBoard"
 WRAP = 1 << 32

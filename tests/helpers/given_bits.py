@@ -8,14 +8,14 @@ from functools import cache
 
 import numpy as np
 
-from nir_dynapse import biasgen
-from nir_dynapse.closed_form import row_numbers, to_params
-from nir_dynapse.compiler import compile
-from nir_dynapse.decoding import layout_to_params
-from nir_dynapse.device import AMPA, BASE_WEIGHTS, CURRENTS, GABA, WEIGHT_GAINS
-from nir_dynapse.layout import Layout
-from nir_dynapse.network import Network, Port, Projection
-from nir_dynapse.params import Params, latch_bits
+from nir_dynapse.chip import biasgen
+from nir_dynapse.chip.device import AMPA, BASE_WEIGHTS, CURRENTS, GABA, WEIGHT_GAINS
+from nir_dynapse.circuit.closed_form import row_numbers, to_params
+from nir_dynapse.circuit.params import Params, latch_bits
+from nir_dynapse.layout.decoding import layout_to_params
+from nir_dynapse.layout.layout import Layout
+from nir_dynapse.network.network import Network, Port, Projection
+from nir_dynapse.quant.compiler import compile
 from nir_dynapse.sim.simulation import simulate
 from random_networks import build
 from small_networks import population, recurrent

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from places import ROOT, TESTS
+
 
 def joined(command: str) -> tuple[str, str]:
     """Kind and number of a `command`; of `process:N:PORT` after joining the other process as number N of two."""
@@ -29,8 +31,7 @@ def several(devices: int) -> dict[str, str]:
 
 def start(file: str, command: str, folder: Path, environment: Mapping[str, str]) -> subprocess.Popen[str]:
     """Run the test file `file` with `command` and `folder` as arguments."""
-    here = Path(file).parent
-    paths = os.pathsep.join([str(here.parent), str(here / "helpers")])
+    paths = os.pathsep.join([str(ROOT), str(TESTS / "helpers")])
     env = {**os.environ, **environment, "PYTHONPATH": paths}
     argv = [sys.executable, file, command, str(folder)]
     return subprocess.Popen(argv, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

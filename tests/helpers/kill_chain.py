@@ -27,9 +27,9 @@ from jax._src.xla_bridge import backends_are_initialized
 
 import nir_dynapse as nd
 from cli_models import DT, graph, write
-from nir_dynapse.cli import main
-from nir_dynapse.deployment import FILES, TRAINING_FILES
-from nir_dynapse.training_log import TrainingLog
+from nir_dynapse.cli.main import main
+from nir_dynapse.deployment.deploy import FILES, TRAINING_FILES
+from nir_dynapse.reporting.training_log import TrainingLog
 
 PHASES = ("start, imports", "compile", "training", "checkpoint file", "log file", "runs, report", "result files")
 TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp")
@@ -233,8 +233,8 @@ def executed(argv: list[str], folder: Path) -> Process:
 
 def forked(argv: list[str], folder: Path) -> Process:
     """The command in a child of this process, which has imported all and computed nothing: JAX has no threads yet."""
-    import nir_dynapse.cli_verbs
-    import nir_dynapse.deployment  # noqa: F401
+    import nir_dynapse.cli.verbs
+    import nir_dynapse.deployment.deploy  # noqa: F401
 
     if backends_are_initialized() or len(os.listdir("/proc/self/task")) > 1:
         raise Lost("this process has threads, it must not fork")

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import textwrap
 
-from small_networks import REFERENCE
+from places import EXAMPLES, REFERENCE
 
 BEGIN = """
 import sys, warnings
@@ -39,7 +39,7 @@ def wired(process, x, steps=None):
 
 def run_script(body: str, *arguments: str, seconds: float = 120) -> str:
     """What a script prints, with the imports above; an AssertionError with its stderr where it fails, or takes longer."""
-    networks = os.path.join(os.path.dirname(__file__), "..", "..", "examples", "networks")
+    networks = str(EXAMPLES / "networks")
     begin = BEGIN.replace("__REFERENCE__", repr(str(REFERENCE))).replace("__NETWORKS__", repr(networks))
     code = begin + textwrap.dedent(body)
     run = subprocess.run(

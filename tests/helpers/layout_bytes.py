@@ -13,9 +13,10 @@ from typing import Any
 
 import nir_dynapse as nd
 from nir_dynapse.export.samna_config import write_config_json
+from places import EXAMPLES
 from small_networks import recurrent
 
-NETWORKS = Path(__file__).resolve().parents[2] / "examples" / "networks"
+NETWORKS = EXAMPLES / "networks"
 
 
 def _example(name: str, **options: Any) -> nd.Layout:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from chip_interpreter import BASES, BIASES, read_arrays
-from nir_dynapse.layout import Layout
+from nir_dynapse.layout.layout import Layout
 
 __all__ = ["DAMAGE"]
 

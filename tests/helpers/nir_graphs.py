@@ -10,8 +10,8 @@ import pytest
 
 from nir_dynapse.errors import DynapseError, Finding, UnsupportedGraphError
 from nir_dynapse.import_.nir_graph import from_nir
-from nir_dynapse.network import Network, Projection
-from nir_dynapse.primitives import graph
+from nir_dynapse.network.network import Network, Projection
+from nir_dynapse.network.primitives import graph
 
 
 def lif(n: int, shape: Any = None, **values: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import nir
 import numpy as np
 
-from nir_dynapse.primitives import graph
+from nir_dynapse.network.primitives import graph
 from nir_graphs import affine, cubalif, lif, linear, nested, port_in, port_out
 
 

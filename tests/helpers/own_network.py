@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from places import ROOT
+
 __all__ = ["commands", "export_program", "section_words"]
 
-ROOT = Path(__file__).resolve().parents[2]
 TRAINING = '''
 def train(net, steps=300):
     """Yin-Yang: most spikes win."""

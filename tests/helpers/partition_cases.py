@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from nir_dynapse.device import DYNAPSE2, Device
+from nir_dynapse.chip.device import DYNAPSE2, Device
 from nir_dynapse.quant.partition import Wiring
 
 __all__ = ["FAMILIES", "fewest_events", "layered", "small_case", "small_world", "wiring"]

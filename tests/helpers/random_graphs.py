@@ -9,7 +9,7 @@ import nir
 import numpy as np
 from hypothesis import strategies as st
 
-from nir_dynapse.primitives import graph
+from nir_dynapse.network.primitives import graph
 from nir_graphs import port_in, port_out
 from nir_zoo import conv1d, conv2d
 

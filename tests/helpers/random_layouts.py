@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from nir_dynapse.device import PARAMETERS
+from nir_dynapse.chip.device import PARAMETERS
 from nir_dynapse.errors import Finding
-from nir_dynapse.layout import CAM_DTYPE, INPUT_DTYPE, MONITOR_HOP, SRAM_DTYPE, Layout
-from nir_dynapse.network import Port
+from nir_dynapse.layout.layout import CAM_DTYPE, INPUT_DTYPE, MONITOR_HOP, SRAM_DTYPE, Layout
+from nir_dynapse.network.network import Port
 
 __all__ = ["random_layout"]
 

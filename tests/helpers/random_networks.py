@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from hypothesis import strategies as st
 
-from nir_dynapse.network import Network, Population, Port, Projection
+from nir_dynapse.network.network import Network, Population, Port, Projection
 
 __all__ = ["FAMILIES", "Case", "build", "cases", "charge_per_weight", "groups_of", "obstacles"]
 

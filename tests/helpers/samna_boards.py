@@ -13,16 +13,16 @@ import pytest
 
 import small_networks
 from fake_samna_device import Board, Samna
-from nir_dynapse.board import Events
-from nir_dynapse.compiler import compile
-from nir_dynapse.device import DYNAPSE2
+from nir_dynapse.board.address_events import is_marker
+from nir_dynapse.board.link import LinkedBoard
+from nir_dynapse.chip.device import DYNAPSE2
+from nir_dynapse.data.data import Events
 from nir_dynapse.errors import HardwareError
 from nir_dynapse.export.samna_board import open_samna
-from nir_dynapse.grid import is_marker
-from nir_dynapse.layout import Layout
-from nir_dynapse.link import LinkedBoard
-from nir_dynapse.network import Network
-from nir_dynapse.sim.virtual_board import VirtualBoard
+from nir_dynapse.layout.layout import Layout
+from nir_dynapse.network.network import Network
+from nir_dynapse.quant.compiler import compile
+from nir_dynapse.sim.virtual.board import VirtualBoard
 
 DT = 1e-3
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
-from nir_dynapse.network import Network, Population, Port, Projection, Readout
-
-REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "data" / "nir_reference"
+from nir_dynapse.network.network import Network, Population, Port, Projection, Readout
 
 
 def population(

@@ -12,8 +12,8 @@ import numpy as np
 
 import chip_interpreter as chip
 from chip_interpreter import INPUT, Bits, Wiring, follow, read_arrays
-from nir_dynapse.layout import Layout
-from nir_dynapse.network import Network
+from nir_dynapse.layout.layout import Layout
+from nir_dynapse.network.network import Network
 from random_networks import charge_per_weight, groups_of, obstacles
 
 __all__ = ["SAME", "Asked", "asked", "complaints", "key_of", "places", "wrong_sharing", "wrong_synapses"]

@@ -12,7 +12,7 @@ import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
 import nir_dynapse as nd
-from nir_dynapse.network import Network, Population, Port, Projection, Readout
+from nir_dynapse.network.network import Network, Population, Port, Projection, Readout
 from small_networks import population
 
 DT, BINS = 1e-3, 20

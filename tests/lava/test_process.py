@@ -49,7 +49,7 @@ assert differing <= 1e-3 * 6 * expected.size
 @pytest.mark.parametrize("name", ["yin-yang", "recurrent", "braille"])
 def test_lava_gives_the_spikes_of_simulate(name: str) -> None:
     if name == "braille":
-        from small_networks import REFERENCE
+        from places import REFERENCE
 
         if not REFERENCE.is_dir():
             pytest.skip("the NIR paper's files are not at hand")

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from places import ROOT
+
 pytest.importorskip("lava.magma", reason="lava-nc is not installed")
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(*command: str, seconds: float) -> str:

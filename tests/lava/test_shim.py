@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 
 from nir_dynapse.errors import LavaRunError, NotInstalledError
+from places import PACKAGE
 
-SHIM = Path(__file__).parents[2] / "nir_dynapse" / "lava_process" / "runtime" / "shim.py"
+SHIM = PACKAGE / "lava_process" / "runtime" / "shim.py"
 HAS_LAVA = importlib.util.find_spec("lava") is not None
 
 

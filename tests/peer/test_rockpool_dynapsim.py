@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from frontend_models import framework
-from nir_dynapse.device import CURRENTS, PARAMETERS, Circuit
-from nir_dynapse.network import Port
-from nir_dynapse.params import Params, Topology, latch_bits
+from nir_dynapse.chip.device import CURRENTS, PARAMETERS, Circuit
+from nir_dynapse.circuit.params import Params, Topology, latch_bits
+from nir_dynapse.network.network import Port
 from nir_dynapse.sim.engine import spike_counts
 from nir_dynapse.sim.simulation import run_circuit
 

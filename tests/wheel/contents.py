@@ -24,7 +24,7 @@ PACKAGE = "nir_dynapse"
 NEEDED = ("py.typed", "biasgen_currents.csv", "cli.py", "sim/dynamics.py", "lava_process/models.py")
 AT_THE_TOP = ("README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE", "pyproject.toml", "PKG-INFO", ".gitignore")
 STRAY = re.compile(r"(^|/)(\.(?!gitignore)|__pycache__|.*\.(pyc|pyo|so|tmp|log|orig|rej|lock)$)")
-ENTRY_POINTS = ("nir-dynapse = nir_dynapse.cli:main", "dynapse2 = nir_dynapse.backend:dynapse2")
+ENTRY_POINTS = ("nir-dynapse = nir_dynapse.cli.main:main", "dynapse2 = nir_dynapse.backend:dynapse2")
 
 
 def demand(fine: bool, what: str) -> None:

@@ -1,0 +1,209 @@
+"""Address events as they travel on the buses of a board: `to_grid` and `from_grid`, markers, the 32-bit clock.
+
+An event carries a tag, a mask of cores and the hops that remain. Chips stand in a row; the host's events enter at chip 0,
+so x_hop is the chip that they are for. What leaves chip h to the west (h + x_hop < 0) reaches the host, x_hop counted up
+once per chip left: chip h's own events come back with x_hop = h − 6 where they left with −7. Timestamps are µs of the
+FPGA's clock, 32 bits. Source: facts/samna_dynapse2_contract.md §5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nir_dynapse.circuit.closed_form import counted_up
+from nir_dynapse.data.data import Events
+from nir_dynapse.errors import ConfigurationError
+from nir_dynapse.layout.layout import Layout
+from nir_dynapse.layout.rows import MONITOR_HOP, leaves_west
+
+__all__ = [
+    "CLOCK",
+    "END",
+    "GRID_DTYPE",
+    "MARKERS",
+    "START",
+    "Heard",
+    "from_grid",
+    "is_marker",
+    "markers",
+    "spaced",
+    "to_grid",
+    "unwrapped",
+]
+
+GRID_DTYPE = np.dtype([("time", "i8"), ("tag", "u2"), ("cores", "u1"), ("x_hop", "i1"), ("y_hop", "i1")])
+"""One address event: time in µs, tag 0–2047, 4-bit core mask, hops."""
+
+MARKER_HOP = -1
+"""x_hop and y_hop of markers, which bounce back to the host with y_hop still set."""
+CLOCK, START, END = 1024, 2046, 2047
+"""Tags of the markers that ask for the clock, begin a run and end it."""
+MARKERS = (CLOCK, START, END)
+
+ECHO_HOP = -7
+"""y_hop of the copies of stimuli that come back to the host: no neuron of ours monitors with it."""
+TAGS = 2048
+WRAP = 1 << 32
+LATEST = 1000
+"""µs that the end of a crowded run may be late."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What came back: spikes of monitored neurons, echoes of stimuli, and events that nobody in the Layout sends."""
+
+    events: Events
+    unknown: np.ndarray
+
+
+def spaced(times: np.ndarray, gap: int = 1) -> np.ndarray:
+    """Ascending `times` moved later just as far as keeps them `gap` µs apart: a bus carries one event per µs."""
+    steps = gap * np.arange(len(times))
+    return np.maximum.accumulate(np.asarray(times, np.int64) - steps) + steps if len(times) else times
+
+
+def unwrapped(times: np.ndarray, near: int) -> np.ndarray:
+    """32-bit timestamps as the times that are nearest to `near` (at most 2^31 µs away)."""
+    half = WRAP // 2
+    return near + (np.asarray(times, np.int64) - near + half) % WRAP - half
+
+
+def markers(tag: int, first: int, copies: int) -> np.ndarray:
+    """`copies` markers 1 µs apart from time `first` on: single ones get lost."""
+    made = np.zeros(copies, GRID_DTYPE)
+    made["time"], made["tag"], made["cores"] = first + np.arange(copies), tag, 15
+    made["x_hop"] = made["y_hop"] = MARKER_HOP
+    return made
+
+
+def is_marker(grid: np.ndarray, tag: int) -> np.ndarray:
+    """Which received events are markers with `tag`."""
+    return (grid["y_hop"] == MARKER_HOP) & (grid["tag"] == tag)
+
+
+# -- there ------------------------------------------------------------------------------------------------------------
+
+
+def to_grid(layout: Layout, events: Events, span: int, *, echo: bool = False, first: int = 0) -> np.ndarray:
+    """What the host sends for `events` of input nodes within `span` µs, of GRID_DTYPE, in the order of the bus.
+
+    Events of the tonic channel are added. Each destination of a channel is an event of its own; the bus carries one per
+    µs from time `first` on, so events that coincide follow one another. `echo` adds a copy of each stimulus that comes
+    back. ConfigurationError for unknown nodes and channels and for times outside the run.
+    """
+    channel, time = _channels(layout, events, span)
+    if layout.tonic_period:
+        tonic = np.arange(0.0, span, layout.tonic_period * 1e6).astype(np.int64)
+        channel = np.r_[channel, np.full(len(tonic), layout.n_channels)]
+        time = np.r_[time, tonic]
+    order = np.argsort(time, kind="stable")
+    channel, time = channel[order], time[order]
+
+    rows = layout.input_rows[np.argsort(layout.input_rows["channel"], kind="stable")]
+    start = np.searchsorted(rows["channel"], channel, "left")
+    count = np.searchsorted(rows["channel"], channel, "right") - start
+    stimulus = np.repeat(np.arange(len(channel)), count)
+    row = start[stimulus] + counted_up(count)
+    grid = np.zeros(len(stimulus), GRID_DTYPE)
+    grid["time"], grid["x_hop"] = time[stimulus], rows["chip"][row]
+    grid["tag"], grid["cores"] = rows["tag"][row], rows["cores"][row]
+    if echo:
+        grid = _with_echo(layout, grid, stimulus, channel, time)
+    grid["time"] = spaced(np.maximum(grid["time"], first))
+    if len(grid) and grid["time"][-1] >= span + LATEST:
+        raise ConfigurationError(
+            f"{len(grid)} events for a run of {span} µs: the bus carries one per µs, the last one would be "
+            f"{grid['time'][-1] - span} µs late. Run for longer, or send fewer events."
+        )
+    return grid
+
+
+def _channels(layout: Layout, events: Events, span: int) -> tuple[np.ndarray, np.ndarray]:
+    """Flat input channel and time of every event."""
+    known = {port.name: port for port in layout.inputs}
+    firsts, offset = {}, 0
+    for port in layout.inputs:
+        firsts[port.name] = offset
+        offset += port.size
+    channel = np.zeros(len(events), np.int64)
+    for i in np.unique(events.node):
+        name, here = events.nodes[i], events.node == i
+        if name not in known:
+            raise ConfigurationError(
+                f"events for node {name!r}, the Layout's input nodes are {', '.join(sorted(known))}. Rename the node."
+            )
+        low, high = int(events.index[here].min()), int(events.index[here].max())
+        if low < 0 or high >= known[name].size:
+            raise ConfigurationError(
+                f"node {name!r}: an event names channel {high if low >= 0 else low}, it has {known[name].size} channels. "
+                "Check the data."
+            )
+        channel[here] = firsts[name] + events.index[here]
+    outside = (events.time < 0) | (events.time >= span)
+    if outside.any():
+        worst = int(events.time[outside][0])
+        raise ConfigurationError(
+            f"{int(outside.sum())} events lie outside the run (the first at {worst} µs, the run lasts {span} µs). "
+            "Run for longer, or cut the events."
+        )
+    return channel, events.time.astype(np.int64)
+
+
+def _with_echo(
+    layout: Layout, grid: np.ndarray, stimulus: np.ndarray, channel: np.ndarray, time: np.ndarray
+) -> np.ndarray:
+    """`grid` with an event behind each stimulus that returns with its channel as tag (and as x_hop, from 2 048 on)."""
+    if (layout.sram["y_hop"][layout.sram["cores"] > 0] == ECHO_HOP).any() or layout.n_channels > 8 * TAGS - 1:
+        raise ConfigurationError(
+            f"echo=True: neurons of this Layout monitor with y_hop {ECHO_HOP}, or it has more than {8 * TAGS - 1} "
+            "channels, so echoes cannot be told from spikes. Run without echo."
+        )
+    copies = np.zeros(len(channel), GRID_DTYPE)
+    copies["time"], copies["tag"], copies["cores"] = time, channel % TAGS, 15
+    copies["x_hop"], copies["y_hop"] = MONITOR_HOP + channel // TAGS, ECHO_HOP
+    both = np.concatenate([grid, copies])
+    return both[np.argsort(np.r_[stimulus, np.arange(len(channel))], kind="stable")]
+
+
+# -- and back ---------------------------------------------------------------------------------------------------------
+
+
+def from_grid(layout: Layout, grid: np.ndarray) -> Heard:
+    """Received events as spikes of (NIR node, index), by what the monitoring rows of `layout` look like to the host.
+
+    Echoes become events of their input node. Where neurons look alike, the first one gets the spike.
+    """
+    grid = grid[np.argsort(grid["time"], kind="stable")]
+    neuron, row = np.nonzero(layout.sram["cores"])
+    sent = layout.sram[neuron, row]
+    out, x_hop = leaves_west(sent, layout.chip[neuron])
+    codes, first = np.unique(_code(x_hop[out], sent["y_hop"][out], sent["tag"][out]), return_index=True)
+    owner = neuron[out][first] + layout.n_channels + 1
+    if not (layout.sram["y_hop"][layout.sram["cores"] > 0] == ECHO_HOP).any():
+        channel = np.arange(layout.n_channels + 1)
+        codes = np.r_[codes, _code(MONITOR_HOP + 1 + channel // TAGS, ECHO_HOP, channel % TAGS)]
+        owner = np.r_[owner, channel]
+        order = np.argsort(codes)
+        codes, owner = codes[order], owner[order]
+
+    heard = _code(grid["x_hop"], grid["y_hop"], grid["tag"])
+    place = np.minimum(np.searchsorted(codes, heard), max(len(codes) - 1, 0))
+    known = codes[place] == heard if len(codes) else np.zeros(len(heard), bool)
+    sources = owner[place[known]] if len(codes) else np.zeros(0, int)
+    names = [*(port.name for port in layout.inputs), *(["tonic"] if layout.tonic_period else []), *layout.sizes]
+    sizes = [*(port.size for port in layout.inputs), *([1] if layout.tonic_period else []), *layout.sizes.values()]
+    if not layout.tonic_period:  # the number of the tonic channel is never used
+        sources = np.where(sources > layout.n_channels, sources - 1, sources)
+    ends = np.cumsum([0, *sizes])
+    node = np.searchsorted(ends, sources, "right") - 1
+    index = sources - ends[node]
+    used, node = np.unique(node, return_inverse=True)
+    events = Events(grid["time"][known], node.reshape(-1), index, tuple(names[i] for i in used))
+    return Heard(events, grid[~known])
+
+
+def _code(x_hop: np.ndarray, y_hop: np.ndarray | int, tag: np.ndarray) -> np.ndarray:
+    """One number for what the host sees of a sender."""
+    return ((np.asarray(x_hop, np.int64) + 16) * 32 + np.asarray(y_hop, np.int64) + 16) * TAGS + tag

@@ -1,0 +1,228 @@
+"""`Params` in a file: a versioned .npz without pickles; what is an array is stored as one, the rest as one JSON text."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import asdict, fields
+from typing import Any
+
+import numpy as np
+
+from nir_dynapse.chip.device import BASE_WEIGHTS, CURRENTS, LATCHES, Circuit
+from nir_dynapse.circuit.params import Params, Topology
+from nir_dynapse.errors import ConfigurationError, DynapseError, Finding
+from nir_dynapse.files.bounds import UnreadableError, parse_json, read_arrays
+from nir_dynapse.files.whole import write_arrays
+from nir_dynapse.network.network import Port, check_readout
+from nir_dynapse.network.readout import readout_from_dict, readout_to_dict
+
+__all__ = ["load_params", "save_params"]
+
+NAME, VERSION = "nir_dynapse.params", 1
+FORMAT = f"{NAME} {VERSION}"
+REMEDY = "Give a file that save_params wrote."
+
+NEURON = {"group": (), "latches": (), "place": (3,)}
+SYNAPSE = {"pre": (), "post": (), "dendrite": (), "row": (), "mask": (), "delay": ()}
+OPTIONAL = ("mask", "delay")
+"""Arrays of a Topology that may be None."""
+LEAVES = ("weight", "base", "delay_factor")
+BROKEN = (ValueError, KeyError, TypeError, AttributeError, OverflowError, IndexError, RecursionError)
+"""What arrays and a text of other shapes than those of Params raise."""
+
+
+def save_params(params: Params, path: str | os.PathLike[str]) -> None:
+    """Write all of `params`, currents in A with their own precision (float32 or float64), complete or not at all.
+
+    Raises ConfigurationError where arrays do not fit the topology, as with several chips in one Params, or the file
+    cannot be written.
+    """
+    try:
+        arrays = _packed(params)
+        made = _unpacked(arrays)  # nothing is written that load_params would refuse
+        if made.topology.readout.digest() != params.topology.readout.digest():
+            raise ValueError("its readout on the host has infinite values where a file cannot hold them")
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, DynapseError) as error:
+        raise ConfigurationError(
+            f"{path}: these Params cannot be saved ({_reason(error)}). Save one circuit at a time, as to_params makes it."
+        ) from error
+    write_arrays(path, **arrays)
+
+
+def load_params(path: str | os.PathLike[str]) -> Params:
+    """What `save_params` wrote, bit for bit, with NumPy arrays; anything else is a ConfigurationError."""
+    try:
+        arrays = read_arrays(path)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read ({error.strerror or error}). Check the path.") from error
+    except UnreadableError as error:
+        raise ConfigurationError(f"{path}: not a file of Params, or damaged ({_reason(error)}). {REMEDY}") from error
+    written = str(arrays.get("format", "")) if "format" in arrays else None
+    if written is None or not written.startswith(f"{NAME} "):
+        what = "it has no format" if written is None else f"its format is {written[:60]!r}, needed is {FORMAT!r}"
+        raise ConfigurationError(f"{path}: not a file of Params ({what}). {REMEDY}")
+    if written != FORMAT:
+        raise ConfigurationError(
+            f"{path}: its format is {written[:60]!r}, this package reads {FORMAT!r}. "
+            "Install the version of nir_dynapse that wrote it, or save the Params again with this one."
+        )
+    try:
+        return _unpacked(arrays)
+    except (*BROKEN, DynapseError) as error:
+        raise ConfigurationError(f"{path}: these Params are damaged ({_reason(error)}). Save them again.") from error
+
+
+def _packed(params: Params) -> dict[str, np.ndarray]:
+    """The arrays of the file by name; "text" is everything else."""
+    t = params.topology
+    arrays = {f"bias.{name}": np.asarray(value) for name, value in params.bias.items()}
+    arrays |= {name: np.asarray(value) for name in LEAVES if (value := getattr(params, name)) is not None}
+    parts = ((name, getattr(t, name)) for name in (*NEURON, *SYNAPSE))
+    arrays |= {f"topology.{name}": value for name, value in parts if value is not None}
+    text = {
+        "arrays": list(arrays),
+        "inputs": [[port.name, list(port.shape), port.source] for port in t.inputs],
+        "populations": [list(item) for item in t.populations],
+        "outputs": [[port.name, list(port.shape), port.source] for port in t.outputs],
+        "dt_s": t.dt,
+        "tonic_period_s": t.tonic_period,
+        "kinds": list(t.kinds),
+        "shapes": [list(shape) for shape in t.shapes],
+        "projections": [list(names) for names in t.projections],
+        "readout": readout_to_dict(t.readout),
+        "circuit": asdict(params.circuit),
+        "findings": [asdict(finding) for finding in params.findings],
+    }
+    return {"format": np.array(FORMAT), "text": np.array(json.dumps(text, default=_plain)), **arrays}
+
+
+def _unpacked(arrays: dict[str, np.ndarray]) -> Params:
+    """The inverse of `_packed`; ValueError, KeyError, TypeError or DynapseError for what contradicts itself."""
+    text = parse_json(str(arrays["text"]))
+    named, there = [str(name) for name in text["arrays"]], set(arrays) - {"format", "text"}
+    if set(named) != there:
+        raise ValueError(f"arrays missing or added: {', '.join(sorted(set(named) ^ there))[:200]}")
+    topology = _topology(text, arrays)
+    bias = {name.removeprefix("bias."): arrays[name] for name in named if name.startswith("bias.")}
+    if set(bias) != set(CURRENTS):
+        raise ValueError(f"bias currents missing or added: {', '.join(sorted(set(bias) ^ set(CURRENTS)))[:200]}")
+    groups = max(topology.n_groups, len(np.atleast_1d(bias[CURRENTS[0]])))  # a core in use may have no neuron
+    shapes = {"weight": (topology.n_synapses,), "base": (groups, len(BASE_WEIGHTS))}
+    shapes["delay_factor"] = shapes["weight"]
+    leaves = {name: _currents(name, arrays[name], shapes[name]) for name in LEAVES if name in arrays}
+    if (needed := "weight" if topology.mask is None else "base") not in leaves:
+        raise ValueError(f"{needed} is missing")
+    return Params(
+        {name: _currents(f"bias {name}", value, (groups,)) for name, value in bias.items()},
+        leaves.get("weight"),
+        leaves.get("base"),
+        topology,
+        _circuit(text["circuit"]),
+        tuple(Finding.from_dict(item) for item in text["findings"]),
+        leaves.get("delay_factor"),
+    )
+
+
+def _topology(text: dict[str, Any], arrays: dict[str, np.ndarray]) -> Topology:
+    populations = tuple((str(name), _count("neurons", size)) for name, size in text["populations"])
+    sizes, kinds, shapes = dict(populations), _names(text["kinds"]), tuple(map(_shape, text["shapes"]))
+    if len(sizes) != len(populations):
+        raise ValueError("two populations have the same name")
+    if len(kinds) not in (0, len(sizes)) or len(shapes) not in (0, len(sizes)):
+        raise ValueError(f"{len(kinds)} kinds and {len(shapes)} shapes of {len(sizes)} populations")
+    if shapes and [math.prod(shape) for shape in shapes] != list(sizes.values()):
+        raise ValueError(f"shapes {shapes} of populations with {list(sizes.values())} neurons")
+    inputs, outputs = _ports(text["inputs"]), _ports(text["outputs"])
+    readout = readout_from_dict(text["readout"])
+    check_readout(readout, outputs, sizes)
+    neurons, synapses = sum(sizes.values()), len(np.atleast_1d(arrays["topology.pre"]))
+    found: dict[str, np.ndarray] = {}
+    for ends, count in ((NEURON, neurons), (SYNAPSE, synapses)):
+        for name, more in ends.items():
+            if name in OPTIONAL and f"topology.{name}" not in arrays:
+                continue
+            found[name] = _indices(name, arrays[f"topology.{name}"], (count, *more))
+    projections = tuple(_names(names) for names in text["projections"])
+    return Topology(
+        inputs,
+        populations,
+        outputs,
+        _seconds("dt_s", text["dt_s"]),
+        **{name: found[name] for name in (*NEURON, *SYNAPSE) if name not in OPTIONAL},
+        mask=found.get("mask"),
+        tonic_period=None if text["tonic_period_s"] is None else _seconds("tonic_period_s", text["tonic_period_s"]),
+        readout=readout,
+        kinds=kinds,
+        shapes=shapes,
+        projections=tuple((source, target, node) for source, target, node in projections),
+        delay=found.get("delay"),
+    )
+
+
+def _circuit(values: dict[str, Any]) -> Circuit:
+    known = {f.name for f in fields(Circuit)}
+    if set(values) != known:
+        raise ValueError(f"constants of the circuit missing or added: {', '.join(sorted(known ^ set(values)))[:200]}")
+    return Circuit(**{name: _seconds(f"circuit {name}", value, "number") for name, value in values.items()})
+
+
+def _currents(name: str, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    if value.dtype.kind != "f" or value.dtype.itemsize not in (4, 8) or value.shape != shape:
+        raise ValueError(f"{name} is {value.dtype} of shape {value.shape}, needed is float32 or float64 of {shape}")
+    return value
+
+
+def _indices(name: str, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    if value.dtype.kind != "i" or value.dtype.itemsize != 4 or value.shape != shape:
+        raise ValueError(f"{name} is {value.dtype} of shape {value.shape}, needed is int32 of {shape}")
+    highest = {"latches": (1 << len(LATCHES)) - 1, "mask": (1 << len(BASE_WEIGHTS)) - 1}.get(name, 2**31 - 1)
+    if value.size and not 0 <= value.min() <= value.max() <= highest:
+        raise ValueError(f"{name} holds {value.min()} to {value.max()}, allowed are 0 to {highest}")
+    return value
+
+
+def _ports(rows: Any) -> tuple[Port, ...]:
+    return tuple(
+        Port(str(name), _shape(shape), None if source is None else str(source)) for name, shape, source in rows
+    )
+
+
+def _names(items: Any) -> tuple[str, ...]:
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        raise ValueError(f"names are {items!r}"[:200])
+    return tuple(items)
+
+
+def _shape(items: Any) -> tuple[int, ...]:
+    shape = tuple(_count("shape", item) for item in items)
+    if math.prod(shape) >= 2**31:
+        raise ValueError(f"shape {shape[:8]} has too many entries")
+    return shape
+
+
+def _count(what: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
+        raise ValueError(f"{what}: {value!r} is no number of things"[:200])
+    return value
+
+
+def _seconds(name: str, value: Any, what: str = "number of seconds") -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise ValueError(f"{name} is {value!r}, needed is a positive {what}"[:200])
+    return float(value)
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers as Python's."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"a {type(value).__name__} in the findings or names, which JSON does not hold")
+
+
+def _reason(error: BaseException) -> str:
+    """One line; own checks speak for themselves, others need their type."""
+    text = str(error).splitlines()[0] if str(error) else ""
+    own = isinstance(error, (DynapseError, UnreadableError)) or type(error) is ValueError
+    return text if own else f"{type(error).__name__}: {text}"

@@ -1,0 +1,131 @@
+"""`nir-dynapse doctor`: what this machine has, and what to do about what it lacks.
+
+Nothing optional is imported but a real samna, which alone knows its boards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal
+
+from nir_dynapse.cli.output import Output
+from nir_dynapse.errors import DynapseError
+from nir_dynapse.export.samna_board import BIT_FILE_VARIABLE, INSTALL, State, find_samna, list_boards
+
+__all__ = ["Item", "doctor", "examine", "text"]
+
+MISSING = 3
+PLACEHOLDER = "PyPI's samna runs pip when it is imported and drives no board. Remove it: python -m pip uninstall samna."
+REQUIRED = ("numpy", "scipy", "h5py", "nir", "jax", "jaxlib", "rich")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing looked at: `need` is "required" or "optional"; `detail` a version or place; `remedy` what to do."""
+
+    name: str
+    state: State
+    need: Literal["required", "optional"]
+    detail: str = ""
+    remedy: str = ""
+
+
+def doctor(args: argparse.Namespace, out: Output) -> int:
+    items = examine()
+    out.result(to_dict(items), text(items))
+    return 0 if healthy(items) else MISSING
+
+
+def examine() -> list[Item]:
+    """Everything `doctor` reports: Python, packages, JAX devices, samna and its boards."""
+    items = [
+        Item("python", "ok", "required", f"{platform.python_version()} ({platform.system()} {platform.machine()})")
+    ]
+    items.append(_package("nir-dynapse", "required", "Install nir_dynapse with pip or uv."))
+    items += [_package(name, "required", f"Install {name}, or nir_dynapse again.") for name in REQUIRED]
+    items.append(_jax_devices())
+    numba = "Without it simulation for training runs several times slower on CPUs: install numba."
+    items.append(_package("numba", "optional", numba))
+    lava = (
+        "Runs networks as Lava processes: install nir-dynapse[lava] on Python 3.10; on 3.11 and 3.12 see docs/lava.md."
+    )
+    items.append(_package("lava-nc", "optional", lava))
+    items += _samna()
+    items.append(Item("virtual board", "ok", "optional", "virtual:0, virtual:1, ... need nothing else"))
+    return items
+
+
+def _samna() -> list[Item]:
+    """Which samna there is, and the boards that a real one sees."""
+    state, place = find_samna()
+    if state != "ok":
+        remedy = f"Only a real board needs samna. {INSTALL}"
+        return [
+            Item("samna", state, "optional", place, f"{PLACEHOLDER} {remedy}" if state == "placeholder" else remedy)
+        ]
+    try:
+        place = f"{version('samna')} in {place}"
+    except PackageNotFoundError:
+        place = f"of unknown version in {place}"
+    items = [Item("samna", "ok", "optional", place)]
+    try:
+        boards = list_boards()
+    except DynapseError as error:
+        return [*items, Item("boards", "missing", "optional", "", " ".join(str(error).split()))]
+    if not boards:
+        return [
+            *items,
+            Item("boards", "missing", "optional", "", "Connect one, and check its power and your USB rights."),
+        ]
+    bit_file = os.environ.get(BIT_FILE_VARIABLE)
+    items += [Item("board", "ok", "optional", board) for board in boards]
+    hint = f"A board needs one: --bit-file, or {BIT_FILE_VARIABLE}."
+    return [
+        *items,
+        Item("bit file", "ok" if bit_file else "missing", "optional", bit_file or "", "" if bit_file else hint),
+    ]
+
+
+def _package(name: str, need: Literal["required", "optional"], remedy: str) -> Item:
+    try:
+        return Item(name, "ok", need, version(name))
+    except PackageNotFoundError:
+        return Item(name, "missing", need, "", remedy)
+
+
+def _jax_devices() -> Item:
+    try:
+        import jax
+
+        devices = ", ".join(str(device) for device in jax.devices())
+    except (ImportError, RuntimeError) as error:
+        return Item(
+            "jax devices", "missing", "required", " ".join(str(error).split()), "Install a JAX that fits the machine."
+        )
+    return Item("jax devices", "ok", "required", devices)
+
+
+def text(items: list[Item]) -> str:
+    """The report as lines, followed by what to do."""
+    width = max(len(item.name) for item in items)
+    lines = [f"  {item.name:<{width}}  {_word(item):<11}  {item.detail}".rstrip() for item in items]
+    remedies = [f"  - {item.name}: {item.remedy}" for item in items if item.remedy]
+    return "\n".join(["nir-dynapse doctor", *lines, *(["", "What to do", *remedies] if remedies else [])])
+
+
+def _word(item: Item) -> str:
+    return "absent" if item.state == "missing" and item.need == "optional" else item.state
+
+
+def to_dict(items: list[Item]) -> dict[str, Any]:
+    """JSON-ready: the items, and whether everything required is there."""
+    return {"ok": healthy(items), "items": [asdict(item) for item in items]}
+
+
+def healthy(items: list[Item]) -> bool:
+    """Whether nothing that is required is missing."""
+    return all(item.state == "ok" for item in items if item.need == "required")

@@ -1,0 +1,153 @@
+"""The verbs `import` and `export`: NIR files of any frontend, configurations and Layouts turned into plain NIR."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from nir_dynapse.chip.device import DYNAPSE2, Device, Mismatch
+from nir_dynapse.chip.profile import load_profiles
+from nir_dynapse.cli.output import Output
+from nir_dynapse.errors import ConfigurationError, ParameterRangeError, raise_if_errors, strictly
+from nir_dynapse.network.network import Network
+
+__all__ = ["activity", "check_file", "device_of", "export", "import_", "loaded", "mapping", "reading", "spread_of"]
+
+
+def reading(args: argparse.Namespace) -> dict[str, Any]:
+    """The options of `from_nir`."""
+    keys = ("dt", "time_unit", "time_scale", "frontend", "reset", "reset_delay", "strict")
+    return {key: getattr(args, key) for key in keys}
+
+
+def device_of(args: argparse.Namespace) -> Device:
+    """The stack that the options ask for, with the profiles of its chips where a file gives them."""
+    device = DYNAPSE2.stack(args.chips)
+    if getattr(args, "profile", None) is None:
+        return device
+    return device.with_profiles(*load_profiles(args.profile)[: device.n_chips])
+
+
+def spread_of(args: argparse.Namespace) -> Mismatch | None:
+    """The mismatch that --uniform asks for, None for that of the device."""
+    return None if args.uniform is None else Mismatch.uniform(args.uniform)
+
+
+def loaded(args: argparse.Namespace) -> Any:
+    """What MODEL.nir|PARAMS.npz|LAYOUT.json holds, told apart by name and, Params, by their format."""
+    from nir_dynapse.circuit.params_file import load_params
+    from nir_dynapse.import_.nir_graph import from_nir
+    from nir_dynapse.layout.layout import Layout
+
+    if str(args.model).endswith(".json"):
+        return Layout.load(args.model)
+    if str(args.model).endswith(".npz") or zipfile.is_zipfile(args.model):
+        return load_params(args.model)
+    return from_nir(args.model, **reading(args))
+
+
+def mapping(args: argparse.Namespace) -> dict[str, Any]:
+    """The options of `compile` that say how to place and round."""
+    options: dict[str, Any] = {"spare_rows": not args.no_spare_rows, "second_range": args.second_range}
+    options["share_tags"] = True if args.share_tags else None
+    for key, value in (("tolerance", args.tolerance), ("budget", args.place_seconds)):
+        if value is not None:
+            options[key] = value
+    return options
+
+
+def activity(args: argparse.Namespace, network: Network) -> dict[str, Any]:
+    """Option `activity` of `compile`: what the data of --activity makes the network do."""
+    if args.activity is None:
+        return {}
+    from nir_dynapse.data.data import Data
+    from nir_dynapse.deployment.deploy import measured_activity
+    from nir_dynapse.evaluation.checks import check_data
+
+    data = Data.load(args.activity)
+    check_data(data, network, labels=False)
+    return {"activity": measured_activity(network, data)}
+
+
+def check_file(path: Path) -> None:
+    """ConfigurationError where `path` cannot become a file."""
+    from nir_dynapse.evaluation import checks
+
+    checks.check_file(path)
+
+
+def _is_configuration(path: str) -> bool:
+    return path.endswith((".json", ".json.gz"))
+
+
+def _write_nir(path: Path, graph: Any) -> None:
+    """A NIR file, complete or not at all."""
+    import nir
+
+    from nir_dynapse.files.whole import write_atomically
+
+    buffer: Any = io.BytesIO()
+    nir.write(buffer, graph)
+    write_atomically(path, buffer.getvalue())
+
+
+def import_(args: argparse.Namespace, out: Output) -> int:
+    from nir_dynapse.backend import to_nir
+    from nir_dynapse.import_.nir_graph import from_nir
+    from nir_dynapse.import_.samna_config import from_samna
+    from nir_dynapse.reporting.report import report
+
+    path = Path(args.out)
+    if path.suffix not in (".nir", ".json"):
+        raise ConfigurationError(f"'{path}': the result is a NIR file or a Layout. Name it OUT.nir or LAYOUT.json.")
+    check_file(path)
+    names = getattr(args, "names", None)
+    if _is_configuration(args.source):
+        if args.frontend != "spec" or args.reset is not None:
+            raise ConfigurationError(
+                f"'{args.source}' is a chip configuration: --frontend and --reset say nothing about it."
+            )
+        thing: Any = from_samna(args.source, names=names, dt=args.dt)
+        if args.strict:
+            raise_if_errors(strictly(thing.findings), ConfigurationError)
+    else:
+        if names is not None:
+            raise ConfigurationError(f"'{args.source}' is no chip configuration: --names says nothing about it.")
+        if path.suffix == ".json":
+            raise ConfigurationError(f"'{path}': a Layout is made by compile. Use: compile {args.source} -o {path}.")
+        thing = from_nir(args.source, **reading(args))
+    result = report(thing, device=device_of(args))
+    if path.suffix == ".json":
+        thing.save(path)
+    else:
+        _write_nir(path, to_nir(thing, device=device_of(args)))
+    out.result({**result.to_dict(), "files": [str(path)]}, result.text() + f"\nWritten: {path}")
+    return 0
+
+
+def export(args: argparse.Namespace, out: Output) -> int:
+    from nir_dynapse.backend import to_nir, to_params
+    from nir_dynapse.import_.nir_graph import from_nir
+    from nir_dynapse.layout.decoding import to_network
+    from nir_dynapse.layout.layout import Layout
+    from nir_dynapse.reporting.report import report
+
+    path = Path(args.out)
+    if path.suffix != ".nir":
+        raise ConfigurationError(f"'{path}': the result is a NIR file. Name it OUT.nir.")
+    check_file(path)
+    device = device_of(args)
+    if str(args.source).endswith(".json"):
+        thing: Any = Layout.load(args.source)
+        result = report(thing, device=device)
+    else:
+        thing = to_params(from_nir(args.source, **reading(args)), device=device)
+        if args.strict:
+            raise_if_errors(strictly(thing.findings), ParameterRangeError)
+        result = report(to_network(thing, device), device=device)
+    _write_nir(path, to_nir(thing, device=device))
+    out.result({**result.to_dict(), "files": [str(path)]}, result.text() + f"\nWritten: {path}")
+    return 0

@@ -1,0 +1,117 @@
+"""The verb `finetune`: train a network in the model of the circuits and write its weights and biases."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nir_dynapse.cli.exchange import check_file, device_of, loaded, spread_of
+from nir_dynapse.cli.output import Output
+from nir_dynapse.errors import ConfigurationError
+from nir_dynapse.network.network import Network
+
+__all__ = ["finetune"]
+
+KEYWORDS = ("devices", "steps", "loss", "checkpoint", "log")
+"""Options that are keywords of `fine_tune` by the same name, and of `TrainingOptions`; who leaves them out gets theirs."""
+OPTIONS = ("batch", "rate", "dropout", "worst", "patience", "check_every")
+
+
+def finetune(args: argparse.Namespace, out: Output) -> int:
+    from nir_dynapse.backend import open_board
+    from nir_dynapse.circuit.params_file import save_params
+    from nir_dynapse.data.data import Data
+    from nir_dynapse.deployment.deploy import silicon_of
+    from nir_dynapse.deployment.stages import fine_tuned
+
+    _check_files(args)
+    labels = not args.teacher
+    data = Data.load(args.train, labels=labels)
+    keywords = _keywords(args)
+    if args.validation is not None:
+        keywords["validation"] = Data.load(args.validation, labels=labels)
+    thing = loaded(args)
+    if args.teacher and not isinstance(thing, Network):
+        raise ConfigurationError(f"'{args.model}' has no ideal run that --teacher could follow. Give MODEL.nir.")
+    device = keywords["device"]
+    board = nullcontext()
+    if args.board is not None:
+        board = open_board(args.board, device=silicon_of(device), bit_file=args.bit_file)
+    with out.resumable(args.checkpoint, "training"), out.progress() as tell, board as chip:
+        params, log = fine_tuned(thing, data, {**keywords, "board": chip}, tell)
+    save_params(params, args.out)
+    if args.plot is not None:
+        log.plot(args.plot, title=f"Fine-tuning of {Path(args.model).name}")
+    named = (args.out, *((args.log,) if args.log is not None and Path(args.log).exists() else ()), args.plot)
+    files = [str(path) for path in named if path is not None]
+    result = {**_summary(log), "rows": params.topology.n_synapses, "files": files}
+    out.result(result, _text(result, args))
+    return 0
+
+
+def _check_files(args: argparse.Namespace) -> None:
+    """ConfigurationError where a file cannot be written, or two of them are one."""
+    seen: dict[Path, str] = {}
+    for option in ("out", "checkpoint", "log", "plot"):
+        if (name := getattr(args, option)) is None:
+            continue
+        check_file(path := Path(name))
+        other = seen.setdefault(path.resolve(), option)
+        if other != option:
+            raise ConfigurationError(f"'{name}' is to be both --{other} and --{option}. Give two names.")
+
+
+def _keywords(args: argparse.Namespace) -> dict[str, Any]:
+    """The keywords of `fine_tune` but for what is loaded or opened."""
+    from nir_dynapse.training.losses import Penalty
+    from nir_dynapse.training.options import TrainingOptions
+    from nir_dynapse.training.steps import Attack
+
+    given = {name: value for name in KEYWORDS if (value := getattr(args, name)) is not None}
+    given |= {"key": args.seed, "device": device_of(args), "mismatch": spread_of(args)}
+    if args.bits is not None:
+        given["bits"] = args.bits or None
+    if args.teacher:
+        given["teacher"] = True
+    options: dict[str, Any] = {name: value for name in OPTIONS if (value := getattr(args, name)) is not None}
+    if args.sparsity is not None:
+        options["penalty"] = Penalty(sparsity=args.sparsity)
+    if args.adversarial is not None:
+        options["attack"] = Attack() if args.adversarial is True else Attack(size=args.adversarial)
+    return {**given, "options": TrainingOptions(**options)}
+
+
+def _summary(log: Any) -> dict[str, Any]:
+    """Steps, and the last of the best checks, as JSON-ready numbers; None where nothing was checked."""
+    names = ("step", "held_out", "held_out_low", "loss")
+    row: dict[str, Any] = dict.fromkeys(names)
+    known = np.flatnonzero(np.isfinite(log.score))[::-1]
+    if len(known):
+        best = known[log.score[known].argmax()]
+        values = {name: float(getattr(log, name)[best]) for name in names}
+        row = {name: value if np.isfinite(value) else None for name, value in values.items()}
+        row["step"] = int(log.step[best])
+    steps = int(log.step[-1]) if len(log) else None
+    return {"steps": steps, "best_step": row["step"], **{name: row[name] for name in names[1:]}}
+
+
+def _text(result: Mapping[str, Any], args: argparse.Namespace) -> str:
+    done = "Nothing was left to train" if result["steps"] is None else f"{result['steps']} steps of training"
+    lines = [f"{done}; {result['rows']} CAM rows."]
+    if result["held_out"] is not None:
+        what = f"Best on held-out chips, at step {result['best_step']}:"
+        if args.teacher:
+            lines.append(f"{what} {-result['held_out']:.4g} from the teacher (mean squared distance, relative).")
+        else:
+            best, low = (100 * result[name] for name in ("held_out", "held_out_low"))
+            lines.append(f"{what} {best:.1f} % of the samples right (5 % quantile of the chips: {low:.1f} %).")
+    lines.append(f"Written: {', '.join(result['files'])}")
+    if args.model.endswith(".nir"):
+        compile_ = f"nir-dynapse compile {args.model} --params {args.out} -o layout.json"
+        lines.append(f"Next: {compile_}, with the same options for reading.")
+    return "\n".join(lines)

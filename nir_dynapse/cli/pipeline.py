@@ -1,0 +1,176 @@
+"""The verbs of the pipeline: each calls the library and hands the result to `Output`; returns the exit code."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nir_dynapse.chip.device import DYNAPSE2
+from nir_dynapse.cli.exchange import activity, check_file, device_of, loaded, mapping, reading, spread_of
+from nir_dynapse.cli.output import Output, accuracy_text, node_rates, rates_text
+from nir_dynapse.errors import ConfigurationError, DynapseError
+
+__all__ = ["check", "compile_", "deploy", "evaluate", "simulate"]
+
+DONE = 0
+
+
+def deploy(args: argparse.Namespace, out: Output) -> int:
+    from nir_dynapse.circuit.params_file import load_params
+    from nir_dynapse.data.data import Data
+    from nir_dynapse.deployment import deploy as deployment
+
+    options = _training(args)
+    if args.out is not None:
+        deployment.check_output(args.out, (*deployment.FILES, *(deployment.TRAINING_FILES if options else ())))
+    data = Data.load(args.data)
+    device = device_of(args)
+    options |= {"fan_in": args.fan_in, "seed": args.seed, "device": device, "board": args.board}
+    options |= {"options": mapping(args), "bit_file": args.bit_file}
+    for option, path, load in (
+        ("activity_data", args.activity, Data.load),
+        ("train", args.train, Data.load),
+        ("params", args.params, load_params),
+    ):
+        if path is not None:
+            options[option] = load(path)
+    resumable = out.resumable(args.checkpoint, "training") if args.train is not None else nullcontext()
+    with resumable, out.progress() as tell:
+        result = deployment.deploy(args.model, data, progress=tell, **options, **reading(args))
+    files = [str(path) for path in result.write(args.out)] if args.out is not None else []
+    written = f"\nWritten: {', '.join(files)}" if files else "\nNothing was written: give a folder with -o."
+    out.result({**result.report.to_dict(), "files": files}, result.report.text() + written)
+    return DONE
+
+
+def _training(args: argparse.Namespace) -> dict[str, Any]:
+    """The options of `deploy` about training, none where there is none; ConfigurationError for those without effect."""
+    asked = {"--train-steps": args.train_steps, "--train-devices": args.train_devices, "--checkpoint": args.checkpoint}
+    asked = {} if args.train is not None else asked
+    if args.train is None and args.params is None:
+        asked |= {"--uniform": args.uniform, "--compare": args.compare}
+    useless = [option for option, value in asked.items() if value is not None]
+    if useless:
+        raise ConfigurationError(f"{', '.join(useless)}: nothing is trained. Give the data with --train TRAIN.npz.")
+    if args.train is None and args.params is None:
+        return {}
+    keywords = {"steps": args.train_steps, "devices": args.train_devices, "mismatch": spread_of(args)}
+    if args.checkpoint is not None:
+        check_file(Path(args.checkpoint))
+        keywords["checkpoint"] = args.checkpoint
+    options: dict[str, Any] = {"training": {key: value for key, value in keywords.items() if value is not None}}
+    return options if args.compare is None else {**options, "compare": args.compare}
+
+
+def check(args: argparse.Namespace, out: Output) -> int:
+    from nir_dynapse.import_.nir_graph import from_nir
+    from nir_dynapse.reporting.conversion_table import conversion_text
+    from nir_dynapse.reporting.report import report
+
+    try:
+        network = from_nir(args.model, **reading(args))
+    except DynapseError as error:
+        if error.conversion:
+            out.text("Conversion\n" + conversion_text(error.conversion))
+        raise
+    device = device_of(args)
+    try:
+        layout = _compiled(network, device, args, out)
+    except DynapseError:
+        out.text(report(network, device=device).text())
+        raise
+    fits = ("the network fits the device.",)
+    result = report(layout, device=device, checks=fits, conversion=network.conversion)
+    out.result(result.to_dict(), result.text())
+    return DONE
+
+
+def _compiled(network: Any, device: Any, args: argparse.Namespace, out: Output, params: Any = None) -> Any:
+    """The Layout of `network`, or of its trained `params`, with the options of the command line."""
+    from nir_dynapse.quant.compiler import compile
+
+    options = {"fan_in": args.fan_in, "seed": args.seed, "strict": args.strict, "params": params, **mapping(args)}
+    with out.progress() as tell:
+        return compile(network, device=device, progress=tell, **options, **activity(args, network))
+
+
+def compile_(args: argparse.Namespace, out: Output) -> int:
+    from nir_dynapse.export.samna_config import write_config_json
+    from nir_dynapse.import_.nir_graph import from_nir
+    from nir_dynapse.reporting.report import report, report_suffix
+
+    files = [Path(path) for path in (args.out, args.config, args.report) if path is not None]
+    for path in files:
+        check_file(path)
+    if args.report is not None:
+        report_suffix(args.report)
+    network = from_nir(args.model, **reading(args))
+    device = device_of(args)
+    params = None
+    if args.params is not None:
+        from nir_dynapse.circuit.params_file import load_params
+        from nir_dynapse.evaluation.checks import check_params
+
+        params = load_params(args.params)
+        check_params(params, network)
+    layout = _compiled(network, device, args, out, params)
+    if args.config is not None:
+        write_config_json(layout, args.config)
+    layout.save(args.out)
+    asked = network if params is None else params
+    result = report(layout, device=device, conversion=network.conversion, asked=asked)
+    if args.report is not None:
+        result.save(args.report)
+    written = [str(path) for path in files]
+    out.result({**result.to_dict(), "files": written}, result.text() + f"\nWritten: {', '.join(written)}")
+    return DONE
+
+
+def simulate(args: argparse.Namespace, out: Output) -> int:
+    from nir_dynapse.data.data import Data
+    from nir_dynapse.evaluation.checks import check_data, score
+    from nir_dynapse.files.whole import write_arrays
+    from nir_dynapse.sim.simulation import simulate
+
+    if args.out is not None:
+        check_file(Path(args.out))
+    data = Data.load(args.data)
+    thing = loaded(args)
+    check_data(data, thing, labels=False)
+    silicon = {"mismatch": DYNAPSE2.mismatch, "key": args.chip} if args.chip is not None else {}
+    out.note(f"simulating {len(data)} samples of {data.duration:g} s")
+    recording = simulate(thing, data.x, ideal=args.ideal, **silicon)
+    if args.out is not None:
+        arrays: dict[str, Any] = {f"spikes.{node}": spikes for node, spikes in recording.spikes.items()}
+        write_arrays(args.out, **arrays, y=data.y, dt=np.float64(recording.dt))
+    nodes = node_rates(recording.spikes, recording.dt)
+    run = "ideal" if args.ideal else "circuit" if args.chip is None else f"chip {args.chip}"
+    counts = recording.counts()
+    fits = data.y.ndim == 1 and 0 <= data.y.min() <= data.y.max() < counts.shape[1]
+    accuracy = asdict(score(run, counts, data.y)) if fits else None
+    text = f"{rates_text(nodes)}\n\n{accuracy_text(accuracy)}"
+    files = [] if args.out is None else [args.out]
+    written = f"\nWritten: {args.out}" if files else ""
+    result = {"run": run, "samples": len(data), "nodes": nodes, "accuracy": accuracy, "files": files}
+    out.result(result, text + written)
+    return DONE
+
+
+def evaluate(args: argparse.Namespace, out: Output) -> int:
+    from nir_dynapse.data.data import Data
+    from nir_dynapse.evaluation.evaluate import evaluate
+
+    if args.checkpoint is not None:
+        check_file(Path(args.checkpoint))
+    data = Data.load(args.data)
+    thing = loaded(args)
+    options = {"devices": args.devices, "key": args.seed, "mismatch": spread_of(args), "device": device_of(args)}
+    with out.resumable(args.checkpoint, "evaluation"), out.progress() as tell:
+        result = evaluate(thing, data, progress=tell, checkpoint=args.checkpoint, **options)
+    out.result(result.to_dict(), str(result))
+    return DONE

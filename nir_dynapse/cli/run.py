@@ -1,0 +1,135 @@
+"""The verb `run`: a Layout on a board, samples or events in, spikes out."""
+
+from __future__ import annotations
+
+import argparse
+import zipfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nir_dynapse.board.board import Board
+from nir_dynapse.board.link import LinkedBoard, monitored, stimuli
+from nir_dynapse.cli.exchange import check_file, device_of
+from nir_dynapse.cli.output import Output, accuracy_text, node_rates, rates_text
+from nir_dynapse.data.data import Data, Events
+from nir_dynapse.data.recording import Recording
+from nir_dynapse.files.whole import write_arrays
+from nir_dynapse.layout.layout import Layout
+from nir_dynapse.network.readout import run_readout
+
+__all__ = ["run"]
+
+TAIL = 0.1
+"""s that a run goes on after the last event of a list."""
+
+
+def run(args: argparse.Namespace, out: Output) -> int:
+    from nir_dynapse.backend import open_board
+
+    if args.out is not None:
+        check_file(Path(args.out))
+    layout = Layout.load(args.layout)
+    names = _arrays(args.input)
+    thing = Events.load(args.input) if "time_us" in names else _samples(args.input, layout, args.duration)
+    with open_board(args.board, device=device_of(args), bit_file=args.bit_file) as board:
+        board.apply(layout)
+        if isinstance(thing, Events):
+            result, arrays = _run_events(board, layout, thing, args)
+            notes = []
+        else:
+            result, arrays, notes = _run_samples(board, layout, thing, "y" in names, args, out)
+    if result["unknown_events"]:
+        notes.append(f"{result['unknown_events']} events came from nobody in the Layout.")
+    files = [] if args.out is None else [args.out]
+    if args.out is not None:
+        write_arrays(args.out, **arrays)
+        notes.append(f"Written: {args.out}")
+    out.result({"run": args.board, **result, "files": files}, "\n".join([rates_text(result["nodes"]), "", *notes]))
+    return 0
+
+
+def _arrays(path: str) -> set[str]:
+    """The names of the arrays in an .npz; none where it is not one (reading it says why)."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {Path(name).stem for name in archive.namelist()}
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return set()
+
+
+def _samples(path: str, layout: Layout, duration: float | None) -> Data:
+    """The samples, cut or lengthened to `duration` s."""
+    from nir_dynapse.evaluation.checks import check_data
+
+    data = Data.load(path, labels=False)
+    check_data(data, layout, labels=False)
+    if duration is None:
+        return data
+    bins = int(np.ceil(duration / data.dt - 1e-9))
+    longer = np.zeros((len(data), bins, data.x.shape[2]), data.x.dtype)
+    longer[:, : data.x.shape[1]] = data.x[:, :bins]
+    return Data(longer, data.y, data.dt)
+
+
+def _unknown(board: Board) -> int:
+    """Events of the last run that nobody in the Layout sends."""
+    return len(board.last.unknown) if isinstance(board, LinkedBoard) and board.last is not None else 0
+
+
+def _run_samples(
+    board: Board, layout: Layout, data: Data, labels: bool, args: argparse.Namespace, out: Output
+) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+    """The result, the arrays to be written, and lines about them."""
+    from nir_dynapse.evaluation.checks import score
+    from nir_dynapse.sim.virtual.board import VirtualBoard
+
+    at_once = len(data) if isinstance(board, VirtualBoard) and not args.echo else 1
+    parts: list[Recording] = []
+    unknown = 0
+    with out.progress() as tell:
+        for first in range(0, len(data), at_once):
+            tell("running", first / len(data))
+            x = data.x[first : first + at_once]
+            parts.append(_echoed(board, layout, x[0], data) if args.echo else board.run_batch(x, data.dt))
+            unknown += _unknown(board)
+        tell("done", 1.0)
+    spikes = {node: np.concatenate([part.spikes[node] for part in parts]) for node in parts[0].spikes}
+    values = {node: np.concatenate([part.values[node] for part in parts]) for node in parts[0].values}
+    arrays: dict[str, Any] = {f"spikes.{node}": counts for node, counts in spikes.items()}
+    arrays |= {f"values.{node}": volts for node, volts in values.items()}
+    arrays["dt"] = np.float64(data.dt)
+    result: dict[str, Any] = {"samples": len(data), "duration_s": data.duration, "nodes": node_rates(spikes, data.dt)}
+    result |= {"accuracy": None, "unknown_events": unknown}
+    if not labels:
+        return result, arrays, []
+    counts = Recording(spikes, data.dt, parts[0].outputs, values=values).counts()
+    if data.y.ndim == 1 and 0 <= data.y.min() <= data.y.max() < counts.shape[1]:
+        result["accuracy"] = asdict(score(args.board, counts, data.y))
+    return result, {**arrays, "y": data.y}, [accuracy_text(result["accuracy"])]
+
+
+def _echoed(board: Board, layout: Layout, counts: np.ndarray, data: Data) -> Recording:
+    """One sample with the stimuli recorded as spikes of their input nodes."""
+    heard = board.run(stimuli(layout, counts, data.dt), data.duration, echo=True)
+    sizes = {node: len(mask) for node, mask in monitored(layout).items()}
+    spikes = {node: heard.to_counts(node, size, data.dt, data.duration)[None] for node, size in sizes.items()}
+    values = run_readout(layout.readout, spikes, layout.dt, data.dt)
+    spikes |= {port.name: heard.to_counts(port.name, port.size, data.dt, data.duration)[None] for port in layout.inputs}
+    return Recording(spikes, data.dt, {port.name: str(port.source) for port in layout.outputs}, values=values)
+
+
+def _run_events(
+    board: Board, layout: Layout, events: Events, args: argparse.Namespace
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The result, and the arrays to be written."""
+    duration = args.duration or 1e-6 * float(events.time.max(initial=0)) + TAIL
+    heard = board.run(events, duration, echo=args.echo)
+    sizes = {node: len(mask) for node, mask in monitored(layout).items()}
+    sizes |= {port.name: port.size for port in layout.inputs} if args.echo else {}
+    spikes = {node: heard.to_counts(node, size, duration, duration)[None] for node, size in sizes.items()}
+    arrays = {"time_us": heard.time, "node": heard.node, "index": heard.index, "nodes": np.array(heard.nodes, np.str_)}
+    result = {"samples": 1, "duration_s": duration, "nodes": node_rates(spikes, duration)}
+    return {**result, "accuracy": None, "unknown_events": _unknown(board)}, arrays

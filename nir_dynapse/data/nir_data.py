@@ -1,0 +1,187 @@
+"""NIR's own exchange of recordings, `nir.NIRGraphData`: `to_nir_data` and `from_nir_data`.
+
+A `NIRGraphData` holds, by node name, observables by name; ours are "spikes" (`TimeGriddedData` of counts, or `EventData`
+where asked for) and every recorded trace under its own name ("v", "i_syn", "i_mem", …); readouts on the host are "v".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import nir
+import numpy as np
+
+from nir_dynapse.data.data import Data
+from nir_dynapse.data.recording import Recording
+from nir_dynapse.errors import ConfigurationError
+from nir_dynapse.network.network import Port
+
+__all__ = ["data_from_nir", "from_nir_data", "input_counts", "is_nir_data", "to_nir_data"]
+
+MAX_ELEMENTS = 512 * 2**20
+
+
+def _classes() -> Any:
+    if not hasattr(nir, "NIRGraphData"):
+        raise ConfigurationError("this version of nir has no NIRGraphData. Install nir 1.0.6 or newer.")
+    return nir
+
+
+def is_nir_data(thing: Any) -> bool:
+    """Whether `thing` is one of NIR's data containers."""
+    names = ("NIRGraphData", "NIRNodeData", "TimeGriddedData", "EventData")
+    return any(cls.__name__ in names for cls in type(thing).__mro__)
+
+
+def to_nir_data(recording: Recording, *, events: bool = False) -> Any:
+    """`recording` as an `nir.NIRGraphData`; with `events` spikes are `EventData`, at the beginning of their bin.
+
+    Several spikes of a neuron in one bin stay counts in the grid, and are as many events.
+    """
+    n = _classes()
+    observables: dict[str, dict[str, Any]] = {}
+    for node, spikes in recording.spikes.items():
+        grid = spikes.astype(bool) if spikes.max(initial=0) <= 1 else np.asarray(spikes)
+        data = _events(spikes, recording.dt) if events else n.TimeGriddedData(grid, recording.dt)
+        observables.setdefault(node, {})["spikes"] = data
+    for node, values in recording.values.items():
+        observables.setdefault(node, {})["v"] = n.TimeGriddedData(np.asarray(values), recording.dt)
+    for name, by_node in recording.states.items():
+        for node, values in by_node.items():
+            observables.setdefault(node, {}).setdefault(name, n.TimeGriddedData(np.asarray(values), recording.dt))
+    return n.NIRGraphData({node: n.NIRNodeData(found) for node, found in observables.items()})
+
+
+def _events(spikes: np.ndarray, dt: float) -> Any:
+    """Counts (batch, time, neuron) as `EventData`, padded to the sample with the most events."""
+    batch, steps, neurons = spikes.shape
+    sample, step, neuron = np.nonzero(spikes)
+    times = np.asarray(spikes[sample, step, neuron], np.int64)
+    sample, step, neuron = (np.repeat(v, times) for v in (sample, step, neuron))
+    per_sample = np.bincount(sample, minlength=batch)
+    column = np.arange(len(sample)) - np.repeat(np.cumsum(per_sample) - per_sample, per_sample)
+    index = np.full((batch, int(per_sample.max(initial=0))), -1)
+    time = np.full(index.shape, np.inf)
+    index[sample, column], time[sample, column] = neuron, step * dt
+    return _classes().EventData(index, time, neurons, steps * dt)
+
+
+def from_nir_data(data: Any, *, dt: float | None = None, outputs: Mapping[str, str] | None = None) -> Recording:
+    """A `Recording` from an `nir.NIRGraphData`; ConfigurationError for anything else.
+
+    Spikes are the observable "spikes" of each node, other observables become states; `dt` in s is the width of a bin,
+    needed where all spikes are events. `outputs` maps output node → population (default: each node to itself).
+    """
+    nodes = getattr(data, "nodes", None)
+    if not is_nir_data(data) or not isinstance(nodes, Mapping):
+        raise ConfigurationError(f"from_nir_data cannot read a {type(data).__name__}. Give an nir.NIRGraphData.")
+    found: dict[str, dict[str, Any]] = {}
+    for node, held in nodes.items():
+        observables = getattr(held, "observables", None)
+        if not isinstance(observables, Mapping):
+            raise ConfigurationError(
+                f"node {node!r}: nested NIRGraphData is not read. Give the recordings of the flat graph."
+            )
+        found[str(node)] = dict(observables)
+    try:
+        grids = [float(o.dt) for held in found.values() for o in held.values() if hasattr(o, "dt")]
+        width = float(dt) if dt is not None else grids[0] if grids else None
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"the width of a bin is no number ({error}). Give dt in seconds.") from error
+    if width is None or not (np.isfinite(width) and width > 0):
+        raise ConfigurationError("the data holds events only, which have no bins. Pass dt=... in seconds.")
+    if any(abs(grid - width) > 1e-6 * width for grid in grids):
+        steps = ", ".join(f"{grid:g}" for grid in sorted(set(grids)))
+        raise ConfigurationError(f"the data has bins of {steps} s, asked for {width:g} s. Bring all to one dt.")
+    spikes, states, values = {}, {}, {}
+    for node, held in found.items():
+        for name, observable in held.items():
+            grid = _grid(node, name, observable, width)
+            if name == "spikes":
+                spikes[node] = _whole(node, grid)
+            elif name == "v" and "spikes" not in held:
+                values[node] = grid
+            else:
+                states.setdefault(name, {})[node] = grid
+    names = dict(outputs) if outputs is not None else {node: node for node in (*spikes, *values)}
+    unknown = [source for source in names.values() if source not in spikes and source not in values]
+    if unknown:
+        raise ConfigurationError(f"the data holds no spikes of {unknown[0]!r}. Correct `outputs`.")
+    return Recording(spikes, float(width), names, states, values)
+
+
+def _whole(node: str, grid: np.ndarray) -> np.ndarray:
+    """Spike counts as whole numbers; ConfigurationError for anything else."""
+    if grid.dtype.kind not in "biuf" or not np.all((grid >= 0) & (grid < 2**31) & (grid == np.floor(grid))):
+        raise ConfigurationError(f"node {node!r}: its spikes are not whole numbers from 0. Export counts of spikes.")
+    return grid.astype(np.uint8 if grid.max(initial=0) < 256 else np.int64)
+
+
+def _grid(node: str, name: str, observable: Any, dt: float) -> np.ndarray:
+    """An observable as an array (sample, time, neuron) in bins of `dt` s."""
+    if hasattr(observable, "data") and hasattr(observable, "dt"):
+        return np.asarray(observable.data)
+    try:
+        index, time = np.asarray(observable.idx), np.asarray(observable.time, float)
+        neurons, end = int(observable.n_neurons), float(observable.t_max)
+        amount = np.asarray(getattr(observable, "value", np.ones(index.shape)), float)
+        steps = int(np.ceil(end / dt - 1e-6))
+        valid = index >= 0
+        step = np.floor(time[valid] / dt * (1 + 1e-9) + 1e-9).astype(np.int64)
+        if np.any(step < 0) or not np.all(np.isfinite(time[valid])):
+            raise ValueError("events before the beginning, or without a time")
+        if steps < 0 or neurons < 0 or len(index) * steps * neurons > MAX_ELEMENTS:
+            raise ValueError(f"{len(index)} samples of {steps} bins and {neurons} neurons")
+        grid = np.zeros((len(index), steps, neurons))
+        np.add.at(grid, (np.nonzero(valid)[0], step, index[valid]), amount[valid])
+    except (AttributeError, TypeError, ValueError, IndexError, OverflowError) as error:
+        raise ConfigurationError(
+            f"node {node!r}: {name!r} is no TimeGriddedData or EventData that can be read ({error}). Export it again."
+        ) from error
+    return grid
+
+
+def input_counts(data: Any, inputs: Sequence[Port], dt: float) -> np.ndarray:
+    """Event counts (sample, time, channel) for the input ports, in bins of `dt` s; ConfigurationError if one is missing."""
+    if not hasattr(data, "nodes"):
+        if len(inputs) != 1:
+            names = ", ".join(repr(port.name) for port in inputs)
+            raise ConfigurationError(
+                f"the network has inputs {names}. Give an nir.NIRGraphData with one entry for each."
+            )
+        observables = getattr(data, "observables", {"spikes": data})
+        held = {inputs[0].name: dict(observables)}
+    else:
+        held = {str(node): dict(getattr(value, "observables", {})) for node, value in data.nodes.items()}
+    parts = []
+    for port in inputs:
+        observable = held.get(port.name, {}).get("spikes")
+        if observable is None:
+            raise ConfigurationError(
+                f"the data has no 'spikes' of input node {port.name!r} (it has {', '.join(held)})."
+            )
+        if (
+            isinstance(getattr(observable, "dt", None), (int, float, np.floating))
+            and abs(float(observable.dt) - dt) > 1e-6 * dt
+        ):
+            raise ConfigurationError(
+                f"the data of {port.name!r} has bins of {float(observable.dt):g} s, the network a step of {dt:g} s. "
+                "Bin the data accordingly."
+            )
+        part = _grid(port.name, "spikes", observable, dt)
+        if part.ndim != 3 or part.shape[2] != port.size or part.shape[:2] != (parts or [part])[0].shape[:2]:
+            raise ConfigurationError(
+                f"the data of {port.name!r} has shape {part.shape} (sample, time, channel); the node has {port.size} "
+                "channels, and all inputs need the same samples and time. Correct the data."
+            )
+        parts.append(part)
+    return np.concatenate(parts, axis=2)
+
+
+def data_from_nir(data: Any, y: Any, inputs: Sequence[Port], dt: float) -> Data:
+    """`Data` for `evaluate` and `fine_tune` from an `nir.NIRGraphData` of inputs, with targets `y` (see `Data`).
+
+    `inputs` and `dt` are those of the network; ConfigurationError where the data does not fit them.
+    """
+    return Data(_whole(", ".join(port.name for port in inputs), input_counts(data, inputs, dt)), np.asarray(y), dt)

@@ -1,0 +1,288 @@
+"""`deploy`: from a NIR file and a test set to a verified configuration with its accuracy on a chip, trained where asked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from nir_dynapse.backend import open_board
+from nir_dynapse.chip.device import DYNAPSE2, Device
+from nir_dynapse.circuit.params import Params
+from nir_dynapse.circuit.params_file import save_params
+from nir_dynapse.data.data import Data
+from nir_dynapse.data.recording import Recording
+from nir_dynapse.deployment.stages import AFTER, BEFORE, Stages, check_request, compared, fine_tuned, spread_text
+from nir_dynapse.errors import ConfigurationError
+from nir_dynapse.evaluation.checks import check_data, check_output, check_params, losses, score
+from nir_dynapse.export.samna_config import to_samna, write_config_json
+from nir_dynapse.files.whole import whole_files, write_atomically
+from nir_dynapse.import_.nir_graph import from_nir
+from nir_dynapse.import_.samna_config import from_samna
+from nir_dynapse.layout.layout import Layout
+from nir_dynapse.network.network import Network
+from nir_dynapse.quant.compiler import compile
+from nir_dynapse.reporting.plots import distribution_svg
+from nir_dynapse.reporting.report import Accuracy, Report, report
+from nir_dynapse.reporting.training_log import TrainingLog
+from nir_dynapse.sim.simulation import simulate
+
+__all__ = [
+    "FILES",
+    "STAGES",
+    "TRAINING_FILES",
+    "Deployment",
+    "check_data",
+    "check_output",
+    "deploy",
+    "measured_activity",
+    "score",
+    "silicon_of",
+]
+
+FILES = ("layout.json", "config.json.gz", "report.json", "report.txt", "report.html")
+"""What `Deployment.write` writes into its folder."""
+TRAINING_FILES = ("tuned.npz", "training.csv", "training.svg", "chips.svg")
+"""What it writes besides where the network was trained: Params, log, its picture, accuracies before and after."""
+UNTRAINED = "untrained circuit"
+STAGES = (
+    *("read", "compile untrained", "train", "compile", "verify"),
+    *("ideal", UNTRAINED, "circuit", "quantised", "on this chip", BEFORE, AFTER),
+)
+"""The stages of `deploy` in order, those for training only where it is asked; from "ideal" to "on this chip" they are the
+rows of its accuracy table."""
+CHUNK_ELEMENTS = 200_000_000
+"""Bins times neurons simulated at once at most; larger test sets are cut along the samples."""
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What `deploy` made: `counts[run]` (sample, output neuron) are the output spikes of each run of its table.
+
+    `params` is what was trained (None: nothing), `log` how, where it was trained here. `report.samples[run]` is what each
+    run recorded of the first sample.
+    """
+
+    network: Network
+    layout: Layout
+    report: Report
+    counts: dict[str, np.ndarray]
+    params: Params | None = None
+    log: TrainingLog | None = None
+
+    @property
+    def accuracy(self) -> tuple[Accuracy, ...]:
+        """Accuracy ideal, circuit, quantised and on this chip; "untrained circuit" as second where it was trained."""
+        return self.report.accuracy
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the files that `write` writes: `FILES`, and of `TRAINING_FILES` those that there are."""
+        there = (self.params is not None, self.log is not None, self.log is not None, bool(self.report.virtual_chips))
+        return (*FILES, *(name for name, is_there in zip(TRAINING_FILES, there, strict=True) if is_there))
+
+    def write(self, out_dir: str | os.PathLike[str]) -> tuple[Path, ...]:
+        """Write `files` into `out_dir`, which is made where it is missing: all of them or none (ConfigurationError)."""
+        out = check_output(out_dir, self.files)
+        with whole_files(out, self.files) as staging:
+            self._fill(staging)
+        return tuple(out / name for name in self.files)
+
+    def _fill(self, folder: Path) -> None:
+        layout, config, *reports = (folder / name for name in FILES)
+        self.layout.save(layout)
+        write_config_json(self.layout, config)
+        for path in reports:
+            self.report.save(path)
+        if from_samna(config, names=layout) != self.layout:
+            raise _unfaithful(f"the file {config.name}")
+        tuned, log, picture, chips = (folder / name for name in TRAINING_FILES)
+        if self.params is not None:
+            save_params(self.params, tuned)
+        if self.log is not None:
+            self.log.save(log)
+            self.log.plot(picture, title=f"Training of {self.report.title}")
+        if self.report.virtual_chips:
+            series = {name: np.asarray(run["accuracy"]) for name, run in self.report.virtual_chips.items()}
+            write_atomically(chips, distribution_svg(series, title=self.report.title).encode())
+
+
+def deploy(
+    source: Any,
+    data: Data,
+    *,
+    board: str = "virtual:0",
+    bit_file: str | os.PathLike[str] | None = None,
+    dt: float | None = None,
+    time_unit: str = "s",
+    time_scale: float = 1.0,
+    frontend: str = "spec",
+    reset: Literal["value", "subtract", "none"] | None = None,
+    reset_delay: bool | None = None,
+    fan_in: Literal["refuse", "prune"] = "refuse",
+    seed: int = 0,
+    strict: bool = False,
+    device: Device = DYNAPSE2,
+    options: Mapping[str, Any] | None = None,
+    activity_data: Data | None = None,
+    train: Data | None = None,
+    params: Params | None = None,
+    training: Mapping[str, Any] | None = None,
+    compare: int = 100,
+    progress: Progress | None = None,
+) -> Deployment:
+    """Read `source`, check it against `data`, compile it for `device`, verify the configuration, and run the data.
+
+    Four runs make the accuracy table: ideal (NIR's equations), circuit (the analog circuit, exact parameters), quantised
+    (from the bits of the Layout, no mismatch) and on this chip (on `board`; a real one needs a `bit_file`).
+    `progress(stage, fraction)` is called before each stage, and within the long ones. `options` are further ones of
+    `compile`. On several chips neurons are placed by what `activity_data` (where not given, `data`) makes the network do.
+    What the profiles of `device` call bad is bad on a virtual board, too; their scales are what is believed of a board, not
+    what it is made of.
+
+    With `train` the network is fine-tuned on that data before it is compiled; `training` are further keywords of
+    `fine_tune` (its `key` is `seed` unless given). `params` are what was trained earlier; with `train` training goes on
+    from them. The table then says what the trained circuit does, the untrained one in a row of its own, and the report
+    compares both on `compare` virtual chips (0: none) with the `mismatch` of `training`, none of which is `board`.
+
+    Nothing is written. Raises the DynapseError of whatever fails first.
+    """
+    check_request(train, params, training, compare)
+    tuned = train is not None or params is not None
+    compares = tuned and compare > 0
+    asked = {"train": train is not None, UNTRAINED: tuned}
+    asked |= dict.fromkeys(("compile untrained", BEFORE, AFTER), compares)
+    names = tuple(name for name in STAGES if asked.get(name, True))
+    stages = Stages(names, progress or (lambda stage, fraction: None))
+    given, log, before = dict(training or {}), None, None
+    mismatch = given.get("mismatch") or device.mismatch
+    with open_board(board, device=silicon_of(device), bit_file=bit_file) as chip:
+        stages.begin("read")
+        network = from_nir(
+            source,
+            dt=dt,
+            time_unit=time_unit,
+            time_scale=time_scale,
+            frontend=frontend,
+            reset=reset,
+            reset_delay=reset_delay,
+            strict=strict,
+        )
+        findings = check_data(data, network)
+        if params is not None:
+            check_params(params, network)
+        further: dict[str, Any] = {**(options or {}), "fan_in": fan_in, "seed": seed, "device": device}
+        if activity_data is not None:
+            check_data(activity_data, network, labels=False)
+        if device.n_chips > 1:
+            further["activity"] = measured_activity(network, activity_data or data)
+        if compares:  # before the training: what does not fit is found before hours of it
+            stages.begin("compile untrained")
+            before = compile(network, **further)
+        if train is not None:
+            stages.begin("train")
+            keywords = {"key": seed, **given, "device": device}
+            params, log = fine_tuned(network if params is None else params, train, keywords, stages.within("train"))
+        stages.begin("compile")
+        further |= {} if params is None else {"params": params}
+        layout = compile(network, strict=strict, **further)
+        stages.begin("verify")
+        checks = _verify(layout)
+
+        chip.apply(layout)
+        circuit = network if params is None else params
+        runs: dict[str, Callable[[np.ndarray], Recording]] = {
+            "ideal": lambda x: simulate(network, x, ideal=True),
+            UNTRAINED: lambda x: simulate(network, x, device=device),
+            "circuit": lambda x: simulate(circuit, x, device=device),
+            "quantised": lambda x: simulate(layout, x, device=device),
+            "on this chip": lambda x: chip.run_batch(x, data.dt),
+        }
+        counts, samples = {}, {}
+        for name, run in runs.items():
+            if name in names:
+                stages.begin(name)
+                counts[name], samples[name] = _outcome(run, data, network.n_neurons)
+    accuracy = tuple(score(name, count, data.y, counts["ideal"]) for name, count in counts.items())
+    chips = {}
+    provenance = {"board": board, "data": _described(data)}
+    if before is not None:
+        chips = compared({BEFORE: before, AFTER: layout}, data, compare, mismatch, board, device, stages)
+        provenance["virtual chips"] = f"mismatch {spread_text(mismatch, device)}"
+    if train is not None and log is not None:
+        provenance["training"] = f"{_described(train)}, {log.step.max(initial=0)} steps"
+    stages.done()
+    whole = report(
+        layout,
+        device=device,
+        title=f"{layout.origin.get('source')} on {layout.device}, board {board}",
+        accuracy=accuracy,
+        checks=checks,
+        findings=(*findings, *losses(accuracy, trained=train is not None)),
+        conversion=network.conversion,
+        provenance=provenance,
+        virtual_chips=chips,
+        asked=circuit,
+        samples=samples,
+    )
+    return Deployment(network, layout, whole, counts, params, log)
+
+
+def silicon_of(device: Device) -> Device:
+    """What a virtual board is made of where profiles say what is believed of it: their defects, not their scales."""
+    return device.with_profiles(*(None if p is None else replace(p, scales={}, factors={}) for p in device.profiles))
+
+
+def _described(data: Data) -> str:
+    return f"{len(data)} samples of {data.x.shape[1]} bins of {1e3 * data.dt:g} ms"
+
+
+def measured_activity(network: Network, data: Data) -> dict[str, np.ndarray]:
+    """Events per second of every input channel and neuron (by node, (n,)) in the ideal run of `data`."""
+    size = max(1, CHUNK_ELEMENTS // (data.x.shape[1] * max(1, network.n_neurons)))
+    time = len(data) * data.x.shape[1] * data.dt
+    rates: dict[str, np.ndarray] = {}
+    for i in range(0, len(data), size):
+        for node, spikes in simulate(network, data.x[i : i + size], ideal=True).spikes.items():
+            rates[node] = rates.get(node, 0.0) + spikes.sum((0, 1), dtype=np.float64) / time
+    channels = data.x.sum((0, 1), dtype=np.float64) / time
+    first = network.input_offsets()
+    inputs = {port.name: channels[first[port.name] : first[port.name] + port.size] for port in network.inputs}
+    return {**inputs, **{p.name: rates[p.name] for p in network.populations}}
+
+
+def _outcome(run: Callable[[np.ndarray], Recording], data: Data, neurons: int) -> tuple[np.ndarray, Recording]:
+    """Output spikes per sample and neuron of the first output, in chunks that fit into memory; the spikes of sample 0."""
+    size = max(1, CHUNK_ELEMENTS // (data.x.shape[1] * max(1, neurons)))
+    counts, first = [], None
+    for i in range(0, len(data), size):
+        recording = run(data.x[i : i + size])
+        counts.append(recording.counts())
+        if first is None:  # copies: a view would keep all samples in memory
+            spikes = {node: np.array(spikes[:1]) for node, spikes in recording.spikes.items()}
+            first = Recording(spikes, recording.dt, recording.outputs)
+    return np.concatenate(counts), first or Recording({}, data.dt)
+
+
+def _verify(layout: Layout) -> tuple[str, ...]:
+    """Read the configuration and the JSON of `layout` back; ConfigurationError where they are not the same Layout."""
+    if from_samna(to_samna(layout)) != layout:
+        raise _unfaithful("the configuration")
+    rows = int((layout.cam["dendrite"] >= 0).sum()) + int((layout.sram["cores"] > 0).sum())
+    return (
+        f"configuration verified: {layout.n_neurons} neurons, {rows} CAM and SRAM rows and "
+        f"{int(layout.used_cores.sum())} core(s) of biases read back from it exactly as the Layout has them.",
+    )
+
+
+def _unfaithful(what: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{what} does not read back as the Layout that it was made from; nothing is written. "
+        "This is a defect of nir_dynapse: please report it with the network."
+    )

@@ -1,0 +1,209 @@
+"""What `deploy`, `evaluate` and `fine_tune` ask of data and of places for files, and how they score an answer."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from nir_dynapse.circuit.params import Params
+from nir_dynapse.data.data import Data
+from nir_dynapse.errors import ConfigurationError, Finding, ParameterRangeError
+from nir_dynapse.files.whole import check_target
+from nir_dynapse.layout.layout import Layout
+from nir_dynapse.network.network import Network
+from nir_dynapse.reporting.report import Accuracy
+
+__all__ = ["check_data", "check_file", "check_output", "check_params", "described", "losses", "score"]
+
+LOST = 0.05
+"""Share of the samples that a stage may lose without a word, unless it is within two standard errors."""
+FINE_TUNE = "Fine-tune it in the model of the circuits (--train TRAIN.npz, deploy(train=...))"
+STAGES = {
+    "circuit": (
+        "the mapping to circuits",
+        "What maps best has synapses with a time constant of their own, resets to zero, inhibition that comes together "
+        "with excitation, and little constant input.",
+    ),
+    "quantised": ("rounding to masks and codes", "Fewer different weights per core cost less; so does --second-range."),
+    "on this chip": ("the mismatch of this chip", "Training under mismatch makes a network work on most chips."),
+}
+"""Rows of the accuracy table: what takes accuracy away from the row before, and what helps."""
+
+
+def score(name: str, counts: np.ndarray, labels: np.ndarray, ideal: np.ndarray | None = None) -> Accuracy:
+    """Accuracy of output spike counts (sample, class) against labels (sample,); `ideal` are the counts to agree with.
+
+    For a readout on the host they are its values summed over time.
+    """
+    chosen = counts.argmax(1)
+    most = counts.max(1)
+    return Accuracy(
+        name,
+        correct=int((chosen == labels).sum()),
+        total=len(labels),
+        agreement=float((chosen == (counts if ideal is None else ideal).argmax(1)).mean()),
+        ties=int((((counts == most[:, None]).sum(1) > 1) & (counts != 0).any(1)).sum()),
+        silent=int((counts == 0).all(1).sum()),
+        rate=float("nan") if np.issubdtype(counts.dtype, np.floating) else float(counts.mean()),
+    )
+
+
+def losses(accuracy: Sequence[Accuracy], *, trained: bool) -> tuple[Finding, ...]:
+    """A warning for every stage between two runs that costs accuracy, with what helps; `trained`: by fine-tuning."""
+    rows = {row.name: row for row in accuracy}
+    names = [name for name in ("ideal", *STAGES) if name in rows]
+    findings = []
+    for before, after in pairwise(names):
+        had, has = rows[before].share, rows[after].share
+        error = (max(had * (1 - had), has * (1 - has)) * 2 / max(rows[after].total, 1)) ** 0.5
+        if had - has < max(LOST, 2 * error):
+            continue
+        cause, hint = STAGES[after]
+        what = f"{cause} takes the accuracy from {had:.1%} ({before}) to {has:.1%} ({after})."
+        remedy = "More steps of training, on more chips, may win more of it back" if trained else FINE_TUNE
+        findings.append(
+            Finding("warning", "accuracy-lost", what, used=round(has, 4), limit=round(had, 4), hint=f"{remedy}. {hint}")
+        )
+    return tuple(findings)
+
+
+def check_data(data: Data, thing: Network | Params | Layout, *, labels: bool = True) -> tuple[Finding, ...]:
+    """Findings about what `data` means for `thing`; raises ConfigurationError or ParameterRangeError if it does not fit.
+
+    Channels, step, whole event counts and, unless `labels=False`, classes within the output size are checked.
+    """
+    known: Any = described(thing) if isinstance(thing, Params) else thing
+    ports = ", ".join(f"{port.name!r} ({port.size})" for port in known.inputs)
+    channels = sum(port.size for port in known.inputs)
+    if data.x.size == 0:
+        raise ConfigurationError(
+            f"the data is empty: x has shape {data.x.shape}. Give at least one sample and one bin."
+        )
+    if data.x.shape[2] != channels:
+        raise ConfigurationError(
+            f"the data has {data.x.shape[2]} channels (x has shape {data.x.shape}), the network expects {channels} at "
+            f"input node {ports}. Give x as (sample, time, {channels})."
+        )
+    if abs(data.dt - known.dt) > 1e-6 * known.dt:
+        raise _step_mismatch(data, known)
+    fractions = data.x[data.x != np.floor(data.x)] if np.issubdtype(data.x.dtype, np.floating) else data.x[:0]
+    if fractions.size:
+        raise ConfigurationError(
+            f"the data holds {fractions.flat[0]:g} events in a bin, a chip receives whole events. Encode the values as "
+            "counts of events."
+        )
+    if not known.outputs:
+        raise ConfigurationError(
+            "the network has no output node, so there is no accuracy. Mark a population as output."
+        )
+    output = known.outputs[0]
+    size = _output_size(known)
+    if labels and data.y.ndim != 1:
+        raise ConfigurationError(
+            f"the data has trajectories (y has shape {data.y.shape}), an accuracy needs classes. Give y as (sample,), one "
+            "integer class for each sample."
+        )
+    if labels and not 0 <= data.y.min() <= data.y.max() < size:
+        wrong = int(data.y.max() if data.y.max() >= size else data.y.min())
+        raise ConfigurationError(
+            f"the data has class {wrong}, node {output.source!r} has {size} output neurons for classes 0 to {size - 1}. "
+            "Check that the data belongs to this network."
+        )
+    if len(known.outputs) == 1:
+        return ()
+    others = ", ".join(repr(port.name) for port in known.outputs[1:])
+    what = f"the accuracy is that of output node {output.name!r}, the first one; {others} do not count."
+    return (Finding("info", "several-outputs", what, node=output.name),)
+
+
+def described(params: Params) -> Any:
+    """What `check_data` asks of a network, of a circuit."""
+    t = params.topology
+    return SimpleNamespace(
+        inputs=t.inputs, outputs=t.outputs, dt=t.dt, origin={}, sizes=dict(t.populations), readout=t.readout
+    )
+
+
+def _output_size(thing: Network | Layout) -> int:
+    """Neurons of the population that the first output reads."""
+    source = str(thing.outputs[0].source)
+    if isinstance(thing, Network):
+        return thing[source].size
+    return thing.sizes.get(source) or next(p.size for p in thing.readout.populations if p.name == source)
+
+
+def _step_mismatch(data: Data, thing: Network | Layout) -> ParameterRangeError:
+    """The bins of the data are not the steps of the network: both values, and how to bring them together."""
+    scale = float(thing.origin.get("time_scale") or 1.0)
+    read_again = (
+        f"Read the network with --time-scale {scale * data.dt / thing.dt:.6g} if its time constants are meant that much "
+        f"{'longer' if data.dt > thing.dt else 'shorter'}, with --dt {data.dt / scale:.6g} if only its step is wrong, "
+        f"or bin the data to {thing.dt:g} s."
+    )
+    hint = f"Bin the data to {thing.dt:g} s, or compile the network again." if isinstance(thing, Layout) else read_again
+    finding = Finding(
+        "error",
+        "step",
+        f"the data has bins of {data.dt:g} s, the network has a step of {thing.dt:g} s; they must be the same time.",
+        used=data.dt,
+        limit=thing.dt,
+        unit="s",
+        hint=hint,
+    )
+    return ParameterRangeError(finding)
+
+
+def check_params(params: Params, network: Network) -> None:
+    """ConfigurationError where `params` are not the circuit of `network`: populations, inputs, outputs and step agree."""
+    t = params.topology
+    pairs: dict[str, tuple[Any, Any]] = {
+        "populations": (list(t.populations), [(p.name, p.size) for p in network.populations]),
+        "inputs": ([(p.name, p.size) for p in t.inputs], [(p.name, p.size) for p in network.inputs]),
+        "outputs": ([p.source for p in t.outputs], [p.source for p in network.outputs]),
+    }
+    for what, (got, needed) in pairs.items():
+        if got != needed:
+            raise ConfigurationError(
+                f"the Params have {what} {got}, the network has {needed}. Give the network that they were trained from."
+            )
+    if abs(t.dt - network.dt) > 1e-6 * network.dt:
+        raise ParameterRangeError(
+            f"the Params have a step of {t.dt:g} s, the network {network.dt:g} s. Read it as it was read for training."
+        )
+
+
+def check_file(path: Path) -> None:
+    """ConfigurationError where `path` cannot become a file; nothing is made."""
+    target = check_target(path)
+    if not target.parent.is_dir():
+        raise ConfigurationError(f"'{path}' cannot be written: there is no folder '{target.parent}'. Make it first.")
+    check_output(target.parent, (target.name,))
+
+
+def check_output(out_dir: str | os.PathLike[str], files: tuple[str, ...]) -> Path:
+    """`out_dir` as a path after making sure that `files` can be written there; it is neither made nor changed."""
+    out = Path(out_dir)
+    try:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            os.lstat(out)  # raises for names that no file can have
+        if out.exists() and not out.is_dir():
+            raise ConfigurationError(f"'{out}' is not a folder. Choose another place for the results.")
+        for name in files:
+            check_target(out / name)
+        nearest = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+        if not nearest.is_dir():
+            raise ConfigurationError(f"'{out}' cannot be made: '{nearest}' is not a folder. Choose another folder.")
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigurationError(f"folder '{out}' cannot be written ({reason}). Choose another folder.") from error
+    return out

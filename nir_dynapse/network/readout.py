@@ -1,0 +1,223 @@
+"""The readout on the host: what it computes from counted spikes, and its JSON form in a Layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from nir_dynapse.errors import ConfigurationError, DynapseError, Finding, ParameterRangeError
+from nir_dynapse.network.network import Population, Projection, Readout
+
+__all__ = ["ReadoutStepper", "readout_from_dict", "readout_to_dict", "run_readout"]
+
+_FIELDS = ("tau_mem", "r", "v_leak", "v_reset", "tau_syn", "w_in")
+_KINDS = ("LI", "CubaLI", "I", "Linear")
+
+
+def run_readout(
+    readout: Readout, spikes: Mapping[str, np.ndarray], dt: float, bin_width: float | None = None
+) -> dict[str, np.ndarray]:
+    """Voltages of every population of `readout`, shape (batch, time, n), at the end of each bin; they start at v_reset.
+
+    `spikes[node]` (batch, time, neuron) are counts in bins of `bin_width` s (default: the network's step `dt`). Shorter
+    bins are gathered into steps, at whose end the values change; longer ones have their spikes in their first step.
+    Raises ParameterRangeError where neither divides the other.
+    """
+    if not readout:
+        return {}
+    ratio = 1.0 if bin_width is None else bin_width / dt
+    finer, coarser = round(1 / ratio), round(ratio)
+    if ratio < 1 and abs(finer * ratio - 1) < 1e-6 and finer > 1:
+        return _gathered(readout, spikes, dt, finer)
+    if ratio > 1 and abs(coarser - ratio) < 1e-6 * ratio and coarser > 1:
+        stretched = {name: _stretched(value, coarser) for name, value in spikes.items()}
+        return {name: value[:, coarser - 1 :: coarser] for name, value in _steps(readout, stretched, dt).items()}
+    if abs(ratio - 1) > 1e-6:
+        what = (
+            f"bins of {bin_width:g} s do not fit the step of {dt:g} s at which the host reads out {readout.names[0]!r}."
+        )
+        hint = "Choose bins that divide the step, or are a multiple of it."
+        raise ParameterRangeError(Finding("error", "step", what, readout.names[0], None, bin_width, dt, "s", hint))
+    return _steps(readout, spikes, dt)
+
+
+def _stretched(counts: np.ndarray, m: int) -> np.ndarray:
+    longer = np.zeros((counts.shape[0], counts.shape[1] * m, counts.shape[2]), counts.dtype)
+    longer[:, ::m] = counts
+    return longer
+
+
+def _gathered(readout: Readout, spikes: Mapping[str, np.ndarray], dt: float, k: int) -> dict[str, np.ndarray]:
+    """Values in bins of dt/k: those of the last step that was over."""
+    bins = next(iter(spikes.values())).shape[1]
+    steps = -(-bins // k)
+    gathered = {}
+    for name, counts in spikes.items():
+        padded = np.pad(counts.astype(np.int64), ((0, 0), (0, steps * k - bins), (0, 0)))
+        gathered[name] = padded.reshape(len(counts), steps, k, -1).sum(2)
+    over = (np.arange(bins) + 1) // k
+    start = {p.name: p.v_reset for p in readout.populations}
+    return {
+        name: np.concatenate([np.broadcast_to(start[name], (len(value), 1, value.shape[2])), value], 1)[:, over]
+        for name, value in _steps(readout, gathered, dt).items()
+    }
+
+
+def _steps(readout: Readout, spikes: Mapping[str, np.ndarray], dt: float) -> dict[str, np.ndarray]:
+    """One bin per step of `dt`."""
+    batch, steps, _ = next(iter(spikes.values())).shape
+    values: dict[str, np.ndarray] = {}
+    for p in readout.populations:
+        x = np.zeros((batch, steps, p.size))
+        for q in readout.projections:
+            if q.target == p.name:
+                source = np.asarray(spikes[q.source] if q.source in spikes else values[q.source], float)
+                matrix = scipy.sparse.csr_array((q.weight, (q.post, q.pre)), shape=(p.size, source.shape[2]))
+                x += (matrix @ source.reshape(-1, source.shape[2]).T).T.reshape(x.shape)
+                x += 0.0 if q.bias is None else q.bias
+        values[p.name] = _filtered(p, x, dt)
+    return values
+
+
+def _filtered(p: Population, x: np.ndarray, dt: float) -> np.ndarray:
+    filtered, out = _Filter(p, len(x), dt), np.empty_like(x)
+    for t in range(x.shape[1]):
+        out[:, t] = filtered.step(x[:, t])
+    return out
+
+
+class _Filter:
+    """The voltages (batch, n) of a population of the readout, from v_reset on."""
+
+    def __init__(self, p: Population, batch: int, dt: float) -> None:
+        self.p, self.gains = p, p.step_gains(dt)
+        self.v = np.broadcast_to(p.v_reset, (batch, p.size))
+        self.current = np.zeros(self.v.shape)
+
+    def step(self, x: np.ndarray) -> np.ndarray:
+        """After a step with input `x` (batch, n)."""
+        gains = self.gains
+        if gains.syn_leak is None or gains.syn_gain is None:
+            self.current = x
+        else:
+            self.current = (1 - gains.syn_leak) * self.current + gains.syn_gain * x
+        self.v = (1 - gains.leak) * self.v + gains.leak * self.p.v_leak + gains.gain * self.current
+        return self.v
+
+
+class ReadoutStepper:
+    """`run_readout` bin by bin, for one sample: the same values (n,) at the end of each bin.
+
+    `sizes` are the numbers of neurons of the populations that spike; errors as of `run_readout`.
+    """
+
+    def __init__(self, readout: Readout, sizes: Mapping[str, int], dt: float, bin_width: float) -> None:
+        empty = {name: np.zeros((1, 1, n)) for name, n in sizes.items()}
+        run_readout(readout, empty, dt, bin_width)  # refuses bins that do not fit
+        self.readout, self.dt = readout, dt
+        self.finer, self.coarser = max(1, round(dt / bin_width)), max(1, round(bin_width / dt))
+        known = {**sizes, **{p.name: p.size for p in readout.populations}}
+        self._matrices = [
+            scipy.sparse.csr_array((q.weight, (q.post, q.pre)), shape=(known[q.target], known[q.source]))
+            for q in readout.projections
+        ]
+        self.reset()
+
+    def reset(self) -> None:
+        """At the beginning of a sample."""
+        self._filters = {p.name: _Filter(p, 1, self.dt) for p in self.readout.populations}
+        self._values = {p.name: np.broadcast_to(p.v_reset, (p.size,)) for p in self.readout.populations}
+        self._gathered: dict[str, np.ndarray] = {}
+        self._bin = 0
+
+    def step(self, spikes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Values after a bin with counts `spikes[node]` (n,)."""
+        self._bin += 1
+        self._gathered = {name: self._gathered.get(name, 0) + np.asarray(n, float) for name, n in spikes.items()}
+        if self._bin % self.finer == 0:
+            for k in range(self.coarser):
+                self._one({name: n if k == 0 else np.zeros_like(n) for name, n in self._gathered.items()})
+            self._gathered = {}
+        return self._values
+
+    def _one(self, spikes: Mapping[str, np.ndarray]) -> None:
+        values: dict[str, np.ndarray] = {}
+        for p in self.readout.populations:
+            x = np.zeros((1, p.size))
+            for q, matrix in zip(self.readout.projections, self._matrices, strict=True):
+                if q.target == p.name:
+                    x += (matrix @ (spikes[q.source] if q.source in spikes else values[q.source]))[None]
+                    x += 0.0 if q.bias is None else q.bias
+            values[p.name] = self._filters[p.name].step(x)[0]
+        self._values = values
+
+
+def readout_to_dict(readout: Readout) -> dict[str, Any]:
+    """JSON-ready values; numbers that a kind does not have (an infinite τ) are left out."""
+    populations = []
+    for p in readout.populations:
+        values = {key: getattr(p, key) for key in _FIELDS}
+        finite = {key: v.tolist() for key, v in values.items() if v is not None and np.all(np.isfinite(v))}
+        populations.append({"name": p.name, "kind": p.kind, "shape": list(p.shape), **finite})
+    projections = [
+        {
+            "source": q.source,
+            "target": q.target,
+            "nodes": list(q.nodes),
+            "pre": q.pre.tolist(),
+            "post": q.post.tolist(),
+            "weight": q.weight.tolist(),
+            **({} if q.bias is None else {"bias": q.bias.tolist()}),
+            **({} if q.dendrite is None else {"dendrite": q.dendrite}),
+        }
+        for q in readout.projections
+    ]
+    return {"populations": populations, "projections": projections}
+
+
+def readout_from_dict(data: Any) -> Readout:
+    """The inverse of `readout_to_dict`; DynapseError for anything else. What it reads is checked with the Layout."""
+    try:
+        populations = tuple(_population(item) for item in data["populations"])
+        projections = tuple(
+            Projection(
+                str(item["source"]),
+                str(item["target"]),
+                item["pre"],
+                item["post"],
+                item["weight"],
+                bias=item.get("bias"),
+                dendrite=item.get("dendrite"),
+                nodes=tuple(str(node) for node in item["nodes"]),
+            )
+            for item in data["projections"]
+        )
+        return Readout(populations, projections)
+    except DynapseError as error:
+        raise ConfigurationError(f"Layout: {error} Compile the network again.") from error
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise ConfigurationError(
+            f"Layout: its readout is damaged ({type(error).__name__}: {str(error)[:200]}). Compile the network again."
+        ) from error
+
+
+def _population(item: dict[str, Any]) -> Population:
+    kind, shape = str(item["kind"]), tuple(int(n) for n in item["shape"])
+    size = int(np.prod(shape, dtype=object))
+    if kind not in _KINDS or not 0 < size < 2**20:
+        raise ValueError(f"a readout of kind {kind!r} and shape {shape}")
+    memory = 0.0 if kind == "Linear" else np.inf
+    values: dict[str, Any] = {"tau_mem": np.full(size, memory), "r": np.ones(size), "v_leak": np.zeros(size)}
+    values["v_reset"] = np.zeros(size)
+    values |= {key: np.asarray(item[key], float) for key in _FIELDS if key in item}
+    needed = [key for key in (("tau_mem",) if kind in ("LI", "CubaLI") else ()) if key not in item]
+    short = [key for key in ("tau_mem", "tau_syn") if key in item and kind != "Linear" and np.any(values[key] <= 0)]
+    if needed or short:
+        raise ValueError(f"a {kind} without positive {(needed + short)[0]}")
+    if any(v.shape != (size,) or not np.all(np.isfinite(v) | (v == np.inf)) for v in values.values()):
+        raise ValueError(f"values of {item['name']!r} that are not {size} numbers")
+    never = np.full(size, np.inf)
+    return Population(str(item["name"]), kind, v_threshold=never, shape=shape, **values)  # pyright: ignore

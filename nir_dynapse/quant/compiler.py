@@ -1,0 +1,196 @@
+"""`compile`: the pipeline from a Network to a Layout, as a list of stage calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from typing import Any, Literal
+
+import numpy as np
+
+from nir_dynapse.chip.device import DYNAPSE2, Device
+from nir_dynapse.circuit.closed_form import to_params
+from nir_dynapse.circuit.params import Params
+from nir_dynapse.errors import (
+    CapacityError,
+    ConfigurationError,
+    Finding,
+    ParameterRangeError,
+    raise_if_errors,
+    sort_findings,
+    strictly,
+)
+from nir_dynapse.layout.decoding import to_network
+from nir_dynapse.layout.layout import Layout
+from nir_dynapse.layout.rewriting import OF_BITS
+from nir_dynapse.network.network import Network
+from nir_dynapse.quant.activity import source_activity
+from nir_dynapse.quant.groups import TOLERANCE
+from nir_dynapse.quant.mapping import Options, map_params
+from nir_dynapse.quant.routing import core_of
+from nir_dynapse.quant.rules import check_layout, check_wiring
+from nir_dynapse.quant.sharing import merge_parallel, share_sources
+
+__all__ = ["compile", "to_network"]
+
+Progress = Callable[[str, float], None]
+OF_PLACES = ("placement", "bias-scales")
+"""Codes of findings on the places of the Layout that quantised Params may come from."""
+
+
+def compile(
+    net: Network,
+    *,
+    params: Params | None = None,
+    device: Device = DYNAPSE2,
+    fan_in: Literal["refuse", "prune"] = "refuse",
+    monitor: Literal["outputs", "all"] = "outputs",
+    seed: int = 0,
+    strict: bool = False,
+    importance: np.ndarray | None = None,
+    activity: Mapping[str, Any] | None = None,
+    spare_rows: bool = True,
+    second_range: bool = False,
+    share_tags: bool | None = None,
+    tolerance: float = TOLERANCE,
+    budget: float = 60.0,
+    membranes: Sequence[tuple[str, int]] = (),
+    progress: Progress | None = None,
+) -> Layout:
+    """Group, place, quantise and route `net` (with trained `params`, where given) into a Layout for `device`.
+
+    Where the synapses of `params` have masks, each one becomes a CAM row as it is, and the currents the nearest codes.
+    `fan_in="prune"` drops the weakest synapses of neurons with more than they have CAM rows; `monitor="all"` also records
+    the neurons that are not outputs. `importance` (S,), one value per synapse of `params` (of `to_params(net)` where none
+    are given), weighs the rounding errors and decides what is pruned. `activity` maps node names to events per second, one
+    number or one per neuron or channel; placement keeps the busiest connections within a chip. `spare_rows=False` gives
+    each weight one CAM row even where more are free, `second_range=True` lets excitatory weights use the NMDA dendrite
+    (without its gate) as a second range. `share_tags=True` lets sources whose targets coincide share tags and CAM rows,
+    None only where tags run short. `tolerance` is the largest relative change of a bias current that sharing a core may
+    cause. `budget` in s caps the search for places, which normally ends long before; `progress(stage, fraction)` tells how
+    far it is. `membranes` names neurons (node, index) whose membrane the chip shows to the outside, at most one per core.
+    `strict=True` turns every approximation (warning) into an error. Deterministic for a `seed`. Raises
+    CapacityError, ParameterRangeError or ConfigurationError with all findings.
+    """
+    if fan_in not in ("refuse", "prune"):
+        raise ParameterRangeError(f"compile: fan_in is {fan_in!r}. Choose 'refuse' or 'prune'.")
+    if monitor not in ("outputs", "all"):
+        raise ParameterRangeError(f"compile: monitor is {monitor!r}. Choose 'outputs' or 'all'.")
+    for name, value, sound in (
+        ("seed", seed, seed >= 0),
+        ("tolerance", tolerance, tolerance >= 0),
+        ("budget", budget, budget > 0),
+    ):
+        if not sound:
+            least = "above 0" if name == "budget" else "from 0"
+            raise ParameterRangeError(f"compile: {name} is {value}. Give a number {least}.")
+    watched = _watched(net, membranes)
+    asked = to_params(net, device) if params is None else params.numpy().check()
+    given = asked.topology.mask is not None
+    findings = [f for f in asked.findings if not (given and f.code in (*OF_BITS, *OF_PLACES))]
+    importance = _checked(importance, asked)
+    rates = source_activity(activity, asked.topology)
+    if (
+        spare_rows and asked.topology.mask is None
+    ):  # one sum of parallel weights, which gets their rows back where that is better
+        asked, importance = merge_parallel(asked, importance)
+    monitored = _monitored(net, asked.topology.n_neurons, monitor)
+
+    options = Options(fan_in, spare_rows, second_range, share_tags is True, True, tolerance, seed, budget, progress)
+    can_share = share_tags is None and not share_sources(asked)[1].all()
+    try:
+        mapped = map_params(asked, monitored, rates, importance, device, replace(options, spread=not can_share))
+    except CapacityError as error:
+        if not can_share or not any(f.code == "tags" for f in error.findings):
+            raise
+        mapped = map_params(asked, monitored, rates, importance, device, replace(options, share_tags=True))
+    findings += mapped.findings
+
+    raise_if_errors(strictly(findings) if strict else (), ParameterRangeError)
+    topology = mapped.topology
+    layout = Layout(
+        n_chips=device.n_chips,
+        populations=tuple((p.name, p.kind, tuple(int(v) for v in p.shape)) for p in net.populations),
+        chip=mapped.place[:, 0],
+        core=mapped.place[:, 1],
+        slot=mapped.place[:, 2],
+        latches=topology.latches,
+        cam=mapped.cam,
+        sram=mapped.sram,
+        codes=mapped.codes,
+        used_cores=np.isin(np.arange(device.n_cores), core_of(mapped.place, device)),
+        inputs=net.inputs,
+        outputs=net.outputs,
+        input_rows=mapped.input_rows,
+        projections=tuple(dict.fromkeys((q.source, q.target, q.name) for q in net.projections)),
+        dt=net.dt,
+        tonic_period=topology.tonic_period,
+        device=device.name,
+        origin={**net.origin, "network": net.digest(), "nir_dynapse": version("nir-dynapse"), "seed": seed},
+        findings=sort_findings(findings),
+        readout=net.readout,
+        weight_errors=mapped.errors,
+        membranes=_membranes(watched, mapped.place, device),
+    )
+    violations = (*check_layout(layout, device), *check_wiring(layout, mapped.wired))
+    raise_if_errors(violations, ConfigurationError)
+    return layout
+
+
+def _checked(importance: np.ndarray | None, params: Params) -> np.ndarray | None:
+    """`importance` as an array, one finite value from 0 per synapse (ParameterRangeError)."""
+    if importance is None:
+        return None
+    values = np.asarray(importance, float).reshape(-1)
+    if len(values) != params.topology.n_synapses or not np.isfinite(values).all() or (values < 0).any():
+        raise ParameterRangeError(
+            f"compile: importance has {len(values)} values, needed is a finite one from 0 for each of the "
+            f"{params.topology.n_synapses} synapses. Give them in the order of params.topology (to_params(net))."
+        )
+    return values / (values.max(initial=0.0) or 1.0)
+
+
+def _monitored(net: Network, n: int, monitor: str) -> np.ndarray:
+    """Boolean (N,): which neurons get a monitoring row."""
+    if monitor == "all":
+        return np.ones(n, bool)
+    wanted = np.zeros(n, bool)
+    offsets = net.offsets()
+    for source in net.read_out:
+        wanted[offsets[source] : offsets[source] + net[source].size] = True
+    return wanted
+
+
+def _watched(net: Network, membranes: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
+    """Flat index of each neuron (node, index) whose membrane is to be monitored (ParameterRangeError)."""
+    offsets, sizes = net.offsets(), {p.name: p.size for p in net.populations}
+    for node, index in membranes:
+        if node not in sizes:
+            raise ParameterRangeError(
+                f"compile: membranes asks for node {node!r}, allowed are {', '.join(map(repr, sizes))}. Name one of them."
+            )
+        if not 0 <= index < sizes[node]:
+            raise ParameterRangeError(
+                f"node {node!r}, neuron {index}: membranes asks for it, allowed are neurons 0 to {sizes[node] - 1}. "
+                "Name one of them."
+            )
+    return {(node, index): offsets[node] + index for node, index in membranes}
+
+
+def _membranes(watched: dict[tuple[str, int], int], place: np.ndarray, device: Device) -> np.ndarray:
+    """The monitored slot of every core, -1 where there is none (CapacityError where a core should show two)."""
+    slots = np.full(device.n_cores, -1)
+    shown: dict[int, tuple[str, int]] = {}
+    for (node, index), n in watched.items():
+        chip, core, slot = place[n].tolist()
+        where = chip * device.cores_per_chip + core
+        if where in shown:
+            what = (
+                f"it shares core {core} of chip {chip} with node {shown[where][0]!r}, neuron {shown[where][1]}; "
+                "both membranes are to be monitored, a core shows one."
+            )
+            hint = "Leave one of them out, and compile again with the same seed to monitor it in another run."
+            raise CapacityError(Finding("error", "membranes", what, node, index, used=2, limit=1, hint=hint))
+        shown[where], slots[where] = (node, index), slot
+    return slots

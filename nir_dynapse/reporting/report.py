@@ -1,0 +1,311 @@
+"""`Report`: what a Layout (or Network) holds, how well it works and what was approximated: text, JSON, a page."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nir_dynapse.chip.device import DENDRITES, DYNAPSE2, LATCHES, Device
+from nir_dynapse.circuit.params import Params
+from nir_dynapse.data.recording import Recording
+from nir_dynapse.errors import ConfigurationError, Finding, sort_findings
+from nir_dynapse.files.whole import write_atomically
+from nir_dynapse.layout.decoding import core_currents
+from nir_dynapse.layout.layout import Layout
+from nir_dynapse.layout.utilisation import (
+    ChipUse,
+    CoreUse,
+    NodeUse,
+    Use,
+    bias_groups,
+    chip_use,
+    core_use,
+    layout_nodes,
+    layout_projections,
+    network_nodes,
+)
+from nir_dynapse.network.network import Conversion, Network
+from nir_dynapse.reporting.chips_table import checked_chips, chips_text, chips_title
+from nir_dynapse.reporting.conversion_table import conversion_dict, conversion_text, table
+from nir_dynapse.reporting.page import html_page
+from nir_dynapse.reporting.rounding_table import projection_table, rounding_text
+from nir_dynapse.reporting.tables import Accuracy, accuracy_table, chip_table, core_table, current_table, node_table
+
+__all__ = ["Accuracy", "ChipUse", "CoreUse", "NodeUse", "Report", "Use", "report", "report_suffix", "table"]
+
+FORMAT, VERSION = "nir_dynapse.report", 1
+SUFFIXES = (".html", ".json", ".txt")
+ROUNDING = ("weight-rounding", "weight-vanished", "bias-rounding")
+"""Codes of info findings that are approximations all the same: every quantised network has them."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that is worth knowing about a Layout or Network; `text()` and `html()` to read, `to_dict()` to process.
+
+    `approximations` are the warnings and what every mapping to this chip changes; `findings` are all findings as they
+    came; `checks` says in words what was verified; `weight_errors` what rounding cost (`Layout.weight_errors`);
+    `virtual_chips` the accuracies on many chips, run -> what `Evaluation.to_dict` returns. The page alone draws from
+    `layout` and `device`, what the Layout was `asked` to be, and `samples`, run -> what it did in one sample.
+    """
+
+    title: str
+    provenance: dict[str, Any]
+    nodes: tuple[NodeUse, ...]
+    projections: tuple[tuple[str, str, str, int], ...]
+    accuracy: tuple[Accuracy, ...] = ()
+    cores: tuple[CoreUse, ...] = ()
+    chips: tuple[ChipUse, ...] = ()
+    approximations: tuple[Finding, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    checks: tuple[str, ...] = ()
+    conversion: tuple[Conversion, ...] = ()
+    weight_errors: dict[str, Any] = field(default_factory=dict)
+    virtual_chips: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    layout: Layout | None = field(default=None, repr=False, compare=False)
+    device: Device | None = field(default=None, repr=False, compare=False)
+    asked: Network | Params | None = field(default=None, repr=False, compare=False)
+    samples: Mapping[str, Recording] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "virtual_chips", checked_chips(self.virtual_chips))
+
+    @property
+    def notes(self) -> tuple[Finding, ...]:
+        """Findings that are no approximations: repairs and remarks."""
+        return tuple(f for f in self.findings if f not in self.approximations)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary; currents in A, times in s."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "title": self.title,
+            "provenance": self.provenance,
+            "accuracy": [{**_plain(row), "accuracy": row.share} for row in self.accuracy],
+            "nodes": [_plain(row) for row in self.nodes],
+            "projections": [
+                {"node": node, "source": source, "target": target, "synapses": n}
+                for node, source, target, n in self.projections
+            ],
+            "cores": [_plain(row) for row in self.cores],
+            "chips": [_plain(row) for row in self.chips],
+            "approximations": [f.to_dict() for f in self.approximations],
+            "findings": [f.to_dict() for f in self.findings],
+            "checks": list(self.checks),
+            "conversion": conversion_dict(self.conversion),
+            "weight_errors": self.weight_errors,
+            "virtual_chips": dict(self.virtual_chips),
+        }
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def html(self) -> str:
+        """One HTML page that needs nothing else: no script, nothing that is loaded."""
+        return html_page(self)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the page (.html), the dictionary (.json) or the text (.txt), all of it or nothing (ConfigurationError)."""
+        makers = {".html": self.html, ".json": lambda: json.dumps(self.to_dict(), indent=1), ".txt": self.text}
+        write_atomically(path, makers[report_suffix(path)]().encode(errors="replace"))
+
+    def text(self, width: int = 100) -> str:
+        """Plain text with aligned tables; sentences are wrapped at `width` characters."""
+        parts = [f"{self.title}\n{'=' * min(len(self.title), width)}"]
+        parts += [_section("Accuracy", accuracy_table(self.accuracy).text)] if self.accuracy else []
+        if self.virtual_chips:
+            parts.append(_section(chips_title(self.virtual_chips), chips_text(self.virtual_chips, width)))
+        parts += [_section("Conversion", conversion_text(self.conversion))] if self.conversion else []
+        parts += [_section("Nodes", node_table(self.nodes).text)] if self.nodes else []
+        if self.projections:
+            parts.append(_section("Projections", projection_table(self.projections, self.weight_errors).text))
+        if self.cores:
+            parts.append(_section("Cores (used/available)", core_table(self.cores).text))
+            parts.append(_section("Base currents of the weights", current_table(self.cores).text))
+            parts.append(_section("Chips (used/available)", chip_table(self.chips).text))
+        if self.weight_errors:
+            names = [(node.name, i) for node in self.nodes for i in range(node.neurons)]
+            parts.append(_section("Rounding of the weights", rounding_text(self.weight_errors, names)))
+        nothing = "  none" if self.cores else "  none in reading; nothing has been mapped to the chip yet"
+        parts.append(_section("Approximations", _sentences(map(str, self.approximations), width) or nothing))
+        parts += [_section("Notes", _sentences(map(str, self.notes), width))] if self.notes else []
+        parts += [_section("Checks", _sentences(self.checks, width))] if self.checks else []
+        origin = [(key, "-" if value is None else str(value)) for key, value in self.provenance.items()]
+        parts.append(_section("Provenance", table((), origin, "<<")))
+        return "\n\n".join(parts) + "\n"
+
+
+def report_suffix(path: str | os.PathLike[str]) -> str:
+    """How a report of this name is written: ".html", ".json" or ".txt" (ConfigurationError for others)."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ConfigurationError(
+            f"{path}: a report cannot be written as '{suffix}', known are {', '.join(SUFFIXES)}. Choose one of them."
+        )
+    return suffix
+
+
+def report(
+    thing: Layout | Network,
+    *,
+    device: Device = DYNAPSE2,
+    title: str | None = None,
+    accuracy: Sequence[Accuracy] = (),
+    checks: Sequence[str] = (),
+    findings: Sequence[Finding] = (),
+    conversion: Sequence[Conversion] = (),
+    provenance: Mapping[str, Any] | None = None,
+    virtual_chips: Mapping[str, Mapping[str, Any]] | None = None,
+    asked: Network | Params | None = None,
+    samples: Mapping[str, Recording] | None = None,
+) -> Report:
+    """What `thing` holds on `device`; the keywords add what only the caller knows (accuracy table, checks made, …).
+
+    `conversion` is what became of each NIR node; a Network brings its own, a Layout has forgotten it.
+    `virtual_chips` are accuracies on many chips by run, such as {"before": evaluate(...).to_dict(), "after": ...}; raises
+    ConfigurationError where they are something else. `asked` is what a Layout was compiled from, `samples` are recordings
+    by run, of which the first sample is shown; both are for the page.
+    """
+    origin = {**_provenance(thing, device), **(provenance or {})}
+    source = origin.get("source") or "network"
+    everything = sort_findings((*thing.findings, *findings))
+    approximate = tuple(f for f in everything if f.severity == "warning" or f.code in ROUNDING)
+    if isinstance(thing, Network):
+        title = title or f"{source}: {thing.n_neurons} neurons in {len(thing.populations)} nodes"
+        return Report(
+            title,
+            origin,
+            network_nodes(thing, device),
+            tuple((q.name, q.source, q.target, int(np.count_nonzero(q.weight))) for q in thing.projections),
+            tuple(accuracy),
+            approximations=approximate,
+            findings=everything,
+            checks=tuple(checks),
+            conversion=tuple(conversion) or thing.conversion,
+            virtual_chips=virtual_chips or {},
+        )
+    title = title or f"{source} on {thing.device}: {thing.n_neurons} neurons in {int(thing.used_cores.sum())} core(s)"
+    groups = bias_groups(thing)
+    cores = tuple(core_use(thing, device, int(c), groups[int(c)]) for c in np.flatnonzero(thing.used_cores))
+    return Report(
+        title,
+        origin,
+        layout_nodes(thing, device),
+        layout_projections(thing),
+        tuple(accuracy),
+        cores,
+        tuple(chip_use(device, chip, cores) for chip in range(thing.n_chips)),
+        (*approximate, *_standing(thing, device)),
+        everything,
+        tuple(checks),
+        tuple(conversion),
+        thing.weight_errors,
+        virtual_chips or {},
+        thing,
+        device,
+        asked,
+        samples or {},
+    )
+
+
+# --- what the circuit always does differently ------------------------------------------------------------------------
+
+
+def _standing(layout: Layout, device: Device) -> list[Finding]:
+    """Approximations that come with the chip, as far as this Layout meets them."""
+    step = f"{1e3 * layout.dt:.3g} ms"
+    found = [_remark("refractory", f"a neuron fires at most once in about {step}, and not only at multiples of it.")]
+    rows = layout.cam["dendrite"] >= 0
+    inhibiting = layout.cam["dendrite"] == DENDRITES.index("gaba")
+    if inhibiting.any():
+        found.append(
+            _remark(
+                "inhibition",
+                f"{int(inhibiting.sum())} of {int(rows.sum())} CAM rows inhibit (GABA, time constant "
+                f"{_taus(layout, device, 'gaba', inhibiting)}). A membrane current cannot fall below its reset level, "
+                "where v would go on falling.",
+            )
+        )
+    first = 0
+    for name, kind, _ in layout.populations:
+        part = np.zeros(layout.n_neurons, bool)
+        part[first : first + layout.sizes[name]] = True
+        first += layout.sizes[name]
+        exciting = (layout.cam["dendrite"] == DENDRITES.index("ampa")) & part[:, None]
+        if kind == "LIF" and exciting.any():
+            tau = _taus(layout, device, "ampa", exciting)
+            what = f"the input of a LIF is instantaneous; its synapses here have a time constant of {tau}."
+            found.append(_remark("fast-synapse", what, name))
+    driven = int((layout.latches >> LATCHES.index("dc") & 1).sum())
+    if driven:
+        found.append(_remark("dc", f"the constant input of {driven} neurons is a DC current, one per core."))
+    if layout.tonic_period:
+        tonic = "constant input that differs between neurons arrives as events: the host sends one every"
+        found.append(_remark("tonic", f"{tonic} {1e3 * layout.tonic_period:.3g} ms on an input channel of its own."))
+    return found
+
+
+def _taus(layout: Layout, device: Device, dendrite: str, rows: np.ndarray) -> str:
+    """Time constants of `dendrite` in the cores of the CAM rows (N, 64) selected by `rows`, in words."""
+    name, cores = f"i_tau_{dendrite}", np.unique(layout.core_index[rows.any(1)])
+    tau = 1e3 * device.circuit.tau(name, core_currents(layout, name, cores, device))
+    low, high = f"{tau.min():.3g}", f"{tau.max():.3g}"
+    return f"{low} ms" if low == high else f"{low} to {high} ms"
+
+
+def _remark(code: str, what: str, node: str | None = None) -> Finding:
+    return Finding("info", code, what, node=node)
+
+
+# --- where it comes from ---------------------------------------------------------------------------------------------
+
+
+def _provenance(thing: Layout | Network, device: Device) -> dict[str, Any]:
+    origin = dict(thing.origin)
+    chips = thing.n_chips if isinstance(thing, Layout) else device.n_chips
+    result = {
+        "source": origin.pop("source", None),
+        "sha256": origin.pop("sha256", None),
+        "device": f"{device.name}, {chips} chip{'s' if chips > 1 else ''}",
+        "seed": origin.pop("seed", None),
+        "dt_s": thing.dt,
+        **origin,
+    }
+    result["nir_dynapse"] = origin.get("nir_dynapse") or _version("nir-dynapse")
+    return {**result, "python": platform.python_version(), **{name: _version(name) for name in ("jax", "numpy", "nir")}}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+# --- text ------------------------------------------------------------------------------------------------------------
+
+
+def _section(title: str, body: str) -> str:
+    return f"{title}\n{body}"
+
+
+def _sentences(items: Iterable[str], width: int) -> str:
+    fill = textwrap.TextWrapper(max(width, 40), initial_indent="  - ", subsequent_indent="    ", break_on_hyphens=False)
+    return "\n".join(fill.fill(item) for item in items)
+
+
+def _plain(row: Any) -> dict[str, Any]:
+    """A dataclass as JSON-ready values: a `Use` becomes {"used": …, "available": …}."""
+    values = {f.name: getattr(row, f.name) for f in fields(row)}
+    values = {key: None if isinstance(v, float) and np.isnan(v) else v for key, v in values.items()}
+    return {key: value._asdict() if isinstance(value, Use) else value for key, value in values.items()}

@@ -1,0 +1,112 @@
+"""From the kernels and the formulas to a module per call and precision, compiled by Numba and kept on disk, for XLA.
+
+Numba's cache does not notice when a function in another file has changed. So all that is compiled is written into one file,
+under a name made of its text, in the user's cache directory (`NUMBA_CACHE_DIR` or `XDG_CACHE_HOME`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import logging
+import os
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import jax
+
+from nir_dynapse.files.whole import write_atomically
+from nir_dynapse.sim import dynamics, slopes, surrogate
+from nir_dynapse.sim.native import memory, names, scalar
+
+__all__ = ["compiled", "register", "source"]
+
+FORMULAS = (
+    dynamics.begin,
+    dynamics.reach,
+    dynamics.late,
+    dynamics.land,
+    slopes.membrane_slopes,
+    *surrogate.SHAPES.values(),
+)
+LOG = logging.getLogger(__name__)
+RULER = "\n# " + "-" * 118 + "\n"
+
+
+def _text(path: str) -> str:
+    return (Path(__file__).parent / f"{path}.py").read_text(encoding="utf-8")
+
+
+# The files of `kernels` are text to be compiled, not a package. Read when their tools are imported, so that both are of one
+# time.
+KERNELS, ADJOINT, FRAMES = (_text(f"kernels/{part}") for part in ("run", "adjoint", "frames"))
+TOOLS = "".join(_text(module.__name__.rpartition(".")[2]) for module in (memory, names, scalar))
+
+
+@cache
+def register(what: str, name: str) -> str:
+    """Name of XLA's call "run" or "back" (its adjoint) in "float32" or "float64"; compiled at the first use."""
+    handler = getattr(compiled(what, name), f"{what}_frame")
+    call = f"nir_dynapse_{what}_{name}"
+    jax.ffi.register_ffi_target(call, jax.ffi.pycapsule(handler.ctypes), platform="cpu")
+    return call
+
+
+def source(what: str, name: str) -> str:
+    """Text of the module with the call `what`."""
+    _, kernels = KERNELS.split(RULER)
+    _, adjoint = ADJOINT.split(RULER)
+    _, shared, run, back = FRAMES.split(RULER)
+    parts = [
+        f'"""Written by nir_dynapse.sim.native.build, with tools {_hash(TOOLS)}."""',
+        "from typing import Any",
+        "import numba",
+        "import numpy as np",
+        "from numba import types",
+        "from nir_dynapse.sim.native.memory import *",
+        "from nir_dynapse.sim.native.names import *",
+        "from nir_dynapse.sim.native.scalar import absolute, exp, maximum, minimum, where",
+        f"from nir_dynapse.sim.native.scalar import log_{name} as log",
+        f"kind = np.{name}",
+        f"GABA, SHUNT, LARGEST = {dynamics.GABA}, {dynamics.SHUNT}, kind({dynamics.LARGEST})",
+        f'SHARE = "nir_dynapse_{what}_{name}_share"',
+        *(f'@numba.njit(inline="always")\n{scalar.source_of(function)}' for function in FORMULAS),
+        *(kernels, adjoint, shared, run if what == "run" else back),
+    ]
+    return "\n\n".join(parts)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@cache
+def compiled(what: str, name: str) -> ModuleType:
+    """The module, compiled or from the cache."""
+    text = source(what, name)
+    path = _folder() / f"{what}_{name}_{_hash(text)}.py"
+    if not path.is_file():
+        LOG.warning("compiling the kernels of %s in %s for this machine, once: some 10 s", what, name)
+        write_atomically(path, text.encode())
+    spec = importlib.util.spec_from_file_location(f"nir_dynapse_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"the kernels cannot be read from {path}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _folder() -> Path:
+    """Where the modules are kept: the user's cache, or a folder of this process where that cannot be written."""
+    given = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
+    folder = (Path(given) if given else Path.home() / ".cache") / "nir_dynapse"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix="nir_dynapse_"))

@@ -1,0 +1,274 @@
+"""Loops over events for CPUs: a run of the circuit for one virtual chip, to be compiled by Numba (`sim.native.build`).
+
+Spikes are rare, so a step adds the weights of the sources that fired, row by row, instead of multiplying matrices; what
+is left are a few loops over all neurons with the formulas of `sim.dynamics` and `sim.slopes`. Samples are taken in tiles:
+the cells of a tile (sample·neuron) lie side by side in one vector and stay in the cache.
+
+`lines` are the rows of the weights: what an event of one source adds to one kind of dendrite of every neuron, as a matrix
+(line, neuron) or, where few neurons get anything, as a list (line's targets and values).
+
+Below the first ruler is the text of what is compiled, with the functions of the formulas before it and `kind` replaced.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+from nir_dynapse.sim.dynamics import GABA, LARGEST, SHUNT, begin, land, late, reach
+from nir_dynapse.sim.native.memory import loop
+from nir_dynapse.sim.native.names import (
+    ADAPTATION,
+    AHP_DECAY,
+    AHP_KICK,
+    DC,
+    FLOOR,
+    LEAK,
+    N_CONSTANTS,
+    N_HEAD,
+    RATE,
+    REFRACTORY,
+    STEP,
+    SUBSTEPS,
+    THRESHOLD,
+    TILE,
+    VECTOR,
+    U,
+)
+from nir_dynapse.sim.native.scalar import maximum, minimum
+
+kind = np.float32
+
+# ----------------------------------------------------------------------------------------------------------------------
+
+zero, one, most = kind(0), kind(1), kind(LARGEST)
+
+
+@numba.njit(inline="always")
+def add(events: Any, base: Any, by: Any, line: Any, w: Any, wires: Any) -> None:
+    """events[group, base + n] += by·w[line, n]."""
+    group = wires.group[line]
+    if wires.sparse:
+        for k in range(wires.ends[line], wires.ends[line + 1]):
+            events[group, U(base) + U(wires.post[k])] += by * w[0, U(k)]
+    else:
+        for n in range(w.shape[1]):
+            events[group, U(base) + U(n)] += by * w[line, n]
+
+
+@numba.njit(inline="always")
+def learn(g_w: Any, by: Any, line: Any, adjoint: Any, base: Any, wires: Any) -> None:
+    """g_w[line, n] += by·adjoint[group, base + n]."""
+    group = wires.group[line]
+    if wires.sparse:
+        for k in range(wires.ends[line], wires.ends[line + 1]):
+            g_w[0, U(k)] += by * adjoint[group, U(base) + U(wires.post[k])]
+    else:
+        for n in range(g_w.shape[1]):
+            g_w[line, n] += by * adjoint[group, U(base) + U(n)]
+
+
+@loop
+def from_inputs(x: Any, low: Any, high: Any, place: Any, wires: Any, w: Any, seen: Any, events: Any, back: Any) -> None:
+    """Add what the input events of a bin do to `events`; or, of the adjoints `events`, to those of the weights, `w`."""
+    for b in range(low, high):
+        base, count = (b - low) * wires.n, 0
+        for i in range(x.shape[2]):
+            seen[count] = i
+            count += x[b, place, i] != 0
+        for j in range(count):
+            i = seen[j]
+            for q in range(wires.first[i], wires.first[i + 1]):
+                if back:
+                    learn(w, x[b, place, i], wires.lines[q], events, base, wires)
+                else:
+                    add(events, base, x[b, place, i], wires.lines[q], w, wires)
+
+
+@loop
+def from_neurons(spikes: Any, size: Any, wires: Any, w: Any, sent: Any, events: Any, back: Any) -> None:
+    """The same for the spikes of the first `size` cells of a tile."""
+    count = 0
+    for k in range(size):
+        sent[count] = k
+        count += spikes[k] != 0
+    for j in range(count):
+        base = sent[j] // wires.n * wires.n
+        source = wires.inputs + sent[j] - base
+        for q in range(wires.first[source], wires.first[source + 1]):
+            if back:
+                learn(w, one, wires.lines[q], events, base, wires)
+            else:
+                add(events, base, one, wires.lines[q], w, wires)
+
+
+@loop
+def tiled(row: Any, cells: Any) -> Any:
+    """A value per neuron repeated for every sample of a tile, and on to the end of the vector."""
+    result = np.empty(cells, kind)
+    for k in range(cells):
+        result[k] = row[k % row.shape[0]]
+    return result
+
+
+@loop
+def copy(source: Any, target: Any) -> None:
+    """target[:] = source."""
+    for k in range(source.shape[0]):
+        target[k] = source[k]
+
+
+@loop
+def fill(target: Any, value: Any) -> None:
+    """target[:] = value."""
+    for k in range(target.shape[0]):
+        target[k] = value
+
+
+@loop
+def store(source: Any, target: Any, tile: Any, t: Any) -> None:
+    """target[tile, t] = source."""
+    for k in range(source.shape[0]):
+        target[tile, t, k] = source[k]
+
+
+@loop
+def clear(values: Any) -> None:
+    """values[:, :] = 0."""
+    for g in range(values.shape[0]):
+        for k in range(values.shape[1]):
+            values[g, k] = zero
+
+
+@loop
+def relax(drive: Any, decay: Any, events: Any) -> None:
+    """A step of the dendrites."""
+    for g in range(drive.shape[0]):
+        for k in range(drive.shape[1]):
+            drive[g, k] = drive[g, k] * decay[g, k] + events[g, k]
+
+
+@loop
+def inflow(
+    drive: Any, kinds: Any, dc: Any, ahp: Any, adaptation: Any, leak_varies: Any, current: Any, leak: Any
+) -> None:
+    """Input current and leak of all cells from the dendritic currents (groups, cells)."""
+    copy(dc, current)
+    if leak_varies:
+        for k in range(leak.shape[0]):
+            leak[k] = one + ahp[k] if adaptation else one
+    for g in range(drive.shape[0]):
+        if kinds[g] == SHUNT:
+            for k in range(leak.shape[0]):
+                leak[k] += drive[g, k]
+        elif kinds[g] == GABA:
+            for k in range(current.shape[0]):
+                current[k] -= drive[g, k]
+        else:
+            for k in range(current.shape[0]):
+                current[k] += drive[g, k]
+
+
+@loop
+def advance(
+    v: Any, current: Any, leak: Any, rate: Any, floor: Any, threshold: Any, refractory: Any, h: Any, end: Any
+) -> None:
+    """A step of the membrane: `v`, and `end` as it was before the reset."""
+    for k in range(v.shape[0]):
+        y, active = begin(v[k], floor[k], h, None)
+        less = minimum(leak[k], most)
+        reached = reach(y, minimum(maximum(current[k], zero), most), less, active * rate[k], floor[k], None)
+        since = late(y, reached, active, less, rate[k], threshold[k], None)
+        v[k] = land(v[k], reached, since, refractory[k], threshold[k], h, None)
+        end[k] = reached
+
+
+@loop
+def count_spikes(spikes: Any, low: Any, high: Any, place: Any, afresh: Any, counts: Any) -> None:
+    """Add the spikes of the cells of a tile to the counts of a bin."""
+    n = counts.shape[2]
+    for b in range(low, high):
+        base = (b - low) * n
+        if afresh:
+            for m in range(n):
+                counts[b, place, m] = spikes[U(base) + U(m)]
+        else:
+            for m in range(n):
+                counts[b, place, m] += spikes[U(base) + U(m)]
+
+
+@loop
+def run(
+    w: Any, plan: Any, wires: Any, c: Any, start: Any, x: Any, counts: Any, state: Any, kept: Any, part: Any, share: Any
+) -> None:
+    """Spike counts (B, T, N) and the last state of events `x` (B, T, inputs).
+
+    `start`, `state` (B, groups + 3, N): dendrites, adaptation, membrane, spikes. `kept` for the adjoint, where not empty
+    (tiles, steps, cells): spikes as bytes, the membrane before and what flowed in, and (tiles, steps, groups + 1, cells)
+    the dendrites and the adaptation before. Of the tiles every `share`th is run, from `part` on.
+    """
+    (batch, bins, n), (fired, v_kept, currents, leaks, parts) = counts.shape, kept
+    groups, rows, substeps = c.shape[0] - N_CONSTANTS, plan[TILE], plan[SUBSTEPS]
+    adaptation, leak_varies, kinds = plan[ADAPTATION] > 0, plan[LEAK] > 0, plan[N_HEAD:]
+    cells = (rows * n + VECTOR - 1) // VECTOR * VECTOR
+    rate, floor = tiled(c[RATE], cells), tiled(c[FLOOR], cells)
+    threshold, refractory = tiled(c[THRESHOLD], cells), tiled(c[REFRACTORY], cells)
+    dc, h = tiled(c[DC], cells), c[STEP, 0]
+    ahp_decay, ahp_kick = tiled(c[AHP_DECAY], cells), tiled(c[AHP_KICK], cells)
+    decay, drive, events = (
+        np.empty((groups, cells), kind),
+        np.empty((groups, cells), kind),
+        np.empty((groups, cells), kind),
+    )
+    for g in range(groups):
+        copy(tiled(c[N_CONSTANTS + g], cells), decay[g])
+    ahp, v, end = np.empty(cells, kind), np.empty(cells, kind), np.empty(cells, kind)
+    current, leak = np.zeros(cells, kind), np.ones(cells, kind)
+    spikes, sent, seen = np.empty(cells, np.uint8), np.empty(cells, np.int64), np.empty(x.shape[2] + 1, np.int64)
+    for tile in range(part, (batch + rows - 1) // rows, share):
+        low = tile * rows
+        high = min(low + rows, batch)
+        size = (high - low) * n
+        copy(floor, v)
+        fill(ahp, zero)
+        fill(spikes, 0)
+        clear(drive)
+        for k in range(size):
+            b, m = low + k // n, k % n
+            for g in range(groups):
+                drive[g, k] = start[b, g, m]
+            ahp[k], v[k], spikes[k] = start[b, groups, m], start[b, groups + 1, m], start[b, groups + 2, m] != 0
+        for t in range(bins * substeps):
+            place = t // substeps
+            afresh = t == place * substeps
+            if parts.size > 0:
+                for g in range(groups):
+                    copy(drive[g], parts[tile, t, g])
+                copy(ahp, parts[tile, t, groups])
+            clear(events)
+            if afresh:
+                from_inputs(x, low, high, place, wires, w, seen, events, False)
+            from_neurons(spikes, size, wires, w, sent, events, False)
+            if adaptation:
+                for k in range(cells):
+                    ahp[k] = ahp[k] * ahp_decay[k] + (ahp_kick[k] if spikes[k] != 0 else zero)
+            relax(drive, decay, events)
+            inflow(drive, kinds, dc, ahp, adaptation, leak_varies, current, leak)
+            if v_kept.size > 0:
+                store(v, v_kept, tile, t)
+                store(current, currents, tile, t)
+                if leak_varies:
+                    store(leak, leaks, tile, t)
+            advance(v, current, leak, rate, floor, threshold, refractory, h, end)
+            for k in range(cells):
+                spikes[k] = end[k] > threshold[k]
+            if v_kept.size > 0:
+                store(spikes, fired, tile, t)
+            count_spikes(spikes, low, high, place, afresh, counts)
+        for k in range(size):
+            b, m = low + k // n, k % n
+            for g in range(groups):
+                state[b, g, m] = drive[g, k]
+            state[b, groups, m], state[b, groups + 1, m], state[b, groups + 2, m] = ahp[k], v[k], spikes[k]

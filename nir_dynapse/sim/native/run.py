@@ -1,0 +1,207 @@
+"""The fast run on CPUs: event-driven kernels (`kernels.run`) as differentiable JAX functions, under jit and vmap."""
+
+from __future__ import annotations
+
+import os
+from functools import cache, partial
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nir_dynapse.circuit.params import Topology
+from nir_dynapse.sim.adjoint import instantiate
+from nir_dynapse.sim.dynamics import SHUNT, Constants, Structure
+from nir_dynapse.sim.native.names import VECTOR
+from nir_dynapse.sim.surrogate import SHAPES, Surrogate
+
+__all__ = ["Lines", "available", "constants_of", "lines_of", "run", "silence", "weights_of"]
+
+Array = Any
+CELLS, FEW_CELLS = 1024, 128
+"""Most and least cells (sample·neuron) of a tile, about: their vectors stay in the cache, and are worth a loop."""
+WORTHWHILE = 2**15
+"""Steps of a neuron that are worth a thread."""
+KINDS = ("float32", "float64")
+SPARSE_FROM, SPARSE_BELOW = 2**14, 0.2
+"""Elements of the weights from which on lists are used instead of a matrix, if they are shorter by this factor."""
+
+
+@cache
+def available() -> bool:
+    """Whether the kernels can be compiled here: for CPUs, with Numba (one that works: it lags behind new versions)."""
+    if jax.default_backend() != "cpu" or os.name != "posix":
+        return False
+    try:
+        import_module("numba")
+    except ImportError:
+        return False
+    return True
+
+
+@cache
+def threads() -> int:
+    """Threads of a call: the CPUs of this process, shared between the devices that run side by side."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cpus // jax.local_device_count())
+
+
+class Lines(NamedTuple):
+    """Rows of the weights: what an event of one source adds to one kind of dendrite, and where synapses lie in them."""
+
+    dendrites: tuple[int, ...]  # of each group
+    first: np.ndarray  # (sources + 1,): lines of source s are lines[first[s] : first[s + 1]]
+    lines: np.ndarray
+    group: np.ndarray  # of each line
+    ends: np.ndarray  # (lines + 1,) synapses of each line, in order; empty for a matrix
+    post: np.ndarray  # neuron of each of those
+    row: np.ndarray  # (synapses,): line of each synapse
+    column: np.ndarray  # its neuron
+    order: np.ndarray  # synapses in the order of the lists
+    sparse: bool
+
+
+def lines_of(t: Topology) -> Lines:
+    """The rows of the weights of a topology, by dendrite and source."""
+    used = np.unique(t.dendrite) if t.n_synapses else np.zeros(1, int)
+    key = np.searchsorted(used, t.dendrite) * t.n_sources + t.pre
+    keys, row = np.unique(key, return_inverse=True)
+    if not len(keys):
+        keys = np.zeros(1, int)
+    source = keys % t.n_sources
+    by_source = np.argsort(source, kind="stable")
+    sparse = len(keys) * t.n_neurons >= SPARSE_FROM and t.n_synapses < SPARSE_BELOW * len(keys) * t.n_neurons
+    order = np.argsort(row, kind="stable")
+    return Lines(
+        dendrites=tuple(int(d) for d in used),
+        first=np.searchsorted(source[by_source], np.arange(t.n_sources + 1)).astype(np.int32),
+        lines=by_source.astype(np.int32),
+        group=(keys // t.n_sources).astype(np.int32),
+        ends=np.searchsorted(row[order], np.arange(len(keys) + 1)).astype(np.int32)
+        if sparse
+        else np.zeros(1, np.int32),
+        post=t.post[order].astype(np.int32) if sparse else np.zeros(1, np.int32),
+        row=row,
+        column=np.asarray(t.post),
+        order=order,
+        sparse=bool(sparse),
+    )
+
+
+def weights_of(value: Array, lines: Lines, n: int, dtype: Any) -> Array:
+    """Weights (lines, N), or (1, synapses) as lists, of what every synapse adds; parallel rows add."""
+    value = jnp.asarray(value, dtype)
+    if lines.sparse:
+        return value[lines.order][None]
+    return jnp.zeros((len(lines.group), n), dtype).at[lines.row, lines.column].add(value)
+
+
+def constants_of(c: Constants, surrogate: Surrogate) -> Array:
+    """Constants (`names.CONSTANTS`, then the decays per group; N)."""
+    n = c.rate.shape[-1]
+    values = (c.rate, c.floor, c.threshold, c.refractory, c.dc, c.h, c.ahp_decay, c.ahp_kick)
+    rows = [jnp.broadcast_to(value, (n,)) for value in values]
+    decay = [part for group in c.decay for part in group]
+    return jnp.stack([*rows, jnp.full((n,), surrogate.slope, c.rate.dtype), *decay])
+
+
+def silence(batch: int, c: Array, groups: int) -> Array:
+    """The state before the first step, (batch, groups + 3, N): dendrites, adaptation, membrane, spikes."""
+    zeros = jnp.zeros((groups + 1, c.shape[1]), c.dtype)
+    return jnp.broadcast_to(jnp.concatenate([zeros, c[1:2], zeros[:1]])[None], (batch, groups + 3, c.shape[1]))
+
+
+class Plan(NamedTuple):
+    """What a run is compiled for."""
+
+    groups: tuple[int, ...]
+    adaptation: bool
+    leak: bool
+    sparse: bool
+    inputs: int
+    substeps: int
+    surrogate: Surrogate
+
+    @classmethod
+    def of(cls, structure: Structure, lines: Lines, substeps: int, surrogate: Surrogate) -> Plan:
+        leak = structure.adaptation or SHUNT in lines.dendrites
+        return cls(lines.dendrites, structure.adaptation, leak, lines.sparse, structure.inputs, substeps, surrogate)
+
+    def numbers(self, rows: int) -> np.ndarray:
+        """As the kernels read it (`names.HEAD`), for tiles of so many samples."""
+        shape = list(SHAPES).index(self.surrogate.shape)
+        head = [rows, self.substeps, self.adaptation, self.leak, self.sparse, self.inputs, shape, threads(), WORTHWHILE]
+        return np.array([*head, *self.groups], np.int32)
+
+
+def run(w: Array, c: Array, start: Array, x: Array, lines: Lines, plan: Plan) -> tuple[Array, Array]:
+    """Spike counts (B, T, N) and last state of events `x` (B, T, inputs) from `start`; channels it lacks are silent."""
+    return _run(w, c, start, x, (lines.first, lines.lines, lines.group, lines.ends, lines.post), plan)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(5,))
+def _run(w: Array, c: Array, start: Array, x: Array, lines: tuple[Array, ...], plan: Plan) -> tuple[Array, Array]:
+    counts, state, *_ = _forward(w, c, start, x, lines, plan, "")
+    return counts, state
+
+
+def _forward(w: Array, c: Array, start: Array, x: Array, lines: Any, plan: Plan, keep: str) -> list[Array]:
+    """Counts, last state and what the adjoint needs: "" nothing, "flow" for weights, "all" also for constants."""
+    from nir_dynapse.sim.native.build import register
+
+    (batch, bins, _), n, kind = x.shape, c.shape[1], c.dtype
+    groups = len(plan.groups)
+    rows = _tile(batch, n)
+    tiles, steps, cells = -(-batch // rows), bins * plan.substeps, -(-rows * n // VECTOR) * VECTOR
+
+    def shape(steps: int, *more: int) -> Any:
+        return jax.ShapeDtypeStruct((tiles, steps, *more, cells), kind)
+
+    kept = shape(steps if keep else 0)
+    results = (
+        jax.ShapeDtypeStruct((batch, bins, n), kind),
+        jax.ShapeDtypeStruct((batch, groups + 3, n), kind),
+        jax.ShapeDtypeStruct(kept.shape, np.uint8),
+        kept,
+        kept,
+        shape(steps if keep and plan.leak else 0),
+        shape(steps if keep == "all" else 0, groups + 1),
+    )
+    call = jax.ffi.ffi_call(register("run", kind.name), results, vmap_method="expand_dims")
+    return list(call(w, plan.numbers(rows), *lines, c, start, x))
+
+
+def _tile(batch: int, n: int) -> int:
+    """Samples of a tile: a tile for every thread, none larger than the cache likes."""
+    return max(1, min(batch, max(-(-batch // threads()), FEW_CELLS // n), CELLS // n))
+
+
+def _run_forward(w: Any, c: Any, start: Any, x: Any, lines: Any, plan: Plan):
+    wanted = (c.perturbed, x.perturbed)
+    values = (w.value, c.value, start.value, x.value, tuple(part.value for part in lines))
+    counts, state, *kept = _forward(*values, plan, "all" if wanted[0] else "flow")
+    return (counts, state), (values, kept, tuple(() if flag else None for flag in wanted))
+
+
+def _run_backward(plan: Plan, saved: Any, cotangents: Any):
+    from nir_dynapse.sim.native.build import register
+
+    (w, c, start, x, lines), kept, (c_wanted, x_wanted) = saved
+    g_counts, g_state = map(instantiate, cotangents)
+    kind, none = c.dtype, (0, 0, 0)
+    results = (
+        jax.ShapeDtypeStruct(w.shape, kind),
+        jax.ShapeDtypeStruct(start.shape, kind),
+        jax.ShapeDtypeStruct(none[:2] if c_wanted is None else c.shape, kind),
+        jax.ShapeDtypeStruct(none if x_wanted is None else x.shape, kind),
+    )
+    call = jax.ffi.ffi_call(register("back", kind.name), results, vmap_method="expand_dims")
+    numbers = plan.numbers(_tile(x.shape[0], c.shape[1]))
+    g_w, g_start, g_c, g_x = call(w, numbers, *lines, c, start, x, *kept, g_counts, g_state)
+    g_c = jnp.zeros_like(c) if c_wanted is None else g_c
+    return g_w, g_c, g_start, jnp.zeros_like(x) if x_wanted is None else g_x, (None,) * len(lines)
+
+
+_run.defvjp(_run_forward, _run_backward, symbolic_zeros=True)

@@ -1,0 +1,65 @@
+"""The virtual board: a Board that runs what the bits say, on the silicon of its number."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from nir_dynapse.board.link import LinkedBoard, Timing, monitored
+from nir_dynapse.chip.device import DYNAPSE2, Device, Mismatch
+from nir_dynapse.circuit.params import Params
+from nir_dynapse.data.recording import Recording
+from nir_dynapse.layout.decoding import layout_to_params
+from nir_dynapse.layout.layout import Layout
+from nir_dynapse.sim.circuit import Disturbance
+from nir_dynapse.sim.mismatch import fabricate
+from nir_dynapse.sim.simulation import check_input, run_circuit
+from nir_dynapse.sim.virtual.chip import VirtualChip
+from nir_dynapse.sim.virtual.link import VirtualLink
+
+__all__ = ["VirtualBoard"]
+
+
+class VirtualBoard(LinkedBoard):
+    """Virtual board number `seed`: `apply` writes CAM words, SRAM words and bias codes, `run` does what they say.
+
+    The mismatch factors belong to places on silicon: the same Layout on the same number always behaves alike. What the
+    profiles of `device` call bad does not work here, and their scales of the biases hold. `step` is the time resolution in
+    s (default: the step of the Layout); with `mismatch=Mismatch.none()` the chip is nominal. A run takes the way of a real
+    board: events one per µs, markers, a clock of 32 bits.
+    """
+
+    def __init__(
+        self,
+        seed: int = 0,
+        device: Device = DYNAPSE2,
+        mismatch: Mismatch | None = None,
+        step: float | None = None,
+        timing: Timing | None = None,
+    ) -> None:
+        self.seed, self.device, self.step = seed, device, step
+        self.mismatch = device.mismatch if mismatch is None else mismatch
+        chip = VirtualChip(seed, device, self.mismatch)
+        super().__init__(VirtualLink(chip, device.max_stack, f"virtual:{seed}", step), timing)
+        self._params: Params | None = None
+
+    def apply(self, layout: Layout) -> None:
+        """Write `layout` as words and codes (HardwareError for what no chip can hold)."""
+        self._params = None
+        super().apply(layout)
+
+    def run_batch(self, x: np.ndarray, dt: float) -> Recording:
+        """Many samples at once: counts (batch, time, channel) in bins of `dt` s, every sample from silence.
+
+        The spikes of `run` without its bus: nothing waits for its turn. Only what the chip would report is in the
+        Recording: nodes with monitored neurons, the other neurons silent.
+        """
+        layout = self._applied()
+        if self._params is None:
+            self._params = fabricate(layout_to_params(layout, self.device), self.mismatch, self.seed)
+        counts = check_input(x, [(port.name, port.size) for port in layout.inputs])
+        disturbance = Disturbance.of(self.mismatch, self.seed)
+        recording = run_circuit(self._params, counts, dt, ("spikes",), disturbance=disturbance)
+        spikes = {node: recording.spikes[node] * mask for node, mask in monitored(layout).items()}
+        return replace(recording, spikes=spikes)

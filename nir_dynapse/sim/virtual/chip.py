@@ -1,0 +1,139 @@
+"""A stack of chips as bits and silicon: address events in, address events out. It knows no network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from nir_dynapse.board.address_events import GRID_DTYPE, spaced
+from nir_dynapse.chip.device import Device, Mismatch
+from nir_dynapse.circuit.closed_form import counted_up
+from nir_dynapse.circuit.params import Params
+from nir_dynapse.errors import HardwareError
+from nir_dynapse.layout.decoding import layout_to_params
+from nir_dynapse.layout.layout import Layout
+from nir_dynapse.layout.rows import INPUT_DTYPE, cam_from_words, cam_words, leaves_west, sram_from_words, sram_words
+from nir_dynapse.network.network import NO_READOUT, Port
+from nir_dynapse.sim.circuit import Disturbance
+from nir_dynapse.sim.mismatch import fabricate
+from nir_dynapse.sim.simulation import run_circuit
+
+__all__ = ["VirtualChip"]
+
+LARGEST_CODE, NEURONS = 5, 256
+
+
+class VirtualChip:
+    """Virtual chip number `seed`: what CAM words, SRAM words and bias codes do on its silicon.
+
+    The mismatch factors belong to places, the profiles of `device` say what is broken and by how much biases are off.
+    """
+
+    def __init__(self, seed: int, device: Device, mismatch: Mismatch) -> None:
+        self.seed, self.device, self.mismatch = seed, device, mismatch
+        self._asked: Layout | None = None
+        self._bits: Layout | None = None
+        self._made: dict[bytes, Params] = {}
+
+    def write(self, layout: Layout) -> None:
+        """Write words and codes; HardwareError for what no chip can hold."""
+        if layout is self._asked:  # each run configures twice, and a circuit takes long to fabricate
+            return
+        written = replace(
+            layout,
+            cam=cam_from_words(cam_words(layout.cam)),
+            sram=sram_from_words(sram_words(layout.sram)),
+        )
+        place = layout.core_index * NEURONS + layout.slot
+        wrong = {
+            "a CAM row": bool((written.cam != layout.cam).any()),
+            "an SRAM row": bool((written.sram != layout.sram).any()),
+            "a coarse code": bool(layout.codes[layout.used_cores, :, 0].max(initial=0) > LARGEST_CODE),
+            "a place": len(np.unique(place)) != len(place)
+            or bool((layout.core > 3).any() or (layout.chip >= layout.n_chips).any()),
+        }
+        for what, is_wrong in wrong.items():
+            if is_wrong:
+                raise HardwareError(
+                    f"the Layout asks for {what} that the chip does not have (tags to 2047, hops to ±7, 4 mask bits, "
+                    "coarse codes to 5, one neuron per place). Compile the network again."
+                )
+        self._asked, self._bits, self._made = layout, written, {}
+
+    def run(self, events: np.ndarray, bins: int, step: float) -> np.ndarray:
+        """Run `bins` bins of `step` s from silence; `events` of GRID_DTYPE, times in µs from the beginning.
+
+        Returns what leaves the stack to the west as the host receives it: spikes of a bin are spread over it in order of
+        their place, one per µs at most. HardwareError for events to chips that are not there.
+        """
+        bits = self._written()
+        inside = (events["cores"] > 0) & (events["y_hop"] == 0) & (events["x_hop"] >= 0)
+        if (events["x_hop"][inside] >= bits.n_chips).any():
+            raise HardwareError(
+                f"an event is for chip {int(events['x_hop'][inside].max())}, the stack has {bits.n_chips}. Compile again."
+            )
+        address, params = self._addressed(events[inside])
+        counts = np.zeros((1, bins, params.topology.n_channels), np.float32)
+        when = np.floor(events["time"][inside] / (step * 1e6) + 1e-9).astype(np.int64)
+        counted = when < bins
+        np.add.at(counts[0], (when[counted], address[counted]), 1)
+        disturbance = Disturbance.of(self.mismatch, self.seed)
+        recording = run_circuit(params, counts, step, ("spikes",), disturbance=disturbance)
+        spikes = np.concatenate([np.zeros((bins, 0), np.uint8), *(s[0] for s in recording.spikes.values())], axis=1)
+        return self._leaving(bits, spikes, step)
+
+    def _written(self) -> Layout:
+        if self._bits is None:
+            raise HardwareError("the virtual chip has no configuration yet. Call apply(layout) first.")
+        return self._bits
+
+    def _addressed(self, events: np.ndarray) -> tuple[np.ndarray, Params]:
+        """The number of each event's address, and the circuit with one input channel per address.
+
+        The destinations of the Layout come first whether they are used or not, so that runs share a compiled program, and
+        one for each channel that has them: equal ones take turns, as the channels would.
+        """
+        bits = self._written()
+        mine, asked = (
+            (part[chip].astype(np.int64) * 16 + part["cores"]) * 2048 + part["tag"]
+            for part, chip in ((bits.input_rows, "chip"), (events, "x_hop"))
+        )
+        others = np.setdiff1d(asked, mine)
+        table = np.r_[mine, others]
+        order = np.argsort(table, kind="stable")
+        first, stop = (np.searchsorted(table[order], asked, side) for side in ("left", "right"))
+        turn = np.zeros(len(asked), np.int64)
+        by_address = np.argsort(asked, kind="stable")
+        turn[by_address] = counted_up(np.unique(asked, return_counts=True)[1])
+        address = order[first + turn % np.maximum(stop - first, 1)] if len(table) else turn
+        key = others.tobytes()
+        if key not in self._made:
+            rows = np.zeros(len(table), INPUT_DTYPE)
+            rows["channel"] = np.arange(len(table))
+            rows["chip"], rows["cores"], rows["tag"] = table >> 15, table >> 11 & 15, table & 2047
+            inputs = (Port("events", (len(table),)),) if len(table) else ()
+            view = replace(
+                bits, inputs=inputs, input_rows=rows, outputs=(), readout=NO_READOUT, tonic_period=None, findings=()
+            )
+            self._made = {key: fabricate(layout_to_params(view, self.device), self.mismatch, self.seed)}
+        return address, self._made[key]
+
+    def _leaving(self, bits: Layout, spikes: np.ndarray, step: float) -> np.ndarray:
+        """Events of the monitoring rows for spike counts (bins, N)."""
+        order = np.argsort(bits.core_index * NEURONS + bits.slot, kind="stable")
+        when, which = np.nonzero(spikes[:, order])
+        repeat = spikes[:, order][when, which]
+        when, neuron = np.repeat(when, repeat), np.repeat(order[which], repeat)
+        west, x_hop = leaves_west(bits.sram, bits.chip[:, None])
+        sender, row = np.nonzero(west)
+        sent = np.bincount(sender, minlength=bits.n_neurons)
+        at = np.repeat((np.cumsum(sent) - sent)[neuron], sent[neuron]) + counted_up(sent[neuron])
+        when, neuron, row = np.repeat(when, sent[neuron]), sender[at], row[at]
+        grid = np.zeros(len(when), GRID_DTYPE)
+        grid["tag"], grid["y_hop"] = bits.sram["tag"][neuron, row], bits.sram["y_hop"][neuron, row]
+        grid["x_hop"], grid["cores"] = x_hop[neuron, row], bits.sram["cores"][neuron, row]
+        count = np.bincount(when, minlength=len(spikes))
+        within = (counted_up(count) + 1) / (count[when] + 1)
+        grid["time"] = spaced(np.floor((when + within) * step * 1e6).astype(np.int64))
+        return grid

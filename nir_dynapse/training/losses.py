@@ -1,0 +1,181 @@
+"""Losses of output spikes, per sample, and what they take for the answer; penalties on activity.
+
+A loss is a small value: `loss(out, target)` (B,) of spikes `out` (B, T, n) (or of the values of a readout on the host),
+and `answer(out)` (B,) the class it chooses. Classes are whole numbers (B,), trajectories (B, T, n).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nir_dynapse.errors import ParameterRangeError
+from nir_dynapse.training.transforms import straight_through
+
+__all__ = ["LOSSES", "Counts", "FirstSpike", "Loss", "MaxOverTime", "Penalty", "Trajectory", "filtered", "loss_named"]
+
+Array = Any
+
+
+def filtered(spikes: Array, tau: float, dt: float) -> Array:
+    """Spikes (B, T, n) through an exponential kernel of `tau` s: f ← f·e^(−dt/τ) + s, in bins of `dt` s."""
+    spikes, decay = jnp.asarray(spikes, jnp.float32), float(np.exp(-dt / tau))
+
+    def join(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
+        return a[0] * b[0], a[1] * b[0] + b[1]
+
+    decays = jnp.full((1, spikes.shape[1], 1), decay, spikes.dtype)
+    return jax.lax.associative_scan(join, (decays, spikes), axis=1)[1]
+
+
+def _cross_entropy(logits: Array, target: Array) -> Array:
+    return -jnp.take_along_axis(jax.nn.log_softmax(logits), target[:, None], axis=1)[:, 0]
+
+
+@dataclass(frozen=True)
+class Loss(ABC):
+    """What all losses have: `dt` is the width of a bin in s."""
+
+    dt: float = 1e-3
+    supervised = "classes"
+
+    @abstractmethod
+    def logits(self, out: Array) -> Array:
+        """(B, n): the larger, the more likely the class."""
+
+    def answer(self, out: Array) -> Array:
+        """The class (B,) that is chosen."""
+        return jnp.argmax(self.logits(out), axis=1)
+
+    def __call__(self, out: Array, target: Array) -> Array:
+        return _cross_entropy(self.logits(out), target)
+
+
+@dataclass(frozen=True)
+class Counts(Loss):
+    """Cross-entropy of the softmax of spike counts c: logits `ratio`·ln(`offset` + c), or `scale`·c where `ratio` is 0.
+
+    The first one asks for a ratio between the counts, whatever the number of spikes, and so does not care for factors that
+    all neurons of a chip share: under mismatch it learns in fewer steps than the second, and more reliably.
+    """
+
+    scale: float = 0.3
+    ratio: float = 4.0
+    offset: float = 1.0
+
+    def logits(self, out: Array) -> Array:
+        count = out.sum(1)
+        if not self.ratio:
+            return self.scale * count
+        return self.ratio * jnp.log(self.offset + jnp.maximum(count, 0))
+
+    def answer(self, out: Array) -> Array:
+        return jnp.argmax(out.sum(1), axis=1)
+
+
+@dataclass(frozen=True)
+class FirstSpike(Loss):
+    """Cross-entropy of the softmax of −t/`tau`, t the time of the first spike (the end of the sample without one).
+
+    t = dt·Σ_k Π_{j≤k} (1 − s_j): the time without a spike so far, with a gradient through every s up to the first spike.
+    """
+
+    tau: float = 5e-3
+
+    def logits(self, out: Array) -> Array:
+        spikes = straight_through(out, jnp.clip(out, 0, 1))  # the gradient of clip is a half at 0 and at 1
+        silent = jnp.cumprod(1 - spikes, axis=1)
+        return -silent.sum(1) * (self.dt / self.tau)
+
+
+@dataclass(frozen=True)
+class MaxOverTime(Loss):
+    """Cross-entropy of the softmax of `scale`·max_t f, f the spikes filtered with `tau` s (Cramer et al. 2022)."""
+
+    tau: float = 20e-3
+    scale: float = 1.0
+
+    def logits(self, out: Array) -> Array:
+        return self.scale * filtered(out, self.tau, self.dt).max(1)
+
+
+@dataclass(frozen=True)
+class Trajectory(Loss):
+    """Mean squared distance of filtered spikes from `target`, relative to the mean square of the target.
+
+    Targets are filtered alike where `filter_target` (spikes of a teacher); else they are trajectories of the filtered
+    spikes themselves, with `offset` and `gain`: gain·f + offset. `parts` are slices of the outputs that count alike, each
+    relative to its own mean square (a population that fires more than the others would be all that matters; empty: one).
+    """
+
+    tau: float = 10e-3
+    filter_target: bool = False
+    gain: float = 1.0
+    offset: float = 0.0
+    parts: tuple[tuple[int, int], ...] = ()
+    supervised = "trajectory"
+
+    def values(self, out: Array) -> Array:
+        """What is compared with the target (B, T, n)."""
+        return self.gain * filtered(out, self.tau, self.dt) + self.offset
+
+    def logits(self, out: Array) -> Array:
+        return out.sum(1)
+
+    def __call__(self, out: Array, target: Array) -> Array:
+        target = target.astype(out.dtype)
+        wanted = filtered(target, self.tau, self.dt) if self.filter_target else target
+        off = (self.values(out) - wanted) ** 2
+        shares = []
+        for a, b in self.parts or ((0, out.shape[2]),):
+            power = jnp.mean(wanted[..., a:b] ** 2) + 1e-6
+            shares.append(jnp.mean(off[..., a:b], axis=(1, 2)) / power)
+        return sum(shares[1:], shares[0]) / len(shares)
+
+
+LOSSES: dict[str, type[Loss]] = {
+    "counts": Counts,
+    "first-spike": FirstSpike,
+    "max-over-time": MaxOverTime,
+    "trajectory": Trajectory,
+}
+"""The losses by name."""
+
+
+def loss_named(loss: str | Loss, dt: float) -> Loss:
+    """A loss as it is, or by its name with bins of `dt` s (ParameterRangeError)."""
+    if isinstance(loss, Loss):
+        return loss
+    if loss not in LOSSES:
+        raise ParameterRangeError(f"fine_tune: loss is {loss!r}. Choose one of {', '.join(LOSSES)}, or give a Loss.")
+    return LOSSES[loss](dt=dt)
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """What spikes cost, added to the loss: Σ over the three of a mean over neurons and samples.
+
+    `sparsity`·c² (Cramer et al. 2022), `quiet`·max(least − c, 0)² for neurons that hardly fire and
+    `busy`·max(c − most, 0)², with c the spikes of a neuron in a sample (for `quiet`: its mean over the samples).
+    """
+
+    sparsity: float = 0.0
+    quiet: float = 0.0
+    least: float = 0.5
+    busy: float = 0.0
+    most: float = 20.0
+
+    def __bool__(self) -> bool:
+        return bool(self.sparsity or self.quiet or self.busy)
+
+    def __call__(self, spikes: Array) -> Array:
+        """A scalar of spikes (B, T, n)."""
+        count = spikes.sum(1)
+        total = self.sparsity * jnp.mean(count**2)
+        total += self.quiet * jnp.mean(jnp.maximum(self.least - count.mean(0), 0) ** 2)
+        return total + self.busy * jnp.mean(jnp.maximum(count - self.most, 0) ** 2)

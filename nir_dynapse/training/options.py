@@ -1,0 +1,91 @@
+"""The options of `fine_tune` beyond its signature, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from nir_dynapse.chip.device import CURRENTS, Mismatch
+from nir_dynapse.errors import ParameterRangeError
+from nir_dynapse.sim.surrogate import FAST_SIGMOID, Surrogate
+from nir_dynapse.training.losses import Penalty
+from nir_dynapse.training.start import MOST_ROWS
+from nir_dynapse.training.steps import Attack
+
+__all__ = ["TRAINED", "TrainingOptions"]
+
+TRAINED: tuple[str, ...] = (
+    "weight",
+    "base",
+    "i_tau_mem",
+    *(f"i_{part}_{dendrite}" for part in ("tau", "gain") for dendrite in ("ampa", "gaba")),
+)
+"""What is trained unless asked otherwise: weights, base currents, the membrane leak, leaks and gains of AMPA and GABA."""
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How to train.
+
+    `batch` samples on each chip of a step; `rate` the learning rate at the start (weights: per step, in parts of the
+    largest weight), which falls to a hundredth of it by a cosine, or an optax schedule; `bias_rate` is the rate of base and
+    bias currents in units of it, `clip` the norm at which gradients are cut; `optimiser` an optax transformation instead of
+    Adam; `trained` names what is trained: "weight", "base" and bias currents. `rows` CAM rows per connection at most.
+
+    `ramp` is the part of the steps in which the mismatch grows to its full size; with `mixed` above 0 each chip has
+    1 − `mixed` to 1 times of it, so that good chips count, too. `dropout` is the share of hidden neurons that is silent
+    on a chip of training, `worst` the share of the chips, those with the largest losses, that count (a
+    CVaR; 1: all). `substeps` per bin of the data; `rounded=False` trains without rounding and rounds at the end.
+
+    Every `check_every` steps `held_out` virtual chips, never trained on, see `validation_size` samples at most; the best
+    state on them is what is returned, and after `patience` checks without a better one training stops. Those chips have
+    the spread `check_mismatch` (that of training where None).
+    """
+
+    batch: int = 16
+    rate: Any = 0.02
+    bias_rate: float = 0.3
+    clip: float = 10.0
+    optimiser: Any = None
+    trained: tuple[str, ...] = TRAINED
+    rows: int = MOST_ROWS
+    ramp: float = 0.2
+    penalty: Penalty = field(default_factory=Penalty)
+    dropout: float = 0.0
+    worst: float = 1.0
+    mixed: float = 0.0
+    attack: Attack | None = None
+    check_every: int = 50
+    held_out: int = 16
+    validation_size: int = 500
+    patience: int | None = None
+    check_mismatch: Mismatch | None = None
+    surrogate: Surrogate = FAST_SIGMOID
+    substeps: int | None = None
+    rounded: bool = True
+
+    def __post_init__(self) -> None:
+        whole = {"batch": 1, "rows": 1, "check_every": 1, "held_out": 1, "validation_size": 1}
+        for name, least in whole.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise _wrong(name, value, f"whole numbers from {least}")
+        for name in ("patience", "substeps"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise _wrong(name, value, "whole numbers from 1, or None")
+        for name, low, high in (("ramp", 0, 1), ("dropout", 0, 0.95), ("mixed", 0, 1), ("worst", 1e-9, 1)):
+            if not low <= getattr(self, name) <= high:
+                raise _wrong(name, getattr(self, name), f"{low:g} to {high:g}")
+        for name in ("bias_rate", "clip"):
+            if not getattr(self, name) > 0:
+                raise _wrong(name, getattr(self, name), "numbers above 0")
+        if not callable(self.rate) and not self.rate > 0:
+            raise _wrong("rate", self.rate, "numbers above 0, or an optax schedule")
+        strange = [name for name in self.trained if name not in ("weight", "base", *CURRENTS)]
+        if strange:
+            raise _wrong("trained", strange[0], f"weight, base, {', '.join(CURRENTS)}")
+
+
+def _wrong(name: str, value: Any, allowed: str) -> ParameterRangeError:
+    return ParameterRangeError(f"fine_tune: {name} is {value!r}, allowed are {allowed}. Choose one of them.")

@@ -1,0 +1,109 @@
+"""Where a training stands, and the file from which it goes on bit for bit."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nir_dynapse.errors import ConfigurationError, DynapseError
+from nir_dynapse.evaluation.checks import check_file
+from nir_dynapse.evaluation.evaluate import digest
+from nir_dynapse.files.bounds import read_arrays
+from nir_dynapse.files.whole import write_arrays
+from nir_dynapse.reporting.training_log import TrainingLog
+from nir_dynapse.training.trainable import Latent
+from nir_dynapse.training.trainer import is_first_process, leaves, unflattened
+
+__all__ = ["Checkpoint", "State"]
+
+FORMAT = "nir_dynapse.training 1"
+NUMBERS = ("step", "score", "best_step", "waited", "seconds")
+
+
+class State(NamedTuple):
+    """A training after `step` steps: what is trained, the optimiser's state, the best so far with its `score`, the log.
+
+    `recent` are (loss, share of right answers) of the steps since the last check; `seconds` of computing until then.
+    """
+
+    latent: Latent
+    opt: Any
+    best: Latent
+    step: int = 0
+    score: float = -np.inf
+    best_step: int = -1
+    waited: int = 0
+    seconds: float = 0.0
+    since: float = 0.0
+    log: TrainingLog = TrainingLog()  # immutable
+    recent: tuple[Any, ...] = ()
+
+    @classmethod
+    def new(cls, latent: Latent, opt: Any) -> State:
+        """The state before the first step."""
+        return cls(latent, opt, latent)
+
+
+class Checkpoint:
+    """An .npz file with the state of one training, told from others by a digest of all that it depends on."""
+
+    def __init__(self, path: str | os.PathLike[str], identity: Any) -> None:
+        self.path, self.identity = Path(path), digest(identity)
+        check_file(self.path)
+
+    def save(self, state: State) -> None:
+        """Write the state, complete or not at all (by the first process)."""
+        if not is_first_process():
+            return
+        arrays = {f"leaf{k}": leaf for k, leaf in enumerate(leaves((state.latent, state.opt, state.best)))}
+        numbers = np.array([float(getattr(state, name)) for name in NUMBERS])
+        text = {"format": np.array(FORMAT), "identity": np.array(self.identity)}
+        write_arrays(self.path, **arrays, **text, numbers=numbers, log=state.log.table())
+
+    def load(self, state: State) -> State:
+        """`state` where there is no file; ConfigurationError where it is not a checkpoint of this training."""
+        if not self.path.exists():
+            return state
+        advice = "Give another file for the checkpoint, or delete this one to start anew."
+        tree = (state.latent, state.opt, state.best)
+        now = leaves(tree)
+        try:
+            arrays = read_arrays(self.path)
+            made = (str(arrays.pop("format")), str(arrays.pop("identity")))
+        except (OSError, ValueError, KeyError) as error:
+            raise ConfigurationError(f"{self.path}: not a checkpoint of fine_tune ({error}). {advice}") from error
+        if made[0] != FORMAT:
+            raise ConfigurationError(f"{self.path}: not a checkpoint of this version of fine_tune. {advice}")
+        if made[1] != self.identity:
+            raise ConfigurationError(
+                f"{self.path}: the checkpoint of another training: network, data, options or key differ. {advice}"
+            )
+        known = [arrays.get(f"leaf{k}", np.zeros(0)) for k in range(len(now))]
+        if any(a.shape != b.shape or a.dtype != b.dtype for a, b in zip(known, now, strict=True)):
+            raise ConfigurationError(f"{self.path}: a checkpoint whose arrays do not fit; it is damaged. {advice}")
+        latent, opt, best = unflattened(tree, known)
+        try:
+            numbers = arrays["numbers"]
+            if numbers.dtype != np.float64 or numbers.shape != (len(NUMBERS),):
+                raise ValueError(f"numbers are {numbers.dtype} of shape {numbers.shape}")
+            values: dict[str, Any] = dict(zip(NUMBERS, numbers.tolist(), strict=True))
+            values |= {name: _count(name, values[name]) for name in ("step", "best_step", "waited")}
+            log = TrainingLog.of(arrays["log"])
+        except (KeyError, TypeError, ValueError, DynapseError) as error:
+            raise ConfigurationError(f"{self.path}: a checkpoint that is damaged ({error}). {advice}") from error
+        return State(
+            latent,
+            opt,
+            best,
+            **values,
+            log=log,
+        )
+
+
+def _count(name: str, value: float) -> int:
+    if not -1 <= value < 2**53 or value != int(value):
+        raise ValueError(f"{name} is {value}")
+    return int(value)

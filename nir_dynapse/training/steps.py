@@ -1,0 +1,290 @@
+"""Training steps: the gradient of the loss on many virtual chips at once, and what an optimiser (optax) makes of it.
+
+Every chip of a step sees samples of its own; chips are spread over all JAX devices of all processes, as in `evaluate`.
+All randomness of a step follows from its key, so that a run can stop anywhere and go on as if it had not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from nir_dynapse.chip.device import Mismatch
+from nir_dynapse.errors import ParameterRangeError
+from nir_dynapse.sim.engine import spike_counts
+from nir_dynapse.sim.readout import values_of
+from nir_dynapse.sim.surrogate import FAST_SIGMOID, Surrogate
+from nir_dynapse.training.injection import injected_counts
+from nir_dynapse.training.losses import Loss, Penalty
+from nir_dynapse.training.trainable import Bits, Chart, Factors, Latent, draw, nominal, on_chip, quantised
+
+__all__ = ["Attack", "Batch", "Recipe", "held_out", "mesh_of", "optimiser", "place", "schedule", "train_step"]
+
+Array = Any
+CHIPS = PartitionSpec("chips")
+EVERYWHERE = PartitionSpec()
+
+
+@dataclass(frozen=True)
+class Attack:
+    """An adversary in the space of currents (Büchel, Faber and Muir 2022), added to the loss with weight `beta`.
+
+    θ* starts at θ·e^(`start`·n) and takes `steps` steps of `size`/`steps` along the sign of the gradient of the divergence
+    between the outputs of the nominal chip and of the attacked one, in ln θ of every bias current of every neuron and every
+    row. That divergence (Kullback-Leibler of the softmax, squared distance for trajectories) is what is added.
+    """
+
+    size: float = 0.1
+    steps: int = 3
+    start: float = 1e-3
+    beta: float = 0.25
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """What a step is compiled for; static under jit (compared by identity).
+
+    `drop` (N,) are probabilities of neurons to be silent on a chip of training; `read` slices of the neurons that the loss
+    sees (`readout`: it sees the values of the readout on the host), of which `copies` in a row count as one, by their mean;
+    `worst` is the share of the chips that count; chips have 1 − `mixed` to 1 times the mismatch, drawn evenly.
+    """
+
+    chart: Chart
+    loss: Loss
+    mismatch: Mismatch
+    substeps: int
+    read: tuple[tuple[int, int], ...]
+    penalty: Penalty = field(default_factory=Penalty)
+    penalised: tuple[int, ...] = ()
+    drop: np.ndarray | None = None
+    worst: float = 1.0
+    mixed: float = 0.0
+    attack: Attack | None = None
+    surrogate: Surrogate = FAST_SIGMOID
+    readout: bool = False
+    copies: int = 1
+    longest_delay: float | None = None
+    rounded: bool = True
+
+
+class Batch(NamedTuple):
+    """Samples of every chip: counts `x` (M, B, T, C), targets `y` (M, B, ...), `keys` (M,) of the chips; where a board ran
+    the samples, `spikes` (M, B, T, N) are what it sent."""
+
+    x: Array
+    y: Array
+    keys: Array
+    spikes: Array | None = None
+
+
+def mesh_of(chips: int) -> Mesh:
+    """All JAX devices, or as many of them as divide `chips` (one process), in the order of their numbers."""
+    devices = jax.devices()
+    if jax.process_count() == 1:
+        count = max(k for k in range(1, len(devices) + 1) if chips % k == 0)
+        devices = devices[:count]
+    elif chips % len(devices):
+        raise ParameterRangeError(
+            f"fine_tune: {chips} virtual chips cannot be shared among the {len(devices)} JAX devices. Make "
+            f"devices and held_out multiples of {len(devices)}."
+        )
+    return Mesh(np.array(devices), ("chips",))
+
+
+def place(tree: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
+    """Arrays on the devices of `mesh`: cut along the chips, or whole everywhere; works with several processes."""
+    sharding = NamedSharding(mesh, spec)
+
+    def put(value: Any) -> Any:
+        if isinstance(value, jax.Array) and not value.is_fully_addressable:
+            return value
+        value = np.asarray(value)
+        return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
+
+    return jax.tree_util.tree_map(put, tree)
+
+
+# --- one chip ---------------------------------------------------------------------------------------------------------
+
+
+def spikes_of(recipe: Recipe, bits: Bits, factors: Factors, x: Array, recorded: Array | None = None) -> Array:
+    """Spikes (B, T, N) of one chip; where `recorded` are given, those, with the gradients of the model driven by them."""
+    params = on_chip(recipe.chart, bits, factors)
+    if recorded is not None:
+        return injected_counts(params, x, recorded, recipe.surrogate, recipe.longest_delay)
+    return spike_counts(
+        params,
+        x,
+        substeps=recipe.substeps,
+        surrogate=recipe.surrogate,
+        longest_delay=recipe.longest_delay,
+    )
+
+
+def seen(recipe: Recipe, spikes: Array) -> Array:
+    """What the loss sees of spikes (B, T, N)."""
+    if recipe.readout:
+        return values_of(recipe.chart.rows, spikes)
+    out = jnp.concatenate([spikes[..., a:b] for a, b in recipe.read], axis=-1)
+    return out.reshape(*out.shape[:-1], -1, recipe.copies).mean(-1) if recipe.copies > 1 else out
+
+
+def _divergence(recipe: Recipe, wanted: Array, found: Array) -> Array:
+    """How far outputs (B, T, n) are from the `wanted` ones: a scalar."""
+    loss = recipe.loss
+    if loss.supervised == "trajectory":
+        return jnp.mean((loss.values(found) - loss.values(wanted)) ** 2)  # pyright: ignore[reportAttributeAccessIssue]
+    p, q = jax.nn.log_softmax(loss.logits(wanted)), jax.nn.log_softmax(loss.logits(found))
+    return jnp.mean(jnp.sum(jnp.exp(p) * (p - q), axis=1))
+
+
+def _attacked(recipe: Recipe, bits: Bits, x: Array, key: Array, attack: Attack) -> Array:
+    """The divergence that the attack finds, with gradients through both runs and none through where it is."""
+    plain = nominal(recipe.chart)
+
+    def off(bits: Bits, factors: Factors, reference: Array) -> Array:
+        return _divergence(recipe, reference, seen(recipe, spikes_of(recipe, bits, factors, x)))
+
+    reference = seen(recipe, spikes_of(recipe, bits, plain, x))
+    # The search looks at values only: the kernels have no second derivative.
+    fixed, goal = jax.lax.stop_gradient((bits, reference))
+    first, second = jax.random.split(key)
+    bias = attack.start * jax.random.normal(first, plain.bias.shape)
+    row = attack.start * jax.random.normal(second, plain.row.shape)
+    for _ in range(attack.steps):
+        slope = jax.grad(lambda b, r: off(fixed, Factors(b, r, plain.alive), goal), (0, 1))(bias, row)
+        bias, row = (v + attack.size / attack.steps * jnp.sign(g) for v, g in zip((bias, row), slope, strict=True))
+    return off(bits, Factors(bias, row, plain.alive), reference)
+
+
+# --- many chips -------------------------------------------------------------------------------------------------------
+
+
+def _objective(
+    latent: Latent, recipe: Recipe, batch: Batch, size: Array, axis: str
+) -> tuple[Array, tuple[Array, Array]]:
+    """This device's part of the loss, and (losses, share of right answers) of its chips."""
+    bits = quantised(recipe.chart, latent, rounded=recipe.rounded)
+
+    def one(key: Array, x: Array, recorded: Array | None) -> Array:
+        if recorded is not None:  # the chip that made them is not known
+            return spikes_of(recipe, bits, nominal(recipe.chart), x, recorded)
+        part = size * (1 - recipe.mixed * jax.random.uniform(jax.random.fold_in(key, 1)))
+        return spikes_of(recipe, bits, draw(recipe.chart, key, recipe.mismatch, part, recipe.drop), x)
+
+    spikes = jax.vmap(one)(batch.keys, batch.x.astype(jnp.float32), batch.spikes)
+    out = jax.vmap(partial(seen, recipe))(spikes)
+    per_chip = jax.vmap(recipe.loss)(out, batch.y).mean(1)
+    right = jnp.zeros_like(per_chip)
+    if recipe.loss.supervised == "classes":
+        right = (jax.vmap(recipe.loss.answer)(out) == batch.y).mean(1)
+
+    every = jax.lax.all_gather(jax.lax.stop_gradient(per_chip), axis, tiled=True)
+    count = max(1, round(recipe.worst * every.shape[0]))
+    least = jnp.sort(every)[-count]
+    counts = (jax.lax.stop_gradient(per_chip) >= least) / jnp.sum(every >= least)
+    value = jnp.sum(counts * per_chip)
+    parts = jax.lax.psum(1, axis)
+    if recipe.penalty:
+        hidden = spikes[..., np.array(recipe.penalised, int)]
+        value += recipe.penalty(hidden.reshape(-1, *hidden.shape[2:])) / parts
+    if recipe.attack is not None:
+        value += (
+            recipe.attack.beta
+            * _attacked(recipe, bits, batch.x[0].astype(jnp.float32), batch.keys[0], recipe.attack)
+            / parts
+        )
+    return value, (per_chip, right)
+
+
+def _projected(chart: Chart, latent: Latent) -> Latent:
+    """`latent` with weights that the largest level reaches; those of rows without a free sign are not negative."""
+    bits = quantised(chart, latent, rounded=False)
+    top = (bits.base[:, : chart.bits].sum(1) if chart.bits else 4 * bits.base.max(1)) / chart.unit
+    top = top[chart.row_group]
+    lowest: Any = jnp.where(chart.free, -top, 0.0)
+    weight = jnp.clip(latent.weight, lowest, top)
+    return latent._replace(weight=weight)
+
+
+@partial(jax.jit, static_argnames=("recipe", "update", "mesh"))
+def train_step(
+    latent: Latent, opt: Any, batch: Batch, size: Array, *, recipe: Recipe, update: Callable, mesh: Mesh
+) -> tuple[Latent, Any, Array, Array]:
+    """Latent and state of the optimiser after one step, the mean loss over the chips and the share of right answers."""
+
+    def part(latent: Latent, batch: Batch, size: Array) -> tuple[Any, Array, Array]:
+        (_, (losses, right)), slope = jax.value_and_grad(_objective, has_aux=True)(latent, recipe, batch, size, "chips")
+        return jax.lax.psum(slope, "chips"), jax.lax.pmean(losses.mean(), "chips"), jax.lax.pmean(right.mean(), "chips")
+
+    sharded: Any = jax.shard_map(
+        part, mesh=mesh, in_specs=(EVERYWHERE, CHIPS, EVERYWHERE), out_specs=EVERYWHERE, check_vma=False
+    )
+    slope, loss, right = sharded(latent, batch, size)
+    slope = jax.tree_util.tree_map(lambda g: jnp.where(jnp.isfinite(g), g, 0.0), slope)
+    change, opt = update(slope, opt, latent)
+    moved: Any = optax.apply_updates(latent, change)  # pyright: ignore[reportArgumentType]
+    return _projected(recipe.chart, moved), opt, loss, right
+
+
+@partial(jax.jit, static_argnames=("recipe", "mesh"))
+def held_out(latent: Latent, keys: Array, x: Array, y: Array, *, recipe: Recipe, mesh: Mesh) -> tuple[Array, Array]:
+    """Share of right answers (M,) and loss (M,) of samples `x` (B, T, C) on the chips `keys` (M,)."""
+
+    def part(latent: Latent, keys: Array, x: Array, y: Array) -> tuple[Array, Array]:
+        bits = quantised(recipe.chart, latent, rounded=recipe.rounded)
+
+        def one(key: Array) -> tuple[Array, Array]:
+            factors = draw(recipe.chart, key, recipe.mismatch)
+            out = seen(recipe, spikes_of(recipe, bits, factors, x.astype(jnp.float32)))
+            loss = recipe.loss(out, y).mean()
+            return (recipe.loss.answer(out) == y).mean() if recipe.loss.supervised == "classes" else -loss, loss
+
+        return jax.lax.map(one, keys)
+
+    sharded: Any = jax.shard_map(
+        part, mesh=mesh, in_specs=(EVERYWHERE, CHIPS, EVERYWHERE, EVERYWHERE), out_specs=CHIPS, check_vma=False
+    )
+    return sharded(latent, keys, x, y)
+
+
+def optimiser(
+    rate: optax.ScalarOrSchedule,
+    trained: tuple[str, ...],
+    bias_rate: float = 0.3,
+    clip: float = 10.0,
+    transformation: Any = None,
+) -> Any:
+    """Adam with the rate for weights, `bias_rate` times it for base and bias currents; what is not `trained` stays.
+
+    `trained` names leaves of a Latent: "weight", "base" and bias currents. Gradients beyond a norm of `clip` are cut.
+    A `transformation` of optax takes the place of Adam, for all that is trained.
+    """
+    slower = (lambda step: bias_rate * rate(step)) if callable(rate) else bias_rate * rate
+
+    def label(path: Any, _: Any) -> str:
+        name = str(getattr(path[-1], "key", getattr(path[-1], "name", "")))
+        if name not in trained:
+            return "fixed"
+        return "weight" if name == "weight" or transformation is not None else "current"
+
+    kinds: dict[Any, Any] = {
+        "weight": transformation or optax.adam(rate),
+        "current": optax.adam(slower),
+        "fixed": optax.set_to_zero(),
+    }
+    labelled = partial(jax.tree_util.tree_map_with_path, label)
+    return optax.chain(optax.clip_by_global_norm(clip), optax.multi_transform(kinds, labelled))
+
+
+def schedule(rate: Any, steps: int) -> Callable[[Any], Any]:
+    """A schedule as it is, or a rate that falls to a hundredth of itself by a cosine over `steps`."""
+    return rate if callable(rate) else optax.cosine_decay_schedule(rate, max(1, steps), 0.01)

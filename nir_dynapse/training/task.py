@@ -1,0 +1,115 @@
+"""What a training learns: samples, targets and the loss, from labels or from a teacher."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nir_dynapse.circuit.params import Params, Topology
+from nir_dynapse.data.data import Data
+from nir_dynapse.errors import ConfigurationError, ParameterRangeError
+from nir_dynapse.evaluation.checks import check_data, described
+from nir_dynapse.network.network import Network
+from nir_dynapse.sim.simulation import simulate
+from nir_dynapse.training.losses import Counts, Loss, Trajectory, loss_named
+
+__all__ = ["Task", "task_of"]
+
+
+class Task(NamedTuple):
+    """What is learnt: samples and targets for training and for the checks, the loss, and which neurons it sees."""
+
+    x: np.ndarray
+    y: np.ndarray
+    check_x: np.ndarray
+    check_y: np.ndarray
+    loss: Loss
+    read: tuple[tuple[int, int], ...]
+    readout: bool
+    hidden: np.ndarray
+    copies: int = 1
+
+
+def task_of(
+    thing: Any,
+    circuit: Params,
+    data: Data,
+    validation: Data | None,
+    loss: str | Loss | None,
+    teacher: Network | bool | None,
+) -> Task:
+    """The task of `fine_tune` with these arguments; `circuit` is the circuit of `thing`. Raises what does not fit."""
+    if not isinstance(data, Data):
+        raise ConfigurationError(f"fine_tune: the data is a {type(data).__name__}. Give Data(x, y, dt).")
+    t, check = circuit.topology, data if validation is None else validation
+    taught = teacher is not None and teacher is not False
+    kind = loss_named(("trajectory" if taught else "counts") if loss is None else loss, t.dt)
+    if loss in (None, "counts") and isinstance(kind, Counts) and not _counts_only(t):
+        kind = Counts(t.dt, ratio=0.0)  # voltages have a sign, ratios do not
+    slices = t.slices()
+    source = str(t.outputs[0].source) if t.outputs else ""
+    seen = {source, *t.readout.sources()}
+    hidden = np.array(
+        [n for name, part in slices.items() if name not in seen for n in range(part.start, part.stop)], int
+    )
+    for part in (data, check):
+        labels = not taught and kind.supervised == "classes" and part.y.ndim == 1  # the rank of y is looked at below
+        check_data(part, described(circuit), labels=labels)
+    if taught:
+        if kind.supervised == "classes":
+            raise ParameterRangeError("fine_tune: with a teacher the loss is 'trajectory'. Leave loss at None.")
+        who = thing if teacher is True else teacher
+        if not isinstance(who, Network):
+            raise ConfigurationError(
+                f"fine_tune: the teacher is a {type(who).__name__}. Give a Network, or fine-tune one."
+            )
+        copies = _copies(who, t)
+        if isinstance(kind, Trajectory):
+            kind = replace(kind, filter_target=True)
+        y = _spikes(who, data.x)
+        other = y if check is data else _spikes(who, check.x)
+        return Task(data.x, y, check.x, other, kind, ((0, t.n_neurons),), False, hidden, copies)
+    wanted = 1 if kind.supervised == "classes" else 3
+    size = next((p.size for p in t.readout.populations if p.name == source), dict(t.populations).get(source, 0))
+    for part in (data, check):
+        if part.y.ndim != wanted:
+            raise ConfigurationError(
+                f"fine_tune: y has shape {part.y.shape}, the loss {type(kind).__name__} needs "
+                f"{'a class per sample' if wanted == 1 else '(sample, time, output)'}. Choose another loss."
+            )
+        if wanted == 3 and part.y.shape[1:] != (part.x.shape[1], size):
+            raise ConfigurationError(
+                f"fine_tune: y has shape {part.y.shape}, the samples have {part.x.shape[1]} bins, output {source!r} has "
+                f"{size} neurons. Give y as ({len(part)}, {part.x.shape[1]}, {size})."
+            )
+    read = ((slices[source].start, slices[source].stop),) if source in slices else ((0, t.n_neurons),)
+    return Task(data.x, data.y, check.x, check.y, kind, read, source not in slices, hidden)
+
+
+def _counts_only(t: Topology) -> bool:
+    """Whether what the host reads out are sums of spikes: nothing is negative."""
+    linear = all(p.kind == "Linear" for p in t.readout.populations)
+    return linear and all((q.weight >= 0).all() and q.bias is None for q in t.readout.projections)
+
+
+def _copies(teacher: Network, t: Topology) -> int:
+    """How many neurons of the network stand for one of the teacher: 1, or as many as `replicate` made."""
+    names, sizes = [p.name for p in teacher.populations], dict(t.populations)
+    ratios = {sizes[name] / p.size for name, p in zip(names, teacher.populations, strict=True) if name in sizes}
+    ratio = min(ratios, default=0.0)
+    if names != list(sizes) or len(ratios) != 1 or ratio != int(ratio):
+        his = ", ".join(f"{p.name!r} ({p.size})" for p in teacher.populations)
+        ours = ", ".join(f"{name!r} ({size})" for name, size in sizes.items())
+        raise ConfigurationError(
+            f"fine_tune: the teacher has populations {his}, the network {ours}. Give a teacher with the same ones, or of "
+            "which the network has copies (replicate)."
+        )
+    return int(ratio)
+
+
+def _spikes(teacher: Network, x: np.ndarray) -> np.ndarray:
+    """Spikes (B, T, N) of all populations of the teacher's ideal run, in their order."""
+    recording = simulate(teacher, x, ideal=True)
+    return np.concatenate([recording.spikes[p.name] for p in teacher.populations], axis=2).astype(np.uint8)

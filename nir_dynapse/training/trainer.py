@@ -1,0 +1,113 @@
+"""A training as a caller sees it: NumPy arrays in and out, keys, devices and the optimiser inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from nir_dynapse.chip.device import Mismatch
+from nir_dynapse.sim.ensemble import is_first_process
+from nir_dynapse.training.steps import (
+    CHIPS,
+    EVERYWHERE,
+    Batch,
+    Recipe,
+    held_out,
+    mesh_of,
+    optimiser,
+    place,
+    schedule,
+    train_step,
+)
+from nir_dynapse.training.trainable import Latent
+
+__all__ = ["Trainer", "is_first_process", "leaves", "unflattened"]
+
+CHECKS = 2**31 - 1
+"""What the keys of the chips of checks are made of: no step has this number."""
+
+
+class Trainer:
+    """Steps and checks of one training on `devices` virtual chips per step and `held_out` ones per check.
+
+    Everything follows from `key` and the number of the step. `rate` is a learning rate that falls by a cosine over `steps`,
+    or an optax schedule; `transformation` an optax transformation in place of Adam.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        devices: int,
+        held_out: int,
+        steps: int,
+        key: int,
+        rate: Any,
+        trained: tuple[str, ...],
+        bias_rate: float,
+        clip: float,
+        transformation: Any = None,
+        check_mismatch: Mismatch | None = None,
+    ) -> None:
+        self.recipe, self.devices, self.held_out = recipe, devices, held_out
+        self.rate: Callable[[Any], Any] = schedule(rate, steps)
+        self.tx = optimiser(self.rate, trained, bias_rate, clip, transformation)
+        self.key = jax.random.key(key)
+        self.mesh, self.check_mesh = mesh_of(devices), mesh_of(held_out)
+        self.check_recipe = recipe if check_mismatch is None else replace(recipe, mismatch=check_mismatch)
+
+    def start(self, latent: Latent) -> Any:
+        """The optimiser's state before the first step."""
+        return self.tx.init(latent)
+
+    def step(
+        self,
+        latent: Latent,
+        opt: Any,
+        number: int,
+        x: np.ndarray,
+        y: np.ndarray,
+        spikes: np.ndarray | None,
+        size: float,
+    ) -> tuple[Latent, Any, tuple[Any, Any]]:
+        """Latent and optimiser after step `number`, and its (loss, share of right answers), still being computed.
+
+        Counts `x` (M, B, T, C) and targets `y` (M, B, ...); `spikes` (M, B, T, N) where a board ran them; `size` is the
+        part of the mismatch that the chips have.
+        """
+        keys = self._keys(jax.random.fold_in(self.key, number), self.devices, self.mesh)
+        cut = [None if part is None else place(part, self.mesh, CHIPS) for part in (x, y, spikes)]
+        latent, opt, grown = (place(tree, self.mesh, EVERYWHERE) for tree in (latent, opt, np.float32(size)))
+        batch = Batch(cut[0], cut[1], keys, cut[2])
+        latent, opt, loss, right = train_step(
+            latent, opt, batch, grown, recipe=self.recipe, update=self.tx.update, mesh=self.mesh
+        )
+        return latent, opt, (loss, right)
+
+    def check(self, latent: Latent, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Share of right answers (minus the loss, for trajectories) of samples `x` (B, T, C) on each held-out chip."""
+        keys = self._keys(jax.random.fold_in(self.key, CHECKS), self.held_out, self.check_mesh)
+        trees = [place(tree, self.check_mesh, EVERYWHERE) for tree in (latent, x, y)]
+        answers, _ = held_out(trees[0], keys, *trees[1:], recipe=self.check_recipe, mesh=self.check_mesh)
+        if jax.process_count() > 1:
+            answers = multihost_utils.process_allgather(answers, tiled=True)
+        return np.asarray(answers)
+
+    def _keys(self, key: Any, count: int, mesh: Any) -> Any:
+        data = jax.random.key_data(jax.random.split(key, count))
+        return jax.random.wrap_key_data(place(data, mesh, CHIPS))
+
+
+def leaves(tree: Any) -> list[np.ndarray]:
+    """The arrays of a tree, in order."""
+    return [np.asarray(leaf) for leaf in jax.tree_util.tree_leaves(tree)]
+
+
+def unflattened(tree: Any, arrays: list[np.ndarray]) -> Any:
+    """A tree like `tree` of other arrays."""
+    return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(tree), arrays)

@@ -1,0 +1,237 @@
+"""The command line: verbs, files, JSON, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import nir
+import numpy as np
+import pytest
+
+from cli_models import DT, cuba, fails, graph, save, write
+from nir_dynapse.cli.main import main
+from nir_dynapse.data.data import Data
+from nir_dynapse.deployment import deploy as deployment
+from nir_dynapse.errors import ConfigurationError
+from nir_dynapse.import_.nir_graph import FRONTENDS
+from nir_dynapse.import_.samna_config import from_samna
+from nir_dynapse.layout.layout import Layout
+from nir_dynapse.network.primitives import PRIMITIVES
+
+# --- deploy ----------------------------------------------------------------------------------------------------------
+
+
+def test_deploy_writes_everything(model: str, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "results" / "out"
+    assert main(["deploy", model, "--data", data, "--board", "virtual:7", "-o", str(out)]) == 0
+    captured = capsys.readouterr()
+    for words in ("on this chip", "quantised", "base currents", "6/256", "configuration verified", "virtual:7"):
+        assert words in captured.out
+    assert "100 %  done" in captured.err
+    assert sorted(path.name for path in out.iterdir()) == sorted(deployment.FILES)
+    layout = Layout.load(out / "layout.json")
+    assert layout.n_neurons == 6
+    assert from_samna(out / "config.json.gz", names=out / "layout.json") == layout
+    stored = json.loads((out / "report.json").read_text())
+    assert [row["name"] for row in stored["accuracy"]] == ["ideal", "circuit", "quantised", "on this chip"]
+    assert all(row["total"] == 6 for row in stored["accuracy"])
+    assert (out / "report.txt").read_text() in captured.out + "\n"
+
+
+def test_deploy_json_is_all_of_stdout(
+    model: str, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["deploy", model, "--data", data, "--json", "--seed", "3", "-v"]
+    assert main([*argv, "-o", str(tmp_path / "a")]) == 0
+    first = capsys.readouterr()
+    result = json.loads(first.out)
+    assert result["provenance"]["seed"] == 3
+    assert len(result["files"]) == len(deployment.FILES)
+    assert " s\n" in first.err
+    assert main([*argv, "-o", str(tmp_path / "b")]) == 0
+    for name in deployment.FILES:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_deploy_without_folder_writes_nothing(
+    model: str, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    assert main(["deploy", model, "--data", data, "-q"]) == 0
+    captured = capsys.readouterr()
+    assert "Nothing was written" in captured.out
+    assert captured.err == ""
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_deploy_again_replaces(model: str, data: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "layout.json").write_text("old")
+    (out / "mine.txt").write_text("kept")
+    assert main(["deploy", model, "--data", data, "-q", "-o", str(out)]) == 0
+    assert Layout.load(out / "layout.json").n_neurons == 6
+    assert sorted(p.name for p in out.iterdir()) == sorted([*deployment.FILES, "mine.txt"])
+
+
+def test_failed_write_leaves_nothing(model: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    made = deployment.deploy(model, Data.load(data))
+    monkeypatch.setattr(deployment, "write_config_json", full)
+    for out in (tmp_path / "new", tmp_path / "there"):
+        if out.name == "there":
+            out.mkdir()
+            (out / "mine.txt").write_text("kept")
+        with pytest.raises(ConfigurationError, match="No space left"):
+            made.write(out)
+    assert not (tmp_path / "new").exists()
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["mine.txt"]
+
+
+def test_unfaithful_configuration_is_refused(
+    model: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = deployment.deploy(write(tmp_path / "other.nir", graph(5)), Data.load(data)).layout
+    monkeypatch.setattr(deployment, "from_samna", lambda *args, **kwargs: other)
+    out = tmp_path / "out"
+    fails(capsys, ["deploy", model, "--data", data, "-o", str(out)], "does not read back", "report it")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("kind", ["file", "below a file", "taken", "odd"])
+def test_unwritable_folder_is_found_first(
+    kind: str, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "taken" / "layout.json").mkdir(parents=True)
+    out = {"file": "file", "below a file": "file/out", "taken": "taken", "odd": "a\0b"}[kind]
+    argv = ["deploy", str(tmp_path / "never read.nir"), "--data", data, "-o", str(tmp_path / out)]
+    assert "never read" not in fails(capsys, argv, "Choose another")
+    assert (tmp_path / "file").read_text() == "x"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_read_only_folder(model: str, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    out.mkdir(mode=0o500)
+    fails(capsys, ["deploy", model, "--data", data, "-o", str(out)], "cannot be written", "Choose another folder")
+
+
+# --- the other verbs -------------------------------------------------------------------------------------------------
+
+
+def test_check(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", model]) == 0
+    text = capsys.readouterr().out
+    for words in ("hidden", "fc1", "Approximations", "fits the device"):
+        assert words in text
+    assert main(["check", model, "--json"]) == 0
+    assert [n["name"] for n in json.loads(capsys.readouterr().out)["nodes"]] == ["hidden", "out"]
+
+
+def test_strict_turns_approximations_into_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "wide.nir", graph(hidden=70))
+    assert main(["check", path, "--fan-in", "prune"]) == 0
+    capsys.readouterr()
+    assert main(["check", path, "--fan-in", "prune", "--strict", "--json"]) == 1
+    assert "dropped" in json.loads(capsys.readouterr().out)["error"]
+
+
+def test_more_chips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sparse = np.zeros((1030, 3))
+    sparse[:, 0] = 0.5
+    nodes = {"in": nir.Input({"input": np.array([3])}), "fc": nir.Linear(sparse), "n": cuba(1030)}
+    nodes["output"] = nir.Output({"output": np.array([1030])})
+    wide = nir.NIRGraph(nodes, [("in", "fc"), ("fc", "n"), ("n", "output")], metadata={"dt": DT}, type_check=False)
+    path = write(tmp_path / "many.nir", wide)
+    assert main(["check", path]) == 1
+    assert "--chips 2" in capsys.readouterr().err
+    assert main(["check", path, "--chips", "2"]) == 0
+    assert "1030" in capsys.readouterr().out
+
+
+def test_compile_and_simulate(model: str, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layout, config, spikes = (str(tmp_path / name) for name in ("layout.json", "config.json.gz", "spikes.npz"))
+    assert main(["compile", model, "-o", layout, "--config", config, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["files"] == [layout, config]
+    assert from_samna(config, names=layout) == Layout.load(layout)
+
+    results = {}
+    for name, argv in {
+        "ideal": [model, "--ideal"],
+        "circuit": [layout],
+        "chip 7": [layout, "--chip", "7"],
+    }.items():
+        assert main(["simulate", *argv, "--data", data, "--json", "-o", spikes]) == 0
+        results[name] = json.loads(capsys.readouterr().out)
+        assert results[name]["run"] == name
+        assert results[name]["accuracy"]["total"] == 6
+        with np.load(spikes) as stored:
+            assert stored["spikes.out"].shape == (6, 12, 2)
+            assert int(stored["spikes.hidden"].sum()) == results[name]["nodes"]["hidden"]["spikes"]
+            assert float(stored["dt"]) == DT
+    assert main(["simulate", layout, "--data", data]) == 0
+    assert "Accuracy (circuit)" in capsys.readouterr().out
+
+
+def test_simulate_needs_no_fitting_labels(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = save(tmp_path / "classes.npz", classes=5)
+    assert main(["simulate", model, "--data", path, "--ideal", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] is None
+    assert main(["simulate", model, "--data", path, "--ideal"]) == 0
+    assert "No accuracy" in capsys.readouterr().out
+
+
+def test_simulate_refuses(model: str, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "layout.json").write_text("{}")
+    fails(capsys, ["simulate", str(tmp_path / "layout.json"), "--data", data], "not a Layout")
+    layout = str(tmp_path / "good.json")
+    assert main(["compile", model, "-o", layout]) == 0
+    capsys.readouterr()
+    fails(capsys, ["simulate", layout, "--data", data, "--ideal"], "ideal=True", "Network")
+    other = save(tmp_path / "step.npz", dt=0.05)
+    fails(capsys, ["simulate", layout, "--data", other], "0.05 s", "0.001 s", "Bin the data")
+    fails(capsys, ["simulate", model, "--data", data, "-o", str(tmp_path / "no" / "x.npz")], "no folder")
+    fails(capsys, ["compile", model, "-o", str(tmp_path)], "is a folder")
+    fails(capsys, ["compile", model, "-o", layout, "--config", str(tmp_path / "no" / "c.json")], "no folder")
+
+
+@pytest.mark.parametrize("what", ["device", "parameters", "primitives", "frontends"])
+def test_show(what: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")  # whatever the terminal: names are not broken over lines
+    assert main(["show", what]) == 0
+    text = capsys.readouterr().out
+    assert main(["show", what, "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    if what == "device":
+        assert data["n_neurons"] == 1024
+        assert "1024" in text
+    elif what == "parameters":
+        assert all(row["name"] in text and row["lowest_a"] < row["highest_a"] for row in data)
+    elif what == "primitives":
+        assert set(data) == set(PRIMITIVES)
+        assert all(name in text for name in PRIMITIVES)
+    else:
+        assert {"spec", *(row["name"] for row in data)} == set(FRONTENDS)
+        assert all(row["release"] in text and set(row["writes"]) <= set(PRIMITIVES) for row in data)
+
+
+def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--json"]) == 0
+    items = {item["name"]: item for item in json.loads(capsys.readouterr().out)["items"]}
+    assert items["python"]["state"] == items["jax devices"]["state"] == "ok"
+    assert items["samna"]["need"] == items["lava-nc"]["need"] == "optional"
+    assert main(["doctor"]) == 0
+    assert "jax devices" in capsys.readouterr().out
+
+
+def test_doctor_misses_what_is_required(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("nir_dynapse.cli.doctor.REQUIRED", ("numpy", "no-such-package"))
+    assert main(["doctor"]) == 3
+    assert "no-such-package" in capsys.readouterr().out

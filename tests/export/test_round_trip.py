@@ -1,0 +1,129 @@
+"""Random graphs over every primitive: to_nir writes what from_nir read, also through a file and in any order."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import Any
+
+import nir
+import numpy as np
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from nir_dynapse.export.nir_graph import to_nir
+from nir_dynapse.import_.nir_graph import from_nir
+from nir_dynapse.network.network import Network, Projection
+from nir_dynapse.network.primitives import PRIMITIVES
+from nir_dynapse.sim.simulation import simulate
+from random_graphs import flat, graphs, shuffled
+
+SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
+
+
+def few(examples: int) -> settings:
+    return settings(max_examples=examples, deadline=None, suppress_health_check=SLOW)
+
+
+def plain(value: Any) -> Any:
+    """A field as something that compares by value."""
+    return value if value is None or isinstance(value, str) else np.asarray(value)
+
+
+def check_same_node(name: str, old: Any, new: Any) -> None:
+    """The same class with the same values; one value for all neurons may have become one each."""
+    assert type(old) is type(new), name
+    entry = PRIMITIVES[type(old).__name__]
+    for key in (*entry.fields, *entry.optional):
+        if key in ("input_type", "shape", "input_shape"):
+            continue  # what the neighbours say
+        if key == "start_dim" and old.start_dim == 1 and len(old.input_type["input"]) + old.end_dim > 0:
+            continue  # read as torch's, all axes but the batch, which NIR has not: written as all axes
+        a, b = plain(getattr(old, key)), plain(getattr(new, key))
+        if key == "bias" and a is None:
+            a = np.zeros(len(old.weight))  # nir cannot write a convolution without
+        if isinstance(a, str):
+            assert a == b, (name, key)
+        elif entry.verdict == "folded":
+            assert np.array_equal(np.broadcast_to(a, np.shape(b)), b), (name, key)
+        else:
+            assert np.array_equal(np.broadcast_to(np.ravel(a), np.size(b)), np.ravel(b)), (name, key)
+
+
+@few(180)
+@given(graphs())
+def test_the_written_graph_is_the_one_that_was_read(g: Any) -> None:
+    net = from_nir(g)
+    written = to_nir(net)
+    assert from_nir(written).digest() == net.digest()
+    assume(not any("wrongly write" in f.what for f in net.findings))  # repaired: other edges than in the file
+    nodes, edges = flat(g)
+    assert set(written.nodes) == set(nodes)
+    for name, node in nodes.items():
+        check_same_node(name, node, written.nodes[name])
+    assert set(written.edges) == edges
+    assert len(written.edges) == len(edges)
+    assert to_nir(net).edges == written.edges
+
+
+@few(30)
+@given(graphs())
+def test_the_same_through_a_file(tmp_path_factory: Any, g: Any) -> None:
+    net, path = from_nir(g), tmp_path_factory.mktemp("round") / "x.nir"
+    nir.write(path, to_nir(net))
+    assert from_nir(path).digest() == net.digest()
+
+
+@few(80)
+@given(graphs(), st.randoms(use_true_random=False))
+def test_order_does_not_matter(g: Any, rng: random.Random) -> None:
+    a, b = from_nir(g), from_nir(shuffled(g, rng))
+    assert a.digest() == b.digest()
+    assert a.findings == b.findings
+    assert a.conversion == b.conversion
+    assert from_nir(shuffled(to_nir(b), rng)).digest() == a.digest()
+
+
+@few(50)
+@given(graphs(), st.integers(0, 99))
+def test_an_ideal_run_of_both_is_equal_in_every_bit(g: Any, seed: int) -> None:
+    net = from_nir(g)
+    x = np.random.default_rng(seed).poisson(0.7, (2, 10, net.n_inputs))
+    runs = [simulate(n, x, ideal=True, backend="numpy", record=("v",)) for n in (net, from_nir(to_nir(net)))]
+    for name, value in {**runs[0].spikes, **runs[0].values, **runs[0].states["v"]}.items():
+        again = {**runs[1].spikes, **runs[1].values, **runs[1].states["v"]}[name]
+        assert value.tobytes() == again.tobytes(), name
+
+
+def sums(net: Network) -> tuple[dict[tuple[str, str], np.ndarray], dict[str, np.ndarray]]:
+    """Weights between each two places and biases of each, however many projections they lie in."""
+    sizes = {p.name: p.size for p in (*net.inputs, *net.populations, *net.readout.populations)}
+    weights: dict[tuple[str, str], np.ndarray] = {}
+    biases: dict[str, np.ndarray] = {}
+    for q in (*net.projections, *net.readout.projections):
+        dense = q.dense(sizes[q.source], sizes[q.target])
+        weights[q.source, q.target] = weights.get((q.source, q.target), 0) + dense
+        if q.bias is not None:
+            biases[q.target] = biases.get(q.target, 0) + q.bias
+    return weights, biases
+
+
+def changed(q: Projection, rng: np.random.Generator) -> Projection:
+    bias = None if q.bias is None else q.bias * rng.choice([1.0, 0.5])
+    return replace(q, weight=q.weight * rng.uniform(0.5, 2.0), bias=bias)
+
+
+@few(80)
+@given(graphs(), st.integers(0, 999))
+def test_changed_weights_are_written_as_they_are(g: Any, seed: int) -> None:
+    net, rng = from_nir(g), np.random.default_rng(seed)
+    share = rng.choice([0.3, 1.0])
+    new = replace(net, projections=tuple(changed(q, rng) if rng.random() < share else q for q in net.projections))
+    back = from_nir(to_nir(new))
+    for ours, theirs in zip(sums(new), sums(back), strict=True):
+        assert ours.keys() == theirs.keys()
+        for key, value in ours.items():
+            np.testing.assert_allclose(theirs[key], value, rtol=1e-12, atol=1e-14)  # pyright: ignore
+    assert [(p.name, p.shape) for p in back.populations] == [(p.name, p.shape) for p in net.populations]
+    assert (back.inputs, back.outputs) == (net.inputs, net.outputs)
+    assert from_nir(to_nir(back)).digest() == back.digest()
