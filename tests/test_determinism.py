@@ -35,6 +35,7 @@ def test_cases_differ(found: dict[str, dict[str, str]]) -> None:
     assert HASHES.keys() == CASES.keys()
 
 
+@pytest.mark.long
 def test_in_every_process(found: dict[str, dict[str, str]]) -> None:
     """Whatever the order of sets, and however many threads BLAS has."""
     environments = ({"PYTHONHASHSEED": "1", "OPENBLAS_NUM_THREADS": "1"}, {"PYTHONHASHSEED": "2"})

@@ -17,11 +17,13 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *(ROOT / "examples").glob("*.md"))
+TRAINS = "fine_tuning"
+LONG = pytest.param(ROOT / "docs" / f"{TRAINS}.md", marks=pytest.mark.long)
 ELSEWHERE = ("lava_process", "import torch")
 """Blocks that run where their packages are: tests/lava, tests/frontends."""
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [p for p in PAGES if p.stem != TRAINS] + [LONG], ids=lambda page: page.stem)
 def test_python_examples_run(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S)

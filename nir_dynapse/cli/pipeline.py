@@ -23,11 +23,11 @@ DONE = 0
 def deploy(args: argparse.Namespace, out: Output) -> int:
     from nir_dynapse.circuit.params_file import load_params
     from nir_dynapse.data.data import Data
-    from nir_dynapse.deployment import deploy as deployment
+    from nir_dynapse.deployment import deploy
 
     options = _training(args)
     if args.out is not None:
-        deployment.check_output(args.out, (*deployment.FILES, *(deployment.TRAINING_FILES if options else ())))
+        deploy.check_output(args.out, (*deploy.FILES, *(deploy.TRAINING_FILES if options else ())))
     data = Data.load(args.data)
     device = device_of(args)
     options |= {"fan_in": args.fan_in, "seed": args.seed, "device": device, "board": args.board}
@@ -41,7 +41,7 @@ def deploy(args: argparse.Namespace, out: Output) -> int:
             options[option] = load(path)
     resumable = out.resumable(args.checkpoint, "training") if args.train is not None else nullcontext()
     with resumable, out.progress() as tell:
-        result = deployment.deploy(args.model, data, progress=tell, **options, **reading(args))
+        result = deploy.deploy(args.model, data, progress=tell, **options, **reading(args))
     files = [str(path) for path in result.write(args.out)] if args.out is not None else []
     written = f"\nWritten: {', '.join(files)}" if files else "\nNothing was written: give a folder with -o."
     out.result({**result.report.to_dict(), "files": files}, result.report.text() + written)

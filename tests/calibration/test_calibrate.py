@@ -48,6 +48,7 @@ def measured(hidden: ChipProfile) -> ChipProfile:
     return profile
 
 
+@pytest.mark.long
 def test_scales_are_found(hidden: ChipProfile, measured: ChipProfile) -> None:
     """Within 5 %, base weights and gains with the mean weight at 1 (only their products show in spikes)."""
     assert set(measured.scales) == set(PARAMETERS) - set(NOT_MEASURED)
@@ -137,6 +138,7 @@ def test_the_measured_twin_predicts_the_chip(hidden: ChipProfile, measured: Chip
     assert error(twin) < 0.75 * error(plain), (error(twin), error(plain))
 
 
+@pytest.mark.long
 def test_a_stack_is_asked_chip_by_chip() -> None:
     chips = silicon(1, "dev"), silicon(2, "purple")
     logs = log_scales(np.zeros((8, len(FITTED))))

@@ -291,6 +291,7 @@ junk = st.recursive(
 )
 
 
+@pytest.mark.long
 @settings(quick, max_examples=30)
 @given(
     st.sampled_from(
@@ -327,6 +328,7 @@ def test_no_bytes_are_a_traceback(tmp_path, content, name):
         assert str(error).startswith(str(tmp_path))  # noqa: PT017
 
 
+@pytest.mark.long
 @settings(quick, max_examples=20)
 @given(st.integers(0, 2**32 - 1))
 def test_no_damaged_bit_is_a_traceback(tmp_path, seed):

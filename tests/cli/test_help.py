@@ -146,6 +146,7 @@ sys.stderr.write(repr([m for m in ("jax", "numba", "scipy.optimize", "scipy.clus
 # --- any terminal ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "environment",
     [

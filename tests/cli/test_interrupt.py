@@ -15,6 +15,7 @@ import pytest
 from cli_models import graph, save, write
 from nir_dynapse.cli.interrupt import Ended, interruptible
 from nir_dynapse.cli.output import Output
+from shortened import shortened
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for one process")
 LOST = "--checkpoint FILE.npz the same command could go on"
@@ -56,33 +57,35 @@ def interrupted(
 
 @pytest.mark.parametrize(
     ("argv", "until", "words"),
-    [
-        (("evaluate", "m.nir", "--data", "x.npz", "--devices", "99999"), "", LOST),
-        (
-            (*FINETUNE, "--checkpoint", "so_far.npz", "-o", "tuned.npz"),
-            "so_far.npz",
-            KEPT,
-        ),
-        (
+    shortened(
+        [
+            (("evaluate", "m.nir", "--data", "x.npz", "--devices", "99999"), "", LOST),
             (
-                "deploy",
-                "m.nir",
-                "--data",
-                "x.npz",
-                "--train",
-                "x.npz",
-                *TRAINING,
-                "--checkpoint",
+                (*FINETUNE, "--checkpoint", "so_far.npz", "-o", "tuned.npz"),
                 "so_far.npz",
-                "-o",
-                "out",
+                KEPT,
             ),
-            "so_far.npz",
-            KEPT,
-        ),
-        (("deploy", "m.nir", "--data", "x.npz", "-o", "out"), "", ""),
-        (("calibrate", "-o", "chip.json"), "", ""),
-    ],
+            (
+                (
+                    "deploy",
+                    "m.nir",
+                    "--data",
+                    "x.npz",
+                    "--train",
+                    "x.npz",
+                    *TRAINING,
+                    "--checkpoint",
+                    "so_far.npz",
+                    "-o",
+                    "out",
+                ),
+                "so_far.npz",
+                KEPT,
+            ),
+            (("deploy", "m.nir", "--data", "x.npz", "-o", "out"), "", ""),
+            (("calibrate", "-o", "chip.json"), "", ""),
+        ]
+    ),
 )
 def test_interrupt(argv: tuple[str, ...], until: str, words: str, tmp_path: Path) -> None:
     write(tmp_path / "m.nir", graph())
@@ -99,6 +102,7 @@ def test_interrupt(argv: tuple[str, ...], until: str, words: str, tmp_path: Path
             assert archive.files
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_request_to_end_is_an_interrupt(number: signal.Signals, code: int, tmp_path: Path) -> None:
     write(tmp_path / "m.nir", graph())
@@ -133,7 +137,7 @@ def test_an_interrupt_in_a_callback_comes_again() -> None:
     code = """
 import signal, sys, time, weakref
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from nir_dynapse.cli_interrupt import interruptible
+from nir_dynapse.cli.interrupt import interruptible
 
 class Thing:
     pass

@@ -165,6 +165,7 @@ def test_share_tags(tmp_path: Path) -> None:
     assert [len(t) for t in tags] == [3, 1]
 
 
+@pytest.mark.long
 def test_activity_of_the_data_decides_where_neurons_go(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """On two chips: what compile does with the rates of the ideal run; deploy takes its test set by itself."""
     model, data = write(tmp_path / "two.nir", many(np.geomspace(4e-3, 100e-3, 5))), save(tmp_path / "busy.npz")

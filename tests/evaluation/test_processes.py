@@ -16,6 +16,8 @@ import small_networks
 from jax_processes import finish, free_port, joined, several, start
 from nir_dynapse.sim import ensemble
 
+pytestmark = pytest.mark.long
+
 TIMEOUT = 120
 """Seconds after which a process is killed."""
 MISMATCH = nd.Mismatch.uniform(0.2)

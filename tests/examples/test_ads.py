@@ -13,6 +13,8 @@ import pytest
 
 from places import EXAMPLES
 
+pytestmark = pytest.mark.long
+
 MODULES = ("_tasks", "_ads", "ads")
 
 

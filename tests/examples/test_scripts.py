@@ -97,6 +97,7 @@ def test_check_and_compile(tmp_path: Path) -> None:
     assert nd.Layout.load(tmp_path / "new" / "out" / "digits.layout.json").n_neurons == 56
 
 
+@pytest.mark.long
 def test_fine_tune(tmp_path: Path) -> None:
     said = run("04", tmp_path, "--steps", "150")
     assert files(tmp_path) == {"training.csv", "training.svg", "tuned.npz"}
@@ -105,6 +106,7 @@ def test_fine_tune(tmp_path: Path) -> None:
     assert nd.load_params(tmp_path / "new" / "out" / "tuned.npz").topology.mask is not None
 
 
+@pytest.mark.long
 def test_virtual_chip_and_in_the_loop(tmp_path: Path) -> None:
     said = run("05", tmp_path, "--steps", "12")
     assert "board and simulation: the same" in said
@@ -121,6 +123,7 @@ def test_round_trip(tmp_path: Path) -> None:
     assert files(tmp_path) == {"round_trip.json.gz", "round_trip.layout.json", "round_trip.nir"}
 
 
+@pytest.mark.long
 def test_stack_of_chips(tmp_path: Path) -> None:
     said = run("08", tmp_path)
     assert "1920 neurons" in said
@@ -131,6 +134,7 @@ def test_stack_of_chips(tmp_path: Path) -> None:
     assert nd.Layout.load(tmp_path / "new" / "out" / "stack.layout.json").n_chips == 2
 
 
+@pytest.mark.long
 def test_profile_with_bad_rows(tmp_path: Path) -> None:
     said = run("09", tmp_path)
     blind, aware = (number(pattern, said) for pattern in (r": (\d+) bad CAM rows in use", r"with it: (\d+)"))

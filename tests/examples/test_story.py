@@ -42,6 +42,7 @@ def words(text: str) -> str:
     return re.sub(r"\d[\d.,]*|\s+", " ", text).strip()
 
 
+@pytest.mark.long
 def test_story_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(NOTEBOOK.parent)
     space: dict[str, Any] = {"__name__": "__main__"}

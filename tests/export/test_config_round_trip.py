@@ -152,6 +152,7 @@ def compiled(draw: st.DrawFn) -> tuple[Network, int]:
     return replace(net, populations=tuple(populations)), draw(st.integers(1, 3))
 
 
+@pytest.mark.long
 @given(compiled())
 @settings(quick, max_examples=6)
 def test_excitatory_networks_come_back(case: tuple[Network, int]) -> None:
@@ -160,12 +161,14 @@ def test_excitatory_networks_come_back(case: tuple[Network, int]) -> None:
     assert_compiled_comes_back(replace(net, projections=projections), n_chips)
 
 
+@pytest.mark.long
 @given(compiled())
 @settings(quick, max_examples=12)
 def test_networks_come_back(case: tuple[Network, int]) -> None:
     assert_compiled_comes_back(*case)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("options", [{"monitor": "all"}, {"share_tags": True}, {"spare_rows": False}], ids=str)
 def test_options_of_compile_come_back(options: dict[str, Any]) -> None:
     assert_compiled_comes_back(build("recurrent", 4, 200), 2, **options)

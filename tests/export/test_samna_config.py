@@ -65,6 +65,7 @@ def test_plain_object_is_the_identity(random_layout, seed, n_chips, n_neurons):
     same_bits(from_samna(config), layout)
 
 
+@pytest.mark.long
 @settings(quick, max_examples=5)
 @given(seeds, st.integers(1, 8), st.integers(1, 80))
 def test_foreign_object_is_the_identity(random_layout, fake_samna, seed, n_chips, n_neurons):
@@ -76,6 +77,7 @@ def test_foreign_object_is_the_identity(random_layout, fake_samna, seed, n_chips
     same_bits(from_samna(config), layout)
 
 
+@pytest.mark.long
 @settings(quick, max_examples=5)
 @given(seeds, st.integers(1, 8), st.sampled_from([0, 1, 20, 300]), st.sampled_from(["config.json", "config.json.gz"]))
 def test_text_is_the_identity(random_layout, tmp_path, seed, n_chips, n_neurons, name):

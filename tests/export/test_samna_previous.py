@@ -63,6 +63,7 @@ def pair_of(draw: Callable[..., Any], make: Maker) -> tuple[Layout, Layout]:
     return first, replace(first, **changed)
 
 
+@pytest.mark.long
 @settings(quick, max_examples=12)
 @given(data=st.data())
 def test_the_result_is_that_of_a_fresh_object(

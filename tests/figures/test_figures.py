@@ -92,7 +92,7 @@ import matplotlib
 before = matplotlib.rcParams.copy()
 import numpy as np
 from nir_dynapse import figures
-from nir_dynapse.recording import Recording
+from nir_dynapse.data.recording import Recording
 spikes = np.ones((1, 3, 2), int)
 recording = Recording({"a": spikes}, 1e-3, states={"i_mem": {"a": spikes * 1e-9}})
 for figure in (figures.raster(recording), figures.rasters({"x": recording}), figures.membranes(recording),

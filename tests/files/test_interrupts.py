@@ -16,9 +16,11 @@ from nir_dynapse.files import whole as files
 from nir_dynapse.files.whole import locked, whole_files, write_atomically
 
 OLD, NEW = b"what was there before", b"new"
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # what was open is closed late
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+"""What was open is closed late."""
 WATCHED = (files.__file__, contextlib.__file__)
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -85,6 +86,7 @@ def test_layouts(tmp_path: Path, seed: int, chips: int, neurons: int, findings: 
     assert hash(again) == hash(first)
 
 
+@pytest.mark.long
 @quick
 @given(st.sampled_from(sorted(fuzz_seeds.params())), st.floats(0.1, 10), st.lists(finding, max_size=2), st.booleans())
 def test_params(tmp_path: Path, which: str, factor: float, findings: list[Finding], single: bool) -> None:
@@ -99,6 +101,7 @@ def test_params(tmp_path: Path, which: str, factor: float, findings: list[Findin
     assert all(np.array_equal(again.bias[name], value) for name, value in bias.items())
 
 
+@pytest.mark.long
 @settings(quick, max_examples=8)
 @given(data=st.data())
 def test_profiles(tmp_path: Path, data: st.DataObject) -> None:

@@ -15,6 +15,8 @@ import fuzz_cases
 import fuzz_nir
 from fuzz_cases import EXPECTED, NAMES, Job, results, run_cases
 
+pytestmark = pytest.mark.long
+
 CASES = {"nir": 400, "profile-json": 24, "profile-csv": 60, "config": 120}
 USUAL = 200
 KINDS = {

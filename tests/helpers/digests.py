@@ -1,9 +1,10 @@
-"""Digests of what the package writes for the example networks and of a short training, to hold a change of code to.
+"""Digests of what the package writes for the example networks and of a short training, to which a change of code that is
+not meant to change them is held.
 
-    python tests/helpers/digests.py > before.json      # then change the code
-    python tests/helpers/digests.py before.json        # which bytes changed
+    python3 -m uv run python tests/helpers/digests.py            # which bytes are not those of tests/golden/digests.json
+    python3 -m uv run python tests/helpers/digests.py --write    # after a change that is meant
 
-Bytes are compared as they are on one machine; `stable` leaves out what other machines may round otherwise.
+Rounding differs between processors and versions of JAX, so `machine` says for which the digests are.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import gzip
 import hashlib
 import io
 import json
+import platform
 import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +27,10 @@ import nir
 import numpy as np
 
 import nir_dynapse as nd
+from places import EXAMPLES, GOLDEN
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 NETWORKS = ("yin_yang", "digits_recurrent")
-VERSIONS = ("nir_dynapse", "nir_version", "versions", "created", "date")
-"""Entries of reports and Layouts that may differ while the rest is the same."""
+STORED = GOLDEN / "digests.json"
 
 
 def sha(content: bytes) -> str:
@@ -107,12 +109,32 @@ def digests() -> dict[str, str]:
     return found | {f"training of 20 steps: {what}": digest for what, digest in trained()}
 
 
+def machine() -> dict[str, str]:
+    """What rounding depends on: the processor, and the versions of Python and of the packages that compute."""
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text(encoding="utf-8").splitlines() if about.is_file() else []
+    processor = next((line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "flags"))), "")
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    packages = ("nir", "numpy", "jax", "numba", "optax", "scipy", "h5py")
+    return {
+        "processor": f"{platform.machine()} {processor} {sha(flags.encode())[:8]}",
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+    }
+
+
+def compare(now: dict[str, str]) -> list[str]:
+    """Names of the digests that are no longer those stored."""
+    before = json.loads(STORED.read_text())["digests"]
+    return sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+
+
 if __name__ == "__main__":
-    now = digests()
-    if len(sys.argv) > 1:
-        before = json.loads(Path(sys.argv[1]).read_text())
-        changed = [name for name in {*before, *now} if before.get(name) != now.get(name)]
-        sys.stdout.write("".join(f"changed: {name}\n" for name in sorted(changed)))
-        sys.stdout.write(f"{len(now) - len(changed)} of {len(now)} the same\n")
-        sys.exit(bool(changed))
-    sys.stdout.write(json.dumps(now, indent=1) + "\n")
+    found = digests()
+    if "--write" in sys.argv:
+        STORED.write_text(json.dumps({"machine": machine(), "digests": found}, indent=1) + "\n")
+        sys.exit(0)
+    changed = compare(found)
+    sys.stdout.write("".join(f"changed: {name}\n" for name in changed))
+    sys.stdout.write(f"{len(found) - len(changed)} of {len(found)} the same\n")
+    sys.exit(bool(changed))

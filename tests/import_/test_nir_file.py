@@ -360,6 +360,7 @@ def test_a_text_of_gigabytes_is_not_allocated(file):
     assert from_nir(file).origin["file_version"] is None
 
 
+@pytest.mark.long
 def test_flipped_bits_never_raise_anything_else(file):
     content, rng = bytearray(file.read_bytes()), np.random.default_rng(0)
     outcomes = set()

@@ -7,6 +7,7 @@ import itertools
 import pytest
 
 from lava_runs import run_script
+from shortened import shortened
 
 pytest.importorskip("lava.magma", reason="lava-nc is not installed")
 
@@ -46,7 +47,7 @@ assert differing <= 1e-3 * 6 * expected.size
 """
 
 
-@pytest.mark.parametrize("name", ["yin-yang", "recurrent", "braille"])
+@pytest.mark.parametrize("name", shortened(["recurrent", "yin-yang", "braille"]))
 def test_lava_gives_the_spikes_of_simulate(name: str) -> None:
     if name == "braille":
         from places import REFERENCE
@@ -57,7 +58,7 @@ def test_lava_gives_the_spikes_of_simulate(name: str) -> None:
 
 
 SMALL = """
-from nir_dynapse.network import Network, Population, Port, Projection
+from nir_dynapse.network.network import Network, Population, Port, Projection
 
 def small(n=24, channels=6, tau_syn=5e-3, seed=3):
     rng = np.random.default_rng(seed)
@@ -175,6 +176,7 @@ assert abs(got[1:] - plain.output[0, :-1]).sum() <= 4 and got.sum() > 20
 """
 
 
+@pytest.mark.long
 def test_synapses_and_neurons_by_themselves() -> None:
     assert "differing bins" in run_script(SMALL + PAIR)
 
@@ -240,6 +242,7 @@ for cls in (DynapSE2, DynapSE2Network):  # from the file itself, the hierarchica
 """
 
 
+@pytest.mark.long
 def test_among_processes_of_lava(tmp_path) -> None:
     import nir
     import numpy as np

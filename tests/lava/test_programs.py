@@ -26,6 +26,7 @@ def test_the_program_of_the_page_on_lava() -> None:
     assert int(run("-c", f"{block}\nprint(int(spikes.sum()))", seconds=60)) > 0
 
 
+@pytest.mark.long
 def test_from_a_frontend_to_lava(tmp_path: Path) -> None:
     said = run("examples/06_lava.py", "--steps", "2", "--samples", "3", "-o", str(tmp_path), seconds=300)
     assert "the spikes are those of simulate" in said

@@ -184,6 +184,7 @@ def test_runs_go_on_where_the_last_one_ended(tmp_path: Path) -> None:
     assert (out, err) == ("fine\n", "")
 
 
+@pytest.mark.long
 def test_failures_arrive_soon_and_leave_nothing(tmp_path: Path) -> None:
     script = """
     def failing(fault, *words, build=network, steps=10, timeout=60, soon=20.0, text=True):
@@ -278,6 +279,7 @@ def test_failures_arrive_soon_and_leave_nothing(tmp_path: Path) -> None:
     assert err.count("\n") == err.count(" took "), err
 
 
+@pytest.mark.long
 def test_twenty_runs_leave_no_more_than_one(tmp_path: Path) -> None:
     script = """
     from lava.magma.core.process.process import ProcessServer
@@ -324,6 +326,7 @@ def test_jax_before_lava_and_a_lock_before_the_import(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("end", "code"), [("", 0), ("sys.exit(3)", 3), ("raise KeyError('mine')", 1)])
 def test_a_forgotten_stop_does_not_keep_python(tmp_path: Path, end: str, code: int) -> None:
     script = f"""

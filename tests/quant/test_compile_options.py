@@ -254,6 +254,7 @@ def outputs(n: int, monitored: int) -> Network:
     return Network(pops, tuple(links), (Port("in", (4,)),), (Port("out", (monitored,), "b"),), DT)
 
 
+@pytest.mark.long
 def test_eight_full_chips_with_as_many_outputs_as_seven_hold() -> None:
     net = outputs(8192, 7168)
     layout = compile(net, device=DYNAPSE2.stack(8), spare_rows=False)
@@ -276,6 +277,7 @@ def fan_out(targets: int, groups: int) -> Network:
     return Network(pops, links, (Port("in", (1,)),), (Port("out", (groups,), "p"),), DT)
 
 
+@pytest.mark.long
 def test_targets_on_too_many_chips() -> None:
     """20 targets in 20 cores are on five chips at least, a neuron has four destinations."""
     with pytest.raises(CapacityError) as caught:

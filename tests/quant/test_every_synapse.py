@@ -28,6 +28,7 @@ from nir_dynapse.layout.layout import Layout
 from nir_dynapse.network.network import Network
 from nir_dynapse.quant.compiler import compile
 from random_networks import FAMILIES, Case, build, cases, obstacles
+from shortened import shortened
 from synapse_check import SAME, asked, complaints, key_of, places, wrong_sharing, wrong_synapses
 
 BOUND = {"normal": 0.16, "uniform": 0.12, "lognormal": 0.32}
@@ -92,14 +93,25 @@ def options(draw: st.DrawFn) -> dict[str, Any]:
 # -- every synapse ----------------------------------------------------------------------------------------------------
 
 
-@given(case=cases(most=250), chosen=options())
-@settings(max_examples=40)
-def test_small_networks(case: Case, chosen: dict[str, Any]) -> None:
+def is_whole(case: Case, chosen: dict[str, Any]) -> None:
     net = case.network()
     layout = compile_case(case, net, **chosen)
     if layout is not None:
         assert found(case, net, layout) == []
         assert_decoding_agrees(net, layout)
+
+
+@given(case=cases(most=120), chosen=options())
+@settings(max_examples=12)
+def test_some_small_networks(case: Case, chosen: dict[str, Any]) -> None:
+    is_whole(case, chosen)
+
+
+@pytest.mark.long
+@given(case=cases(most=250), chosen=options())
+@settings(max_examples=40)
+def test_small_networks(case: Case, chosen: dict[str, Any]) -> None:
+    is_whole(case, chosen)
 
 
 @given(case=cases(most=1500, chips=4), chosen=options())
@@ -123,6 +135,7 @@ BIG = (
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", BIG, ids=lambda case: f"{case.family}-{case.n}-{case.n_chips}")
 def test_networks_of_many_chips(case: Case) -> None:
     net = case.network()
@@ -133,6 +146,7 @@ def test_networks_of_many_chips(case: Case) -> None:
     assert_decoding_agrees(net, layout)
 
 
+@pytest.mark.long
 @given(case=cases(most=120), chosen=options(), seed=st.integers(0, 3))
 @settings(max_examples=10)
 def test_equal_seeds_make_equal_layouts(case: Case, chosen: dict[str, Any], seed: int) -> None:
@@ -169,7 +183,7 @@ TOO_MUCH: dict[str, tuple[Network, Case]] = {
 }
 
 
-@pytest.mark.parametrize("what", [*TOO_MUCH])
+@pytest.mark.parametrize("what", shortened(sorted(TOO_MUCH, key=lambda what: "4097" in what), len(TOO_MUCH) - 1))
 def test_what_cannot_fit_is_refused(what: str) -> None:
     """No placement can help here: more weights than rows, more neurons than places, more targets than four chips hold."""
     net, case = TOO_MUCH[what]
@@ -264,6 +278,7 @@ def good() -> tuple[Network, Layout]:
     return net, layout
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("what", [*DAMAGE])
 def test_every_damage_is_noticed(good: tuple[Network, Layout], what: str) -> None:
     net, layout = good

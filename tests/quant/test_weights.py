@@ -118,6 +118,7 @@ def test_no_choice_of_codes_nearby_is_better(seed: int) -> None:
 # --- properties ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @given(seeds, st.integers(1, 6), st.integers(1, 60))
 @settings(max_examples=30)
 def test_values_are_what_masks_and_base_make(seed: int, n_base: int, n: int) -> None:
@@ -153,6 +154,7 @@ def test_scale_and_order_do_not_matter(seed: int, n: int, exponent: int) -> None
     assert other.nrmse(weights * 10.0 ** (exponent / 5)) == pytest.approx(plain.nrmse(weights), rel=1e-6, abs=1e-9)
 
 
+@pytest.mark.long
 @given(seeds, st.integers(5, 100), st.booleans())
 @settings(max_examples=20)
 def test_more_rows_are_never_worse(seed: int, n: int, on_grid: bool) -> None:
@@ -255,6 +257,7 @@ def core_error(result: CoreWeights, p: CoreProblem, dendrite: int) -> float:
     return error(result.values[here], p.charge[here])
 
 
+@pytest.mark.long
 @given(seeds, st.booleans())
 @settings(max_examples=12)
 def test_a_core_is_what_its_codes_and_rows_make(seed: int, second_range: bool) -> None:
@@ -335,6 +338,7 @@ def test_spare_rows_make_a_core_finer() -> None:
     assert errors[2] < 0.7 * errors[1] < 0.49 * errors[0]
 
 
+@pytest.mark.long
 def test_a_core_is_deterministic_by_key() -> None:
     p = problem(3, 8, 5)
     first, again, other = (quantise_core(p, DYNAPSE2, key) for key in (4, 4, 5))

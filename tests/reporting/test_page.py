@@ -377,6 +377,7 @@ def test_what_a_profile_calls_bad_is_marked(net: Network) -> None:
         assert said in text
 
 
+@pytest.mark.long
 def test_links_between_chips_are_those_of_the_rows() -> None:
     net = network(1100, 40)
     device = nd.DYNAPSE2.stack(3)

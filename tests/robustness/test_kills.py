@@ -20,6 +20,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="wa
 KILLS = Path(__file__).with_name("kills.py")
 
 
+@pytest.mark.long
 def test_kills() -> None:
     words = [sys.executable, str(KILLS), "--kills", "3", "--seed", "3", "--fast"]
     run = subprocess.run(words, capture_output=True, text=True, timeout=600)
@@ -58,6 +59,7 @@ def test_what_is_half_is_found(tmp_path: Path) -> None:
                 step_of(path) if path.name == "c.npz" else readable(path)
 
 
+@pytest.mark.long
 def test_two_deployments_into_one_folder(tmp_path: Path) -> None:
     """All files are of one of them, whichever came last."""
     write(tmp_path / "m.nir", graph())

@@ -26,6 +26,8 @@ from nir_dynapse.sim.circuit import internal_step
 from nir_dynapse.sim.engine import spike_counts
 from nir_dynapse.sim.simulation import run_circuit
 
+pytestmark = pytest.mark.long
+
 CIRCUIT = Circuit()
 POWER = CIRCUIT.kappa / (CIRCUIT.kappa + 1)
 REGIMES = {"closed form": (5e-12, 5e-9), "peer": (4 * float(CIRCUIT.tau("i_tau_mem", 20e-3)), 1e-7)}

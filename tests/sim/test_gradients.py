@@ -21,6 +21,7 @@ from nir_dynapse.sim.circuit import internal_step, structure_of
 from nir_dynapse.sim.dynamics import initial_state
 from nir_dynapse.sim.mismatch import fabricate
 from nir_dynapse.sim.surrogate import Surrogate
+from shortened import shortened
 
 DT = 1e-3
 MEMBRANE = ("i_tau_mem", "i_gain_mem", "i_spkthr", "i_ref", "i_pulse")
@@ -70,7 +71,9 @@ ALL = ("everything", *FAST[1:], *DELAYS)
 
 @pytest.mark.parametrize(
     ("names", "shape", "slope"),
-    [(FAST, "fast_sigmoid", 3.0), (FAST, "triangle", 1.0), (FAST, "gaussian", 3.0), (ALL, "fast_sigmoid", 3.0)],
+    shortened(
+        [(FAST, "fast_sigmoid", 3.0), (FAST, "triangle", 1.0), (FAST, "gaussian", 3.0), (ALL, "fast_sigmoid", 3.0)]
+    ),
     ids=lambda value: value[0] if isinstance(value, tuple) else str(value),
 )
 @pytest.mark.usefixtures("double")
@@ -114,12 +117,14 @@ NAMES = ("decay", "ahp_decay", "ahp_kick", "rate", "floor", "threshold", "refrac
 
 @pytest.mark.parametrize(
     ("latches", "dendrites", "n_sub", "batch", "steps", "patches"),
-    [
-        ((), False, 1, 1, 37, {"refractory": 0.6e-3}),
-        ((), False, 1, 3, 24, {"SPLIT_FROM": 0}),
-        (("dc",), True, 1, 2, 31, {"BLOCK": 100, "SMALL": 0}),
-        (LATCHES, True, 2, 5, 24, {"BLOCK": 500, "TINY": 0}),
-    ],
+    shortened(
+        [
+            ((), False, 1, 1, 37, {"refractory": 0.6e-3}),
+            ((), False, 1, 3, 24, {"SPLIT_FROM": 0}),
+            (("dc",), True, 1, 2, 31, {"BLOCK": 100, "SMALL": 0}),
+            (LATCHES, True, 2, 5, 24, {"BLOCK": 500, "TINY": 0}),
+        ]
+    ),
     ids=["long steps", "split", "prime", "blocks"],
 )
 @pytest.mark.usefixtures("double")
@@ -168,6 +173,7 @@ def test_the_adjoint_is_the_gradient_of_the_scan(
 # --- checkpoints ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("late", "native"), [(False, False), (True, False), (False, True)])
 @pytest.mark.usefixtures("double")
 def test_checkpoints_need_memory_like_the_root_of_time(late: bool, native: bool) -> None:

@@ -21,6 +21,7 @@ from nir_dynapse.sim.circuit import internal_step, structure_of
 from nir_dynapse.sim.mismatch import fabricate
 from nir_dynapse.sim.native import run as native
 from nir_dynapse.sim.surrogate import Surrogate
+from shortened import shortened
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="the kernels need a CPU backend and Numba")
 DT = 1e-3
@@ -48,13 +49,15 @@ LATCHES = ("adaptation", "dc")
 
 @pytest.mark.parametrize(
     ("latches", "refractory", "batch", "patches", "threads"),
-    [
-        ((), 1.2e-3, 1, {}, 1),
-        (LATCHES, 1.2e-3, 7, {"CELLS": 30}, 1),
-        (LATCHES, 0.6e-3, 5, {"CELLS": 14}, 3),
-        (LATCHES, 0.6e-3, 5, {"CELLS": 30, "SPARSE_FROM": 0, "SPARSE_BELOW": 2.0}, 2),
-        (("dc",), 1.2e-3, 150, {"CELLS": 4200}, 1),
-    ],
+    shortened(
+        [
+            ((), 1.2e-3, 1, {}, 1),
+            (LATCHES, 1.2e-3, 7, {"CELLS": 30}, 1),
+            (LATCHES, 0.6e-3, 5, {"CELLS": 14}, 3),
+            (LATCHES, 0.6e-3, 5, {"CELLS": 30, "SPARSE_FROM": 0, "SPARSE_BELOW": 2.0}, 2),
+            (("dc",), 1.2e-3, 150, {"CELLS": 4200}, 1),
+        ]
+    ),
     ids=["one", "tiles", "threads", "lists", "products"],
 )
 @pytest.mark.usefixtures("double")
@@ -82,6 +85,7 @@ def test_spikes_and_gradients_are_those_of_xla(
     assert relative(found, exact) < 1e-9
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shape", ["fast_sigmoid", "triangle", "gaussian"])
 @pytest.mark.usefixtures("double")
 def test_every_surrogate(shape: Any) -> None:
@@ -117,6 +121,7 @@ def test_in_single_precision_bins_differ_at_ties_only() -> None:
     assert relative(found[0].weight, exact[0].weight) < 0.02
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("double")
 def test_threads_change_nothing_but_the_order_of_sums(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "CELLS", 28)

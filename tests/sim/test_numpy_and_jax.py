@@ -43,6 +43,7 @@ def test_numpy_and_jax_agree_over_a_second(seed: int, mismatch: Mismatch | None)
     assert (a != b).mean() < 1e-3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_numpy_and_jax_agree_in_every_step_of_a_chaotic_network(seed: int) -> None:
     """Where one tie changes all that follows: JAX takes each of 1 000 steps from the state that NumPy came to."""

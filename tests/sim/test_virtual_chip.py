@@ -21,6 +21,7 @@ from nir_dynapse.layout.layout import Layout
 from nir_dynapse.network.network import Network, Projection
 from nir_dynapse.sim.virtual.chip import VirtualChip
 from random_networks import build
+from shortened import shortened
 
 CASES = [
     ("sparse", 60, 1, {}),
@@ -79,7 +80,7 @@ def with_currents_of(params: Params, layout: Layout) -> Params:
 @pytest.mark.parametrize(
     ("family", "n", "n_chips", "options", "leak"),
     # Neurons with different biases have no equal sources that could share tags.
-    [(*case, leak) for case in CASES for leak in ("none", "tonic") if leak == "none" or not case[3]],
+    shortened([(*case, leak) for case in CASES for leak in ("none", "tonic") if leak == "none" or not case[3]], 3),
 )
 def test_the_board_does_what_the_circuit_of_the_network_does(
     family: str, n: int, n_chips: int, options: dict, leak: str
@@ -109,7 +110,7 @@ def test_the_board_does_what_the_circuit_of_the_network_does(
         np.testing.assert_array_equal(seen, spikes[0])
 
 
-@pytest.mark.parametrize(("family", "n", "n_chips", "options"), CASES)
+@pytest.mark.parametrize(("family", "n", "n_chips", "options"), shortened(CASES, 2))
 def test_board_and_simulation_with_one_fingerprint(family: str, n: int, n_chips: int, options: dict) -> None:
     net = lively(family, 4, n)
     layout = nd.compile(net, device=small_cores(n_chips), monitor="all", **options)

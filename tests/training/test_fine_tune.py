@@ -21,6 +21,7 @@ from nir_dynapse.reporting.training_log import TrainingLog
 from nir_dynapse.training.fine_tune import _Clock
 from nir_dynapse.training.losses import Counts, Penalty
 from nir_dynapse.training.steps import Attack
+from shortened import shortened
 from tuning_cases import BINS, DT, SPREAD, data, network, same, shared_compilation, short, with_readout
 
 TRAINED = {"steps": 16, "devices": 4, "mismatch": SPREAD, "key": 1}
@@ -64,6 +65,7 @@ def test_it_learns(learnt: tuple[nd.Params, TrainingLog]) -> None:
     assert after.mean > before.mean + 0.1, (before.mean, after.mean)
 
 
+@pytest.mark.long
 def test_the_start_is_kept_where_nothing_is_better(learnt: tuple[nd.Params, TrainingLog]) -> None:
     start = nd.fine_tune(learnt[0], data(), steps=0, options=short(**LEARNING))
     said: list[str] = []
@@ -73,6 +75,7 @@ def test_the_start_is_kept_where_nothing_is_better(learnt: tuple[nd.Params, Trai
     assert "the start is kept" in said[-1]
 
 
+@pytest.mark.long
 def test_the_same_key_the_same_bits(learnt: tuple[nd.Params, TrainingLog], tmp_path: Path) -> None:
     params, log = learnt
     again = learn(tmp_path)
@@ -101,6 +104,7 @@ def test_patience_ends_it(tmp_path: Path) -> None:
     assert TrainingLog.load(log).step.tolist() == [1, 2, 3]  # the first is the best one, or no better ones follow
 
 
+@pytest.mark.long
 def test_what_is_not_trained_stays(tmp_path: Path) -> None:
     first = nd.fine_tune(network(2), data(), steps=0, options=short())
     options = short(trained=("weight",), optimiser=optax.sgd(0.5), held_out=1)
@@ -139,7 +143,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("name", shortened(CHANGES, 2))
 def test_every_option_runs_and_matters(name: str) -> None:
     params = brief(**CHANGES[name])
     assert not same(params, brief())
@@ -156,6 +160,7 @@ def trained_on(thing: Any, samples: nd.Data, log: Path, **changes: Any) -> tuple
     return nd.fine_tune(thing, samples, **known), TrainingLog.load(log)
 
 
+@pytest.mark.long
 def test_trajectories(tmp_path: Path) -> None:
     target = np.zeros((32, BINS, 2))
     target[:, 5:, 0] = 1.5
@@ -180,6 +185,7 @@ def test_trajectories(tmp_path: Path) -> None:
         nd.fine_tune(network(2), samples, validation=data(), loss="trajectory")
 
 
+@pytest.mark.long
 def test_a_teacher_and_copies_of_it(tmp_path: Path) -> None:
     unlabelled = nd.Data(data().x, np.zeros(32, int), DT)
     student = replicate(network(2), 2)
@@ -199,6 +205,7 @@ def test_a_teacher_and_copies_of_it(tmp_path: Path) -> None:
         nd.fine_tune(network(2), unlabelled, teacher=True, loss="counts")
 
 
+@pytest.mark.long
 def test_readout_on_the_host(tmp_path: Path) -> None:
     net = with_readout()
     params, log = trained_on(net, data(), tmp_path / "log.csv", options=short(rate=0.05, batch=16), steps=8)
@@ -208,6 +215,7 @@ def test_readout_on_the_host(tmp_path: Path) -> None:
     assert len(nd.evaluate(params, data(), devices=2, mismatch=SPREAD)) == 2
 
 
+@pytest.mark.long
 def test_in_the_loop_with_a_board(tmp_path: Path) -> None:
     hidden = nd.Mismatch.uniform(0.3)
     test = data(60, seed=9)

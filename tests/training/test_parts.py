@@ -228,6 +228,7 @@ def test_without_a_readout_the_output_spikes_are_the_values() -> None:
 # --- injected spikes --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("recurrent", [False, True])
 def test_injected_spikes(recurrent: bool) -> None:
     params = nd.to_params(network(recurrent=recurrent, n_hidden=10))

@@ -21,6 +21,8 @@ from jax_processes import finish, free_port, joined, several, start
 from nir_dynapse.reporting.training_log import TrainingLog
 from tuning_cases import SPREAD, data, network, same, shared_compilation, short
 
+pytestmark = pytest.mark.long
+
 TIMEOUT = 150
 """Seconds after which a process is killed."""
 

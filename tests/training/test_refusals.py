@@ -95,6 +95,7 @@ def constant(rate: float) -> optax.Schedule:
     return optax.constant_schedule(rate)
 
 
+@pytest.mark.long
 def test_checkpoints_of_another_training(tmp_path: Path) -> None:
     path = tmp_path / "so_far.npz"
     options = short(optimiser=optax.adam(constant(0.01)))
@@ -124,6 +125,7 @@ def test_checkpoints_of_another_training(tmp_path: Path) -> None:
     assert path.read_bytes() == made
 
 
+@pytest.mark.long
 def test_damaged_checkpoints(tmp_path: Path) -> None:
     path = tmp_path / "so_far.npz"
     tune(checkpoint=path, steps=2)

@@ -21,7 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # `uv run` names itself; its environment lacks the module.
 UV = [os.environ["UV"]] if "UV" in os.environ else [sys.executable, "-m", "uv"]
 PACKAGE = "nir_dynapse"
-NEEDED = ("py.typed", "biasgen_currents.csv", "cli.py", "sim/dynamics.py", "lava_process/models.py")
+NEEDED = ("py.typed", "chip/biasgen_currents.csv", "cli/main.py", "sim/dynamics.py", "sim/native/kernels/run.py")
+FOLDERS = ("tests", "examples", "docs", "findings")
 AT_THE_TOP = ("README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE", "pyproject.toml", "PKG-INFO", ".gitignore")
 STRAY = re.compile(r"(^|/)(\.(?!gitignore)|__pycache__|.*\.(pyc|pyo|so|tmp|log|orig|rej|lock)$)")
 ENTRY_POINTS = ("nir-dynapse = nir_dynapse.cli.main:main", "dynapse2 = nir_dynapse.backend:dynapse2")
@@ -63,7 +64,8 @@ def check_sdist(names: list[str]) -> None:
     for name in names:
         inside = name.split("/", 1)[1]
         demand(
-            inside.split("/")[0] in (PACKAGE, "tests", "examples", "docs") or inside in AT_THE_TOP, f"{name} is stray"
+            inside.split("/")[0] in (PACKAGE, "tests", "examples", "docs", "findings") or inside in AT_THE_TOP,
+            f"{name} is stray",
         )
         demand(not STRAY.search(inside), f"{name} is left over from something")
 
