@@ -25,6 +25,11 @@
         (profile,) = nd.calibrate(board)            # its biases, mismatch and bad rows, for compile(device=...)
 
 Importing the package loads nothing else: every name below is loaded when it is first used.
+
+Folders, each importing itself and what stands before it, nothing beside it: the nouns `errors`, `files`, `chip`, `network`,
+`circuit` and `data`, `layout`, `board` and `reporting`; the arrows `import_`, `sim`, `quant`, `export`; `backend` (the
+plugin that host programs find, and `open_board`), `evaluation`, `calibration` and `lava_process`; `training` and
+`figures`; `deployment`; `cli`.
 """
 
 from __future__ import annotations

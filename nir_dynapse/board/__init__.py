@@ -1,4 +1,5 @@
-"""`Board`, the protocol of real and virtual chips; `link`, all that both do alike; address events on the buses.
+"""`Board`, the protocol of real and virtual chips (which are in `export.samna_board` and `sim.virtual`); what both do
+alike (`link`), and address events on the buses.
 
-May import `layout` and what that may; the boards themselves are in `sim.virtual` and `export.samna_board`.
+May import `layout` and what stands before it: `errors`, `files`, `chip`, `network`, `circuit`, `data`.
 """

@@ -1,4 +1,5 @@
 """`calibrate`: what the biases, neurons and CAM rows of a board are really like, from its spikes alone.
 
-May import the arrows and what they may.
+May import the nouns, the arrows `import_`, `sim`, `quant`, `export`, and `backend`; not `evaluation` or `lava_process`
+beside it.
 """

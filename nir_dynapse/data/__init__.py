@@ -1,5 +1,5 @@
-"""What goes into a network and comes out: `Data`, `Events`, `Recording`, encoders, and NIR's own containers of
-recordings.
+"""What goes into a network and comes out, without circuits or bits: `Data` and `Events` (in `data`), `Recording`,
+encoders of signals, NIR's own containers of recordings; files of events are read here, too.
 
-May import what `network` may, and `network`; knows neither circuits nor bits.
+May import `errors`, `files`, `chip` and `network`.
 """

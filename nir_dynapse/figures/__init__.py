@@ -1,6 +1,6 @@
 """Figures for notebooks: rasters, membranes, floor plans, accuracies of many chips, one neuron through a spike.
 
-May import `evaluation`, the arrows and what they may; matplotlib here only, inside functions.
+May import what `evaluation` may, and `evaluation`, `calibration`; matplotlib here only, inside functions.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Files that are whole or not there, and the one reader of what comes from outside, whose sizes are bounded before it
-is read.
+"""Files that are whole or not there (`whole`), and the one reader of what comes from outside, whose sizes are bounded
+before it is read (`bounds`).
 
-May import `errors` only; every room that touches a file goes through it.
+May import `errors`; every folder that touches a file goes through it.
 """

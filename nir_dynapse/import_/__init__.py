@@ -1,4 +1,6 @@
-"""From the outside in: NIR files and graphs with their frontends' conventions, samna configurations.
+"""From the outside in: NIR files and graphs with the conventions of their frontends (`frontends`, a profile each),
+samna configurations.
 
-May import nouns (`board`, `reporting` and all before them), no other arrow.
+May import the nouns (`errors`, `files`, `chip`, `network`, `circuit`, `data`, `layout`, `board`, `reporting`), none of
+the other arrows `sim`, `quant`, `export`.
 """

@@ -59,6 +59,10 @@ class _WithNeurons(AbstractProcess):
         self.counts = Var(shape=(n,), init=0)
         self.clear = Var(shape=(1,), init=0)
 
+    def reset(self) -> None:
+        """Silence, from the next step on; while paused or before the first run (ConfigurationError while it runs)."""
+        ask_reset(self, "clear")
+
 
 class DynapSE2(_WithNeurons):
     """A whole network on DYNAP-SE2 as one process; one Lava step is one bin of `dt` s.
@@ -96,10 +100,6 @@ class DynapSE2(_WithNeurons):
         self._open(circuit)
         self.s_in = InPort(shape=_input_shape(circuit, "s_in"))
         self.weight = _weight_var(circuit)
-
-    def reset(self) -> None:
-        """Silence, from the next step on; while paused or before the first run (ConfigurationError while it runs)."""
-        ask_reset(self, "clear")
 
 
 class DynapSE2Synapses(AbstractProcess):
@@ -181,10 +181,6 @@ class DynapSE2Neurons(_WithNeurons):
                 (n,), f"{dendrite}_in: weight currents of {dendrite} rows, summed over the events of a step"
             )
             setattr(self, f"{dendrite}_in", InPort(shape=shape))
-
-    def reset(self) -> None:
-        """Silence, from the next step on."""
-        ask_reset(self, "clear")
 
 
 class DynapSE2Network(_WithNeurons):

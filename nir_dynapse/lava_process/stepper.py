@@ -15,9 +15,11 @@ from nir_dynapse.circuit.params import Params
 from nir_dynapse.errors import ParameterRangeError
 from nir_dynapse.lava_process.kernel import applies, membranes, plain
 from nir_dynapse.sim.circuit import (
+    RECORDABLE,
     Disturbance,
     end_currents,
     internal_step,
+    observe,
     prepare,
     run_bin,
     structure_of,
@@ -29,7 +31,8 @@ from nir_dynapse.sim.wiring import drive
 
 __all__ = ["STATES", "Stepper"]
 
-STATES: tuple[str, ...] = ("i_mem", *(f"i_{name}" for name in DENDRITES), "i_ahp", "refractory")
+RECORDED = RECORDABLE[1:]
+STATES: tuple[str, ...] = (*RECORDED, "refractory")
 """Currents in A, and the time in s that is left of the refractory period, of each neuron."""
 
 
@@ -109,20 +112,10 @@ class Stepper:
 
     def states(self) -> dict[str, np.ndarray]:
         """`STATES` at the end of the last bin, (N,) each: the currents that `simulate` records."""
-        v, c = self.state.v[0], self.c
-        found = {"i_mem": np.where(v < 0, c.floor, v) * self.amperes["i_mem"], "refractory": np.maximum(-v, 0)}
-        for d, name in enumerate(DENDRITES):
-            found[f"i_{name}"] = self._dendrite(d) * self.amperes[f"i_{name}"]
-        ahp = self.state.ahp
-        now = np.zeros_like(v) if ahp is None else ahp[0] * c.ahp_decay + self.state.spikes[0] * c.ahp_kick
-        found["i_ahp"] = now * self.amperes["i_ahp"]
-        return found
-
-    def _dendrite(self, d: int) -> np.ndarray:
-        for group, currents in zip(self.structure.groups, self.state.dendrites, strict=True):
-            if d in group.dendrites:
-                return currents[0, group.dendrites.index(d)]
-        return np.zeros_like(self.state.v[0])
+        found = {
+            name: observe(name, self.state, self.c, self.structure, np)[0] * self.amperes[name] for name in RECORDED
+        }
+        return {**found, "refractory": np.maximum(-self.state.v[0], 0)}
 
     def set_state(self, name: str, value: np.ndarray) -> None:
         """Set one of `STATES` (N,). Dendrites that no row drives, and adaptation that no neuron has, stay at 0."""

@@ -1,5 +1,5 @@
-"""`Layout`: the bits of a configured chip; what they mean (`decoding`), what they use (`utilisation`), how they are
-rewritten.
+"""`Layout`: the bits of a configured chip and whether they fit together (`checks`), what they mean (`decoding`) and use
+(`utilisation`), how they are rewritten; which bits are good is decided in `quant`.
 
-May import `circuit` and `data`, and what those may.
+May import `errors`, `files`, `chip`, `network`, `circuit` and `data`.
 """

@@ -1,5 +1,5 @@
-"""`Network`: a NIR graph flattened and checked, its populations, linear maps and readout, and the table `PRIMITIVES`;
-SI seconds, dimensionless weights, NumPy.
+"""`Network`, a NIR graph flattened and checked, in SI seconds and NumPy; the table `PRIMITIVES` (in `primitives`) with
+an entry for every NIR node, whose equations are in `neurons` and `linear`; the readout on the host.
 
 May import `errors`, `files` and `chip`.
 """

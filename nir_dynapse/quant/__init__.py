@@ -1,5 +1,6 @@
-"""From amperes to bits: `compile`, bias codes, weight masks, groups and places of neurons, tags, and the rules of a
-Layout.
+"""From amperes to bits, the compiler: bias codes, weight masks, groups and places of neurons, tags, and the rules that
+its Layouts keep (`rules`, a function each).
 
-May import nouns (`board`, `reporting` and all before them), no other arrow.
+May import the nouns (`errors`, `files`, `chip`, `network`, `circuit`, `data`, `layout`, `board`, `reporting`), none of
+the other arrows `import_`, `sim`, `export`.
 """

@@ -1,6 +1,7 @@
-"""Simulation: the circuits' equations in NumPy and JAX, NIR semantics (`reference`), mismatch; kernels in `native`,
-virtual chips in `virtual`.
+"""Simulation: the circuits' equations in NumPy and JAX, NIR semantics (`reference`), mismatch of virtual chips
+(`mismatch`); kernels in `native`, boards and chips made of it in `virtual`.
 
-May import nouns (`board`, `reporting` and all before them), no other arrow; `dynamics`, `circuit`, `wiring`,
-`disturbance` and `mismatch` without JAX.
+May import the nouns (`errors`, `files`, `chip`, `network`, `circuit`, `data`, `layout`, `board`, `reporting`), none of
+the other arrows `import_`, `quant`, `export`; JAX, but not in `circuit`, `closeup`, `disturbance`, `dynamics`,
+`mismatch`, `wiring`.
 """

@@ -14,10 +14,12 @@ from nir_dynapse.sim.dynamics import Constants, Group, State, Structure, keep, s
 from nir_dynapse.sim.wiring import ROWS_FROM, Weights, drive, groups_of, summable, tau_of, weights_of
 
 __all__ = [
+    "RECORDABLE",
     "Disturbance",
     "constants",
     "end_currents",
     "internal_step",
+    "observe",
     "prepare",
     "run_bin",
     "structure_of",
@@ -25,6 +27,8 @@ __all__ = [
     "with_tonic",
 ]
 
+RECORDABLE = ("spikes", "i_mem", *(f"i_{name}" for name in DENDRITES), "i_ahp")
+"""What a run can record: spikes, and currents in A at the ends of bins."""
 MAX_STEP = 1e-3
 """Longest internal step in s: the scheme's spike counts stay within 2 % of the converged ones up to here."""
 MAX_SUBSTEPS = 64
@@ -230,3 +234,18 @@ def run_bin(
 
     state = advance(0, state, x)
     return loop(1, n_sub, later, (state, state.spikes))
+
+
+def observe(name: str, state: State, c: Constants, structure: Structure, xp: Any) -> Any:
+    """The current `name` of `RECORDABLE` (batch, N) at the end of a step, in the units of `dynamics`."""
+    if name == "i_mem":
+        return xp.where(state.v < 0, c.floor, state.v)
+    if name == "i_ahp":
+        if state.ahp is None:
+            return xp.zeros_like(state.v)
+        return state.ahp * c.ahp_decay + state.spikes * c.ahp_kick  # with the kick of a spike of this step
+    dendrite = RECORDABLE.index(name) - 2
+    for group, currents in zip(structure.groups, state.dendrites, strict=True):
+        if dendrite in group.dendrites:
+            return currents[:, group.dendrites.index(dendrite)]
+    return xp.zeros_like(state.v)

@@ -8,10 +8,18 @@ import numpy as np
 
 from nir_dynapse.circuit.params import Params
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
-from nir_dynapse.sim.circuit import end_currents, internal_step, prepare, step_boolean, structure_of, with_tonic
+from nir_dynapse.sim.circuit import (
+    RECORDABLE,
+    end_currents,
+    internal_step,
+    observe,
+    prepare,
+    step_boolean,
+    structure_of,
+    with_tonic,
+)
 from nir_dynapse.sim.dynamics import initial_state
 from nir_dynapse.sim.dynamics import step as step_of
-from nir_dynapse.sim.simulation import RECORDABLE, observe
 from nir_dynapse.sim.wiring import drive
 
 __all__ = ["Closeup", "closeup"]

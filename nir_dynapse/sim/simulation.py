@@ -19,17 +19,26 @@ from nir_dynapse.layout.decoding import as_params
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.network.network import Network
 from nir_dynapse.network.readout import run_readout
-from nir_dynapse.sim.circuit import Disturbance, end_currents, internal_step, prepare, run_bin, structure_of, with_tonic
+from nir_dynapse.sim.circuit import (
+    RECORDABLE,
+    Disturbance,
+    end_currents,
+    internal_step,
+    observe,
+    prepare,
+    run_bin,
+    structure_of,
+    with_tonic,
+)
 from nir_dynapse.sim.disturbance import of_bin
-from nir_dynapse.sim.dynamics import Constants, State, Structure, initial_state
+from nir_dynapse.sim.dynamics import Constants, State, initial_state
 from nir_dynapse.sim.engine import Program, loop_for, run
 from nir_dynapse.sim.mismatch import fabricate
 from nir_dynapse.sim.reference import run_reference
 from nir_dynapse.sim.wiring import Weights
 
-__all__ = ["RECORDABLE", "Recording", "observe", "simulate"]
+__all__ = ["Recording", "simulate"]
 
-RECORDABLE = ("spikes", "i_mem", "i_ampa", "i_nmda", "i_gaba", "i_shunt", "i_ahp")
 CHUNK_ELEMENTS = 40_000_000
 """Elements recorded at most per call of the inner loop; larger batches are cut along the batch axis."""
 
@@ -148,21 +157,6 @@ def run_circuit(
     by_node = {node: spikes[..., part] for node, part in slices.items()}
     values = run_readout(topology.readout, by_node, topology.dt, dt)
     return Recording(by_node, dt, outputs, states, values)
-
-
-def observe(name: str, state: State, c: Constants, structure: Structure, xp: Any) -> Any:
-    """A recordable current, in the units of `dynamics`."""
-    if name == "i_mem":
-        return xp.where(state.v < 0, c.floor, state.v)
-    if name == "i_ahp":
-        if state.ahp is None:
-            return xp.zeros_like(state.v)
-        return state.ahp * c.ahp_decay + state.spikes * c.ahp_kick  # with the kick of a spike of this step
-    dendrite = RECORDABLE.index(name) - 2
-    for group, currents in zip(structure.groups, state.dendrites, strict=True):
-        if dendrite in group.dendrites:
-            return currents[:, group.dendrites.index(dendrite)]
-    return xp.zeros_like(state.v)
 
 
 def _in_jax(

@@ -1,4 +1,5 @@
-"""`fine_tune` and all that only it needs: losses, rounding with gradients, steps, checkpoints, boards in the loop.
+"""`fine_tune` and all that only it needs: losses (`losses`, a class each), rounding with gradients, steps, checkpoints,
+boards in the loop.
 
-May import `evaluation`, the arrows and what they may; optax here only.
+May import what `evaluation` may, and `evaluation`, `calibration`; JAX, and optax here only.
 """

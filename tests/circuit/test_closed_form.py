@@ -17,6 +17,7 @@ from nir_dynapse.network.primitives import graph
 from nir_dynapse.quant.compiler import compile, to_network
 from nir_dynapse.sim.simulation import simulate
 from nir_graphs import port_in, port_out
+from places import REFERENCE
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
@@ -52,7 +53,7 @@ def test_ideal_run_is_forward_euler_with_the_choices_of_the_design(networks: Mod
 
 def test_lif_reproduces_the_published_voltage(networks: ModuleType) -> None:
     """NIR paper, 01_lif: forward Euler with reset to zero reproduces Norse's trace and all four spikes."""
-    folder = networks.REFERENCE
+    folder = REFERENCE
     if not folder.exists():
         pytest.skip("the reference files are not part of the repository")
     table = np.loadtxt(folder / "lif_norse.csv", delimiter=",")
@@ -65,7 +66,7 @@ def test_lif_reproduces_the_published_voltage(networks: ModuleType) -> None:
 
 @pytest.fixture(scope="module")
 def braille(networks: ModuleType) -> tuple[Network, np.ndarray, np.ndarray]:
-    folder = networks.REFERENCE
+    folder = REFERENCE
     if not folder.exists():
         pytest.skip("the reference files are not part of the repository")
     golden = np.load(folder / "braille_bias_zero_golden.npz")

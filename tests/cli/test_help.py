@@ -123,7 +123,7 @@ def test_nearest_board(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> No
 def test_nothing_heavy_is_imported(argv: list[str]) -> None:
     code = f"""
 import sys
-from nir_dynapse.cli import main
+from nir_dynapse.cli.main import main
 main({argv!r})
 sys.stderr.write(repr([m for m in {HEAVY!r} if m in sys.modules] + [len(sys.modules)]))
 """
@@ -135,7 +135,7 @@ sys.stderr.write(repr([m for m in {HEAVY!r} if m in sys.modules] + [len(sys.modu
 def test_check_needs_no_jax() -> None:
     code = """
 import sys
-from nir_dynapse.cli import main
+from nir_dynapse.cli.main import main
 assert main(["check", "examples/networks/digits_recurrent.nir", "-q"]) == 0
 sys.stderr.write(repr([m for m in ("jax", "numba", "scipy.optimize", "scipy.cluster") if m in sys.modules]))
 """

@@ -28,7 +28,7 @@ START = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run with it ignored, children would, too
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
-from nir_dynapse.cli import main
+from nir_dynapse.cli.main import main
 sys.exit(main())
 """
 

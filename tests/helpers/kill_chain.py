@@ -37,7 +37,7 @@ PATIENCE = 300.0
 START = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # also where tests run with SIGINT ignored
-from nir_dynapse.cli import main
+from nir_dynapse.cli.main import main
 sys.exit(main())
 """
 OUT = "out"

@@ -230,7 +230,7 @@ def test_what_users_named_is_escaped(tmp_path: Path) -> None:
         accuracy=(Accuracy(ODD, 1, 2, 1.0, 0, 0, 1.0),),
         checks=(ODD,),
         findings=(odd,),
-        conversion=(nd.network.Conversion(ODD, ODD, ODD, "exact", ((ODD, ODD, ODD),), ODD),),
+        conversion=(nd.network.network.Conversion(ODD, ODD, ODD, "exact", ((ODD, ODD, ODD),), ODD),),
         provenance={"source": ODD, ODD: ODD},
         virtual_chips={ODD: evaluation(np.linspace(0, 1, 5))},
         samples={ODD: nd.simulate(net, np.ones((1, 20, 3)), ideal=True)},

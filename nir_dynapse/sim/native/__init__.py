@@ -1,5 +1,5 @@
 """The compiled kernels that run and train on CPUs: `build` puts formulas and the text of `kernels` into modules for
 Numba, `run` calls them from JAX.
 
-May import the rest of `sim` and nouns; `kernels` holds text to be compiled, not modules.
+May import what `sim` may; `kernels` holds text to be compiled, not modules.
 """

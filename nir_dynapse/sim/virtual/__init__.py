@@ -1,4 +1,4 @@
 """Virtual chips: `chip` runs the bits of a Layout on one specimen, `link` and `board` speak with it as with a real one.
 
-May import the rest of `sim` and nouns.
+May import what `sim` may.
 """
