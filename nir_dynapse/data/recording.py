@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nir_dynapse.errors import ConfigurationError
+from nir_dynapse.errors import ConfigurationError, Finding
 
 __all__ = ["Recording"]
 
@@ -18,6 +18,7 @@ class Recording:
 
     `spikes[node]` (batch, time, neuron) counts; `values[node]` the voltages of readouts on the host; `states[name][node]`
     the same shape, in A at the end of each bin (`v` without unit for ideal runs). `dt` is the width of a bin in s.
+    `findings` say what may be missing in recordings of others.
     """
 
     spikes: dict[str, np.ndarray]
@@ -25,6 +26,7 @@ class Recording:
     outputs: dict[str, str] = field(default_factory=dict)
     states: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     values: dict[str, np.ndarray] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
 
     def __repr__(self) -> str:
         nodes = ", ".join(f"{name} {values.shape[2]}" for name, values in (self.spikes | self.values).items())
