@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import zipfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from nir_dynapse.board.board import Board
 from nir_dynapse.board.link import LinkedBoard, monitored, stimuli
 from nir_dynapse.cli.exchange import check_file, device_of
 from nir_dynapse.cli.output import Output, accuracy_text, node_rates, rates_text
+from nir_dynapse.cli.samples import left_out, stimulus
 from nir_dynapse.data.data import Data, Events
 from nir_dynapse.data.recording import Recording
 from nir_dynapse.files.whole import write_arrays
@@ -32,39 +32,35 @@ def run(args: argparse.Namespace, out: Output) -> int:
     if args.out is not None:
         check_file(Path(args.out))
     layout = Layout.load(args.layout)
-    names = _arrays(args.input)
-    thing = Events.load(args.input) if "time_us" in names else _samples(args.input, layout, args.duration)
+    thing, labelled = stimulus(args.input, layout, args)
+    findings, lines = left_out(thing)
+    if isinstance(thing, Data):
+        thing = _samples(thing, layout, args.duration)
     with open_board(args.board, device=device_of(args), bit_file=args.bit_file) as board:
         board.apply(layout)
         if isinstance(thing, Events):
             result, arrays = _run_events(board, layout, thing, args)
             notes = []
         else:
-            result, arrays, notes = _run_samples(board, layout, thing, "y" in names, args, out)
+            result, arrays, notes = _run_samples(board, layout, thing, labelled, args, out)
     if result["unknown_events"]:
         notes.append(f"{result['unknown_events']} events came from nobody in the Layout.")
+    notes += lines
     files = [] if args.out is None else [args.out]
     if args.out is not None:
         write_arrays(args.out, **arrays)
         notes.append(f"Written: {args.out}")
-    out.result({"run": args.board, **result, "files": files}, "\n".join([rates_text(result["nodes"]), "", *notes]))
+    out.result(
+        {"run": args.board, **result, "files": files, "findings": findings},
+        "\n".join([rates_text(result["nodes"]), "", *notes]),
+    )
     return 0
 
 
-def _arrays(path: str) -> set[str]:
-    """The names of the arrays in an .npz; none where it is not one (reading it says why)."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return {Path(name).stem for name in archive.namelist()}
-    except (OSError, ValueError, zipfile.BadZipFile):
-        return set()
-
-
-def _samples(path: str, layout: Layout, duration: float | None) -> Data:
+def _samples(data: Data, layout: Layout, duration: float | None) -> Data:
     """The samples, cut or lengthened to `duration` s."""
     from nir_dynapse.evaluation.checks import check_data
 
-    data = Data.load(path, labels=False)
     check_data(data, layout, labels=False)
     if duration is None:
         return data

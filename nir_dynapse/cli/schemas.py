@@ -178,6 +178,7 @@ REPORT_FIELDS: dict[str, Schema] = {
 REPORT = _object("", **REPORT_FIELDS)
 WRITTEN = _object("", **REPORT_FIELDS, files=FILES)
 RUN_FIELDS: dict[str, Schema] = {"run": _text("what ran it"), "samples": _count(), "nodes": NODES, "files": FILES}
+RUN_FIELDS |= {"findings": _list(FINDING, "about the data: what of it is left out")}
 DEVICE = _object(
     "of the whole stack; currents in A, capacitors in F, voltages in V",
     name=_text(),
@@ -254,7 +255,7 @@ SCHEMAS: dict[str, Schema] = {
         files=FILES,
     ),
     "simulate": _object("", **RUN_FIELDS, accuracy=_or_null(ACCURACY, "null where the classes are not the output's")),
-    "evaluate": CHIPS,
+    "evaluate": {**CHIPS, "properties": {**CHIPS["properties"], "findings": RUN_FIELDS["findings"]}},
     "run": _object(
         "",
         **RUN_FIELDS,

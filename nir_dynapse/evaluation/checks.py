@@ -15,6 +15,7 @@ import numpy as np
 
 from nir_dynapse.circuit.params import Params
 from nir_dynapse.data.data import Data
+from nir_dynapse.data.images import check_image
 from nir_dynapse.errors import ConfigurationError, Finding, ParameterRangeError
 from nir_dynapse.files.whole import check_target
 from nir_dynapse.layout.layout import Layout
@@ -87,6 +88,7 @@ def check_data(data: Data, thing: Network | Params | Layout, *, labels: bool = T
         raise ConfigurationError(
             f"the data is empty: x has shape {data.x.shape}. Give at least one sample and one bin."
         )
+    check_image(data.shape, known.inputs)
     if data.x.shape[2] != channels:
         raise ConfigurationError(
             f"the data has {data.x.shape[2]} channels (x has shape {data.x.shape}), the network expects {channels} at "

@@ -66,7 +66,7 @@ def through_a_spike(
     params = as_params(thing, device)
     params = (params if mismatch is None else fabricate(params, mismatch, key)).numpy()
     t = params.topology
-    counts = check_input(x, [(port.name, port.size) for port in t.inputs])
+    counts = check_input(x, t.inputs)
     if len(counts) != 1:
         raise ConfigurationError(f"figures: x holds {len(counts)} samples. Choose one: x[0] has shape (time, channel).")
     if not (isinstance(neuron, tuple) and len(neuron) == 2):

@@ -12,12 +12,13 @@ import numpy as np
 
 from nir_dynapse.chip.device import DYNAPSE2, Device, Mismatch
 from nir_dynapse.circuit.params import Params
+from nir_dynapse.data.images import flattened
 from nir_dynapse.data.nir_data import input_counts, is_nir_data
 from nir_dynapse.data.recording import Recording
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
 from nir_dynapse.layout.decoding import as_params
 from nir_dynapse.layout.layout import Layout
-from nir_dynapse.network.network import Network
+from nir_dynapse.network.network import Network, Port
 from nir_dynapse.network.readout import run_readout
 from nir_dynapse.sim.circuit import (
     RECORDABLE,
@@ -57,6 +58,7 @@ def simulate(
 ) -> Recording:
     """Run `thing` on event counts `x` (batch, time, channel) or (time, channel), bins of `dt` s (default: its own dt).
 
+    Where the input node has the shape of images, `x` may be (batch, time, *shape) or (time, *shape), too.
     `x` may also be an `nir.NIRGraphData` (or one of NIR's other data containers) with the spikes of the input nodes.
 
     `ideal=True` (Network only) runs NIR semantics, forward Euler at the network's own dt. Otherwise the circuits are
@@ -75,7 +77,7 @@ def simulate(
                 "Leave dt out, or read the network with the dt that you mean."
             )
         x = input_counts(x, thing.inputs, thing.dt) if is_nir_data(x) else x
-        counts = check_input(x, [(port.name, port.size) for port in thing.inputs])
+        counts = check_input(x, thing.inputs)
         result = run_reference(thing, counts, record=record, backend=backend)
         outputs = {p.name: str(p.source) for p in thing.outputs}
         return Recording(result.spikes, thing.dt, outputs, result.traces, result.values)
@@ -89,15 +91,15 @@ def simulate(
             f"simulate: dt is {dt} s, it must be positive. Give the width of a bin of x in seconds."
         )
     x = input_counts(x, params.topology.inputs, bin_width) if is_nir_data(x) else x
-    counts = check_input(x, [(port.name, port.size) for port in params.topology.inputs])
+    counts = check_input(x, params.topology.inputs)
     return run_circuit(params, counts, bin_width, record, backend, Disturbance.of(mismatch, key))
 
 
-def check_input(x: Any, ports: Sequence[tuple[str, int]]) -> np.ndarray:
+def check_input(x: Any, inputs: Sequence[Port]) -> np.ndarray:
     """Event counts as float32 (batch, time, channel), or a ConfigurationError that says what does not fit."""
-    counts = np.asarray(x)
-    channels = sum(size for _, size in ports)
-    names = ", ".join(f"{name!r} ({size})" for name, size in ports)
+    counts = flattened(x, inputs)
+    channels = sum(port.size for port in inputs)
+    names = ", ".join(f"{port.name!r} ({port.size})" for port in inputs)
     if counts.ndim == 2:
         counts = counts[None]
     if counts.ndim != 3 or counts.shape[2] != channels:

@@ -58,7 +58,7 @@ class VirtualBoard(LinkedBoard):
         layout = self._applied()
         if self._params is None:
             self._params = fabricate(layout_to_params(layout, self.device), self.mismatch, self.seed)
-        counts = check_input(x, [(port.name, port.size) for port in layout.inputs])
+        counts = check_input(x, layout.inputs)
         disturbance = Disturbance.of(self.mismatch, self.seed)
         recording = run_circuit(self._params, counts, dt, ("spikes",), disturbance=disturbance)
         spikes = {node: recording.spikes[node] * mask for node, mask in monitored(layout).items()}
