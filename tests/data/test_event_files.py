@@ -250,7 +250,7 @@ def test_every_event_is_in_its_bin(dt: float) -> None:
     held = random_events(4000, 300_000, size=(4, 3))
     data = events_to_data(from_structured(held, shape=(2, 3, 4)), [Port("input", (2, 3, 4))], dt)
     wanted = np.zeros(data.x.shape, int)
-    np.add.at(wanted, (0, (held["t"] / (dt * 1e6) + 1e-9).astype(int), expected(held, (4, 3))), 1)
+    np.add.at(wanted[0], ((held["t"] / (dt * 1e6) + 1e-9).astype(int), expected(held, (4, 3))), 1)
     np.testing.assert_array_equal(data.x, wanted)
     assert data.x.sum() == 4000
     assert data.findings == ()
