@@ -8,6 +8,7 @@ from typing import Any
 
 import nir
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -74,6 +75,7 @@ def test_the_same_through_a_file(tmp_path_factory: Any, g: Any) -> None:
     assert from_nir(path).digest() == net.digest()
 
 
+@pytest.mark.long
 @few(80)
 @given(graphs(), st.randoms(use_true_random=False))
 def test_order_does_not_matter(g: Any, rng: random.Random) -> None:

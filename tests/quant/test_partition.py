@@ -118,6 +118,7 @@ def test_separate_networks_that_fill_the_chips_are_kept_apart() -> None:
     assert (np.bincount(found.chip) == 1024).all()
 
 
+@pytest.mark.long
 def test_a_shuffled_small_world_on_full_chips() -> None:
     found = on_chips(small_world(4096, 20, seed=1), 4)
     assert found.cost.events < 0.5 * found.start.events
@@ -129,6 +130,7 @@ def test_synapses_without_structure_are_no_worse_than_index_order() -> None:
     assert found.cost.events < found.start.events
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("share", [0.2, 0.8])
 def test_monitored_neurons_stay_within_reach_of_the_fpga(share: float) -> None:
     device = replace(DYNAPSE2, neurons_per_core=4, n_chips=8)

@@ -141,6 +141,7 @@ def test_more_base_currents_are_better_and_one_is_the_best_threshold() -> None:
     assert errors[0] == pytest.approx(min(one), rel=1e-6)
 
 
+@pytest.mark.long
 @given(seeds, st.integers(5, 100), st.integers(-60, 60))
 @settings(max_examples=20)
 def test_scale_and_order_do_not_matter(seed: int, n: int, exponent: int) -> None:
