@@ -18,7 +18,14 @@ from nir_dynapse.errors import (
     sort_findings,
     strictly,
 )
-from nir_dynapse.import_.checks import check_gains, check_origin, check_values, like_snntorch
+from nir_dynapse.import_.checks import (
+    check_cycles,
+    check_gains,
+    check_origin,
+    check_values,
+    like_snntorch,
+    used_resets,
+)
 from nir_dynapse.import_.conversion import conversions
 from nir_dynapse.import_.flatten import FlatGraph, flatten, natural
 from nir_dynapse.import_.fold import Folder, check_structure
@@ -78,6 +85,8 @@ def from_nir(
     flat = flatten(root, findings)
     shapes = infer(flat, check_values(flat, unit * scale if profile.clock == "time" else 1.0, findings), findings)
     check_structure(flat, findings)
+    if frontend == "snntorch":
+        check_cycles(flat, findings)
     check_hosts(flat, findings)
     outputs = find_outputs(flat, shapes, findings)
     metadata = _plain(getattr(root, "metadata", None) or {})
@@ -85,7 +94,7 @@ def from_nir(
     raw = _populations(flat, shapes)
     usable = _valid(raw)
     step = clock(profile, dt, metadata, usable, unit, scale, findings)
-    read = [_adapted(p, flat, profile, step.file, reset, reset_delay, usable) for p in raw]
+    read = used_resets([_adapted(p, flat, profile, step.file, reset, reset_delay, usable) for p in raw], findings)
     populations = [rescaled(p, step.seconds) for p in read]
     _tell_clamped(profile, raw, step.file, findings)
     _tell_resets(profile, populations, (reset, reset_delay) != (None, None), findings)
