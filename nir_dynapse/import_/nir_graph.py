@@ -98,10 +98,12 @@ def from_nir(
     populations = [rescaled(p, step.seconds) for p in read]
     _tell_clamped(profile, raw, step.file, findings)
     _tell_resets(profile, populations, (reset, reset_delay) != (None, None), findings)
-    check_taus(populations, time_unit, float(time_scale), profile, findings)
+    snntorch = frontend == "spec" and like_snntorch(usable)
+    told = {"gains": step.gains, "snntorch": snntorch}
+    check_taus(populations, time_unit, float(time_scale), profile, findings, **told)
     wrong_unit = any(f.code == "time-unit" for f in findings)
     if not wrong_unit:  # it makes every step wrong too: one cause, one error
-        check_step(populations, step.real, frontend == "spec" and like_snntorch(usable), findings)
+        check_step(populations, step.real, snntorch, findings, step.gains)
     if frontend == "spec":
         check_gains(_valid(populations), step.real, findings)
         check_origin(usable, findings)
