@@ -10,6 +10,7 @@ import hashlib
 import mmap
 import os
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -335,7 +336,7 @@ class _Reader:
         if not isinstance(nodes, h5py.Group) or not isinstance(edges, h5py.Dataset):
             return self.error(name, "a NIRGraph without nodes or edges.", _AGAIN)
         inner = {key: self.node(group, _join(name, key), depth + 1) for key, group in self.named(nodes, depth + 1)}
-        pairs = self.edges(edges, name)
+        pairs = [(self.met(a, inner, name), self.met(b, inner, name)) for a, b in self.edges(edges, name)]
         return graph({key: node for key, node in inner.items() if node is not None}, pairs, metadata)
 
     def named(self, group: h5py.Group, depth: int, prefix: str = ""):
@@ -349,6 +350,14 @@ class _Reader:
                 yield prefix + key, child
             else:
                 yield from self.named(child, depth + 1, f"{prefix}{key}/")
+
+    def met(self, end: str, nodes: Mapping[str, Any], name: str) -> str:
+        """The node that an end of an edge names: HDF5 drops from a path what is empty or '.'."""
+        path = "/".join(part for part in end.split("/") if part not in ("", "."))
+        if end in nodes or path not in nodes:
+            return end
+        self.repaired(_join(name, path), f"an edge names it {end!r}, which HDF5 cannot hold; read as this node.")
+        return path
 
     def only_groups(self, group: h5py.Group, depth: int) -> bool:
         members = self.children(group, depth).values()

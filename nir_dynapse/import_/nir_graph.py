@@ -34,6 +34,7 @@ from nir_dynapse.import_.nir_file import read_nir, read_version
 from nir_dynapse.import_.outputs import check_hosts, find_outputs, read_readout
 from nir_dynapse.import_.shapes import Shapes, infer, noted
 from nir_dynapse.import_.timing import check_step, check_taus, clock, positive, rescaled, seconds_per_unit
+from nir_dynapse.network.names import renamed
 from nir_dynapse.network.network import RESETS, Network, Population, Port, Projection, Stepping
 from nir_dynapse.network.population import STEPPINGS
 from nir_dynapse.network.primitives import as_array, graph
@@ -139,20 +140,20 @@ def from_nir(
         stepping=stepping,
         conversion=conversions(*changed, links=(*links, *readout.projections)),
     )
-    late = _delayed(network)
-    return replace(network, findings=sort_findings((*network.findings, late))) if late else network
+    late = [*_delayed(network), *renamed(network)]
+    return replace(network, findings=sort_findings((*network.findings, *late))) if late else network
 
 
-def _delayed(network: Network) -> Finding | None:
+def _delayed(network: Network) -> list[Finding]:
     """Which connections of a cycle of several populations act one step late, for nothing in NIR says."""
     rank = {name: i for i, name in enumerate(network.order())}
     back = {(q.source, q.target) for q in network.projections if rank.get(q.source, -1) > rank[q.target]}
     if not back:
-        return None
+        return []
     listed = ", ".join(f"{a!r} -> {b!r}" for a, b in sorted(back)[:6])
     what = f"in the cycles of populations these connections act one step late: {listed}; the others in the same step."
     hint = "Where the framework delays others, its spikes differ by a step: compare an ideal run with it."
-    return Finding("info", "recurrence", what, hint=hint)
+    return [Finding("info", "recurrence", what, hint=hint)]
 
 
 def _stepping(metadata: dict[str, Any]) -> Stepping:
