@@ -38,6 +38,7 @@ def finetune(args: argparse.Namespace, out: Output) -> int:
     thing = loaded(args)
     if args.teacher and not isinstance(thing, Network):
         raise ConfigurationError(f"'{args.model}' has no ideal run that --teacher could follow. Give MODEL.nir.")
+    findings = out.warned(thing)
     device = keywords["device"]
     board = nullcontext()
     if args.board is not None:
@@ -49,7 +50,7 @@ def finetune(args: argparse.Namespace, out: Output) -> int:
         log.plot(args.plot, title=f"Fine-tuning of {Path(args.model).name}")
     named = (args.out, *((args.log,) if args.log is not None and Path(args.log).exists() else ()), args.plot)
     files = [str(path) for path in named if path is not None]
-    result = {**_summary(log), "rows": params.topology.n_synapses, "files": files}
+    result = {**_summary(log), "rows": params.topology.n_synapses, "files": files, "findings": findings}
     out.result(result, _text(result, args))
     return 0
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Output", "accuracy_text", "node_rates", "rates_text", "table"]
 
+MISREAD = ("dt", "gain", "recurrence")
+"""Codes of warnings under which a network may not be the one that was meant."""
 MOST_FINDINGS = 20
 """Findings of one error that are printed; --json has them all."""
 LINE_STEP = 0.1
@@ -75,6 +77,23 @@ class Output:
         if not self.silent:
             with suppress(OSError):  # a full disk must not end hours of work for a line about it
                 sys.stderr.write(f"{line}\n")
+
+    def warned(self, thing: Any) -> list[dict[str, Any]]:
+        """Warnings about how `thing` was read, on stderr even with -q, and as data for --json.
+
+        Of a Network all of them; what is known of Params and Layouts was said when they were made, but for what makes
+        every later number wrong.
+        """
+        from nir_dynapse.network.network import Network
+
+        whole = isinstance(thing, Network)
+        found = [f for f in thing.findings if f.severity == "warning" and (whole or f.code in MISREAD)]
+        if not self.as_json:
+            shown = [f"warning: {f}" for f in found[:MOST_FINDINGS]]
+            if len(found) > MOST_FINDINGS:
+                shown.append(f"... and {len(found) - MOST_FINDINGS} more warnings; check lists them all.")
+            sys.stderr.write("".join(f"nir-dynapse: {_as_options(' '.join(line.split()))}\n" for line in shown))
+        return [f.to_dict() for f in found]
 
     @contextmanager
     def resumable(self, checkpoint: str | None, work: str) -> Iterator[None]:

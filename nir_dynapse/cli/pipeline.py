@@ -142,6 +142,7 @@ def simulate(args: argparse.Namespace, out: Output) -> int:
     data = Data.load(args.data)
     thing = loaded(args)
     check_data(data, thing, labels=False)
+    findings = out.warned(thing)
     silicon = {"mismatch": DYNAPSE2.mismatch, "key": args.chip} if args.chip is not None else {}
     out.note(f"simulating {len(data)} samples of {data.duration:g} s")
     recording = simulate(thing, data.x, ideal=args.ideal, **silicon)
@@ -156,7 +157,14 @@ def simulate(args: argparse.Namespace, out: Output) -> int:
     text = f"{rates_text(nodes)}\n\n{accuracy_text(accuracy)}"
     files = [] if args.out is None else [args.out]
     written = f"\nWritten: {args.out}" if files else ""
-    result = {"run": run, "samples": len(data), "nodes": nodes, "accuracy": accuracy, "files": files}
+    result = {
+        "run": run,
+        "samples": len(data),
+        "nodes": nodes,
+        "accuracy": accuracy,
+        "files": files,
+        "findings": findings,
+    }
     out.result(result, text + written)
     return DONE
 
@@ -169,8 +177,9 @@ def evaluate(args: argparse.Namespace, out: Output) -> int:
         check_file(Path(args.checkpoint))
     data = Data.load(args.data)
     thing = loaded(args)
+    findings = out.warned(thing)
     options = {"devices": args.devices, "key": args.seed, "mismatch": spread_of(args), "device": device_of(args)}
     with out.resumable(args.checkpoint, "evaluation"), out.progress() as tell:
         result = evaluate(thing, data, progress=tell, checkpoint=args.checkpoint, **options)
-    out.result(result.to_dict(), str(result))
+    out.result({**result.to_dict(), "findings": findings}, str(result))
     return DONE

@@ -32,6 +32,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     if args.out is not None:
         check_file(Path(args.out))
     layout = Layout.load(args.layout)
+    findings = out.warned(layout)
     names = _arrays(args.input)
     thing = Events.load(args.input) if "time_us" in names else _samples(args.input, layout, args.duration)
     with open_board(args.board, device=device_of(args), bit_file=args.bit_file) as board:
@@ -47,7 +48,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
     if args.out is not None:
         write_arrays(args.out, **arrays)
         notes.append(f"Written: {args.out}")
-    out.result({"run": args.board, **result, "files": files}, "\n".join([rates_text(result["nodes"]), "", *notes]))
+    result = {"run": args.board, **result, "files": files, "findings": findings}
+    out.result(result, "\n".join([rates_text(result["nodes"]), "", *notes]))
     return 0
 
 

@@ -91,6 +91,7 @@ FINDING = _object(
     what=_text("the sentence"),
 )
 FINDINGS = _list(FINDING, "worst first")
+WARNINGS = _list(FINDING, "warnings about how the network was read, which all numbers depend on")
 ACCURACY_FIELDS = {
     "name": _text("the run"),
     "correct": _count("samples"),
@@ -177,7 +178,13 @@ REPORT_FIELDS: dict[str, Schema] = {
 }
 REPORT = _object("", **REPORT_FIELDS)
 WRITTEN = _object("", **REPORT_FIELDS, files=FILES)
-RUN_FIELDS: dict[str, Schema] = {"run": _text("what ran it"), "samples": _count(), "nodes": NODES, "files": FILES}
+RUN_FIELDS: dict[str, Schema] = {
+    "run": _text("what ran it"),
+    "samples": _count(),
+    "nodes": NODES,
+    "files": FILES,
+    "findings": WARNINGS,
+}
 DEVICE = _object(
     "of the whole stack; currents in A, capacitors in F, voltages in V",
     name=_text(),
@@ -252,9 +259,10 @@ SCHEMAS: dict[str, Schema] = {
         loss=_or_null(_number("at that step")),
         rows=_count("CAM rows"),
         files=FILES,
+        findings=WARNINGS,
     ),
     "simulate": _object("", **RUN_FIELDS, accuracy=_or_null(ACCURACY, "null where the classes are not the output's")),
-    "evaluate": CHIPS,
+    "evaluate": {**CHIPS, "properties": {**CHIPS["properties"], "findings": WARNINGS}},
     "run": _object(
         "",
         **RUN_FIELDS,

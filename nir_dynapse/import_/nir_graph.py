@@ -18,7 +18,14 @@ from nir_dynapse.errors import (
     sort_findings,
     strictly,
 )
-from nir_dynapse.import_.checks import check_gains, check_origin, check_values, like_snntorch
+from nir_dynapse.import_.checks import (
+    check_cycles,
+    check_gains,
+    check_origin,
+    check_values,
+    like_snntorch,
+    used_resets,
+)
 from nir_dynapse.import_.conversion import conversions
 from nir_dynapse.import_.flatten import FlatGraph, flatten, natural
 from nir_dynapse.import_.fold import Folder, check_structure
@@ -27,6 +34,7 @@ from nir_dynapse.import_.nir_file import read_nir, read_version
 from nir_dynapse.import_.outputs import check_hosts, find_outputs, read_readout
 from nir_dynapse.import_.shapes import Shapes, infer, noted
 from nir_dynapse.import_.timing import check_step, check_taus, clock, positive, rescaled, seconds_per_unit
+from nir_dynapse.network.names import renamed
 from nir_dynapse.network.network import RESETS, Network, Population, Port, Projection, Stepping
 from nir_dynapse.network.population import STEPPINGS
 from nir_dynapse.network.primitives import as_array, graph
@@ -78,6 +86,8 @@ def from_nir(
     flat = flatten(root, findings)
     shapes = infer(flat, check_values(flat, unit * scale if profile.clock == "time" else 1.0, findings), findings)
     check_structure(flat, findings)
+    if frontend == "snntorch":
+        check_cycles(flat, findings)
     check_hosts(flat, findings)
     outputs = find_outputs(flat, shapes, findings)
     metadata = _plain(getattr(root, "metadata", None) or {})
@@ -85,14 +95,16 @@ def from_nir(
     raw = _populations(flat, shapes)
     usable = _valid(raw)
     step = clock(profile, dt, metadata, usable, unit, scale, findings)
-    read = [_adapted(p, flat, profile, step.file, reset, reset_delay, usable) for p in raw]
+    read = used_resets([_adapted(p, flat, profile, step.file, reset, reset_delay, usable) for p in raw], findings)
     populations = [rescaled(p, step.seconds) for p in read]
     _tell_clamped(profile, raw, step.file, findings)
     _tell_resets(profile, populations, (reset, reset_delay) != (None, None), findings)
-    check_taus(populations, time_unit, float(time_scale), profile, findings)
+    snntorch = frontend == "spec" and like_snntorch(usable)
+    told = {"gains": step.gains, "snntorch": snntorch}
+    check_taus(populations, time_unit, float(time_scale), profile, findings, **told)
     wrong_unit = any(f.code == "time-unit" for f in findings)
     if not wrong_unit:  # it makes every step wrong too: one cause, one error
-        check_step(populations, step.real, frontend == "spec" and like_snntorch(usable), findings)
+        check_step(populations, step.real, snntorch, findings, step.gains)
     if frontend == "spec":
         check_gains(_valid(populations), step.real, findings)
         check_origin(usable, findings)
@@ -128,20 +140,20 @@ def from_nir(
         stepping=stepping,
         conversion=conversions(*changed, links=(*links, *readout.projections)),
     )
-    late = _delayed(network)
-    return replace(network, findings=sort_findings((*network.findings, late))) if late else network
+    late = [*_delayed(network), *renamed(network)]
+    return replace(network, findings=sort_findings((*network.findings, *late))) if late else network
 
 
-def _delayed(network: Network) -> Finding | None:
+def _delayed(network: Network) -> list[Finding]:
     """Which connections of a cycle of several populations act one step late, for nothing in NIR says."""
     rank = {name: i for i, name in enumerate(network.order())}
     back = {(q.source, q.target) for q in network.projections if rank.get(q.source, -1) > rank[q.target]}
     if not back:
-        return None
+        return []
     listed = ", ".join(f"{a!r} -> {b!r}" for a, b in sorted(back)[:6])
     what = f"in the cycles of populations these connections act one step late: {listed}; the others in the same step."
     hint = "Where the framework delays others, its spikes differ by a step: compare an ideal run with it."
-    return Finding("info", "recurrence", what, hint=hint)
+    return [Finding("info", "recurrence", what, hint=hint)]
 
 
 def _stepping(metadata: dict[str, Any]) -> Stepping:

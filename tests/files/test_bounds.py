@@ -400,3 +400,30 @@ def test_limits_leave_room_for_the_largest_stack() -> None:
     assert 2 * rows < outside.MOST_LISTS
     assert 7 * rows + 200_000 < outside.MOST_VALUES
     assert layout_checks.MOST_NEURONS > 8 * 4 * 2048
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n",
+            ("a Git LFS pointer", "git lfs pull"),
+        ),
+        (b"<!doctype html><title>404</title>", ("an HTML page", "Download the file itself")),
+    ],
+)
+def test_what_is_handed_in_for_a_file_of_ours_is_named(tmp_path: Path, content: bytes, words: tuple[str, ...]) -> None:
+    loads = {
+        "data.npz": nd.Data.load,
+        "events.npz": nd.Events.load,
+        "tuned.npz": nd.load_params,
+        "layout.json": nd.Layout.load,
+        "chip.json": nd.load_profiles,
+        "log.csv": nd.TrainingLog.load,
+    }
+    for name, load in loads.items():
+        path = tmp_path / name
+        path.write_bytes(content)
+        with pytest.raises(nd.DynapseError) as caught:
+            load(path)
+        assert all(word in str(caught.value) for word in words), (name, str(caught.value))
