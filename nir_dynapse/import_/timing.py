@@ -16,7 +16,7 @@ from nir_dynapse.chip import biasgen
 from nir_dynapse.chip.device import DYNAPSE2
 from nir_dynapse.errors import Finding, ParameterRangeError
 from nir_dynapse.import_.checks import several
-from nir_dynapse.import_.frontends import Profile, agreed
+from nir_dynapse.import_.frontends import Profile, agreed, untold_step
 from nir_dynapse.network.network import Population
 from nir_dynapse.network.primitives import as_array
 
@@ -82,6 +82,8 @@ def clock(
         hint = f'Was the file written by another framework? Pass its name, or frontend="spec", instead of "{profile.name}".'
         findings.append(Finding("warning", "gain", what, hint=hint))
     if profile.clock == "steps":
+        if found is None and noted is not None and profile.step_noted:
+            found = noted
         h = found or profile.default_step or 1.0
         real = dt if dt is not None else noted if noted is not None else h * unit
         if dt is None and noted is None and h == 1.0:
@@ -89,12 +91,15 @@ def clock(
             what = f"{profile.name} counts time in steps; {DEFAULT_DT:g} s per step was assumed."
             findings.append(Finding("warning", "dt", what, used=DEFAULT_DT, unit="s", hint="Pass dt=... in seconds."))
         elif dt is None and noted is None and scale == 1:
-            what = f"{profile.name} counts time in steps, and its exporter wrote {real:g} s for one; read as that."
+            said = "wrote" if found is not None else "writes by default"
+            what = f"{profile.name} counts time in steps, and its exporter {said} {real:g} s for one; read as that."
             findings.append(
                 Finding(
                     "warning", "dt", what, used=real, unit="s", hint="Pass dt=... in seconds, the length of your bins."
                 )
             )
+        if found is None and profile.step_noted and any(p.leaky for p in populations):
+            findings.append(untold_step(populations, h, dt))
         return Clock(h, real * scale / h, real * scale)
     seconds = unit * scale
     if dt is not None:
@@ -242,10 +247,10 @@ def _unit_hint(tau, factor: float, limits: tuple[float, float], unit: str, scale
     )
 
 
-def check_step(populations: Iterable[Population], dt: float, snntorch: bool, findings: list[Finding]) -> None:
+def check_step(populations: Iterable[Population], dt: float, likely: str | None, findings: list[Finding]) -> None:
     """Refuse a dt at which forward Euler diverges (dt ≥ 2τ); warn where τ/dt is outside 1 … 10⁴.
 
-    `snntorch`: the file looks like snnTorch's, but is read as the specification says.
+    `likely`: "snntorch" or "spikingjelly", where the file looks like theirs, but is read as the specification says.
     """
     for p in populations:
         for key, tau, _ in _taus(p):
@@ -254,8 +259,13 @@ def check_step(populations: Iterable[Population], dt: float, snntorch: bool, fin
             first = int(np.argmin(tau))
             low, high = float(tau[first]), float(tau.max())
             hint = "Pass the dt of the source framework in seconds (dt=...), and check time_unit and time_scale."
-            if snntorch:
-                hint = 'snnTorch writes 0.0001 s for every step: pass frontend="snntorch", where dt is its real length.'
+            if likely is not None:
+                said = (
+                    "SpikingJelly writes 0.0001 s by default"
+                    if likely == "spikingjelly"
+                    else "snnTorch writes 0.0001 s"
+                )
+                hint = f'{said} for every step: pass frontend="{likely}", where dt is its real length.'
             if dt >= 2 * low:
                 what = f"{key} is {low:.4g} s, half of dt = {dt:.4g} s or less: forward Euler diverges."
                 findings.append(Finding("error", "dt", what, p.name, first, dt, 2 * low, "s", hint))
