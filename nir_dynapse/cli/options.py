@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 USAGE = 2
-FRONTENDS = ("spec", "snntorch", "norse", "sinabs", "spyx", "rockpool")
+FRONTENDS = ("spec", "snntorch", "norse", "sinabs", "spyx", "rockpool", "spikingjelly")
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -11,10 +12,19 @@ from scipy.sparse.csgraph import connected_components
 
 from nir_dynapse.errors import Finding
 from nir_dynapse.import_.flatten import FlatGraph, FlatNode
+from nir_dynapse.import_.frontends import PROFILES, SPIKINGJELLY_STEP
 from nir_dynapse.network.network import Population
 from nir_dynapse.network.primitives import parameter
 
-__all__ = ["check_cycles", "check_gains", "check_origin", "check_values", "like_snntorch", "used_resets"]
+__all__ = [
+    "check_cycles",
+    "check_gains",
+    "check_origin",
+    "check_values",
+    "like_snntorch",
+    "likely",
+    "used_resets",
+]
 
 UNITS = {"tau": "s", "tau_mem": "s", "tau_syn": "s"}
 
@@ -154,9 +164,53 @@ def like_snntorch(populations: Iterable[Population]) -> bool:
     return bool(leaky) and all(np.allclose(p.r * 1e-4, p.tau_mem, rtol=1e-4) and not np.any(p.v_reset) for p in leaky)
 
 
-def check_origin(populations: Iterable[Population], findings: list[Finding]) -> None:
-    """Say where a file (in its own units) looks like snnTorch's, whose resets it cannot tell."""
-    if like_snntorch(populations):
+def like_spikingjelly(names: Iterable[str], populations: Iterable[Population]) -> bool:
+    """Whether names are those that SpikingJelly's exporter gives the parts of a Sequential, and values those it writes.
+
+    torch.fx calls a Sequential's input input_1 and its parts _0, _1, …; in a module's own forward(x) they are x and
+    block_0, block_1, …. Norse's next release will do so, too, but for the input (input_tensor).
+    """
+    names, spiking = set(names), [p for p in populations if p.spiking]
+    named = bool(names & {"input_1", "x"}) and any(
+        re.fullmatch(r"\w*_\d+(_\w+)?", name) for name in names - {"input_1"}
+    )
+    return named and bool(spiking) and all(_spikingjelly_values(p) for p in spiking)
+
+
+def likely(names: Iterable[str], populations: Iterable[Population]) -> str | None:
+    """The profile of the exporter whose files, among those with a step of their own, look like this one."""
+    populations = list(populations)
+    if like_spikingjelly(names, populations):
+        return "spikingjelly"
+    return "snntorch" if like_snntorch(populations) else None
+
+
+def _spikingjelly_values(p: Population) -> bool:
+    if p.kind == "LIF":
+        return bool(np.all((p.r >= 1) & (p.v_leak == p.v_reset)))
+    if p.kind == "CubaLIF":
+        return bool(np.all((p.r >= 1) & (p.v_leak == 0)) and p.w_in is not None and np.all(p.w_in >= 1))
+    return p.kind == "IF"
+
+
+def check_origin(names: Iterable[str], populations: Iterable[Population], h: float, findings: list[Finding]) -> None:
+    """Say where a file (in its own units, read with step `h`) looks like SpikingJelly's or snnTorch's."""
+    populations = list(populations)
+    origin = likely(names, populations)
+    if origin == "spikingjelly":
+        found = PROFILES["spikingjelly"].step(populations)
+        known = SPIKINGJELLY_STEP if found is None else found
+        what = (
+            "names like input_1, _0 and block_0 and these gains are what SpikingJelly's exporter writes. It fires at "
+            "v ≥ v_threshold, not only above it"
+        )
+        other = abs(h - known) > 1e-3 * known
+        if other:
+            told = "its default dt is" if found is None else "by its gains its dt was"
+            what += f", and {told} {known:g} s, the file was read with steps of {h:g} s"
+        hint = 'If the network comes from it, pass frontend="spikingjelly", where dt is the real length of a step.'
+        findings.append(Finding("warning" if other else "info", "frontend", f"{what}.", hint=hint))
+    elif origin == "snntorch":
         what = (
             "r = tau_mem/0.0001 s and v_reset = 0 in every neuron are what snnTorch writes, whatever its neurons do; read "
             "as reset to 0."

@@ -16,7 +16,7 @@ from nir_dynapse.chip import biasgen
 from nir_dynapse.chip.device import DYNAPSE2
 from nir_dynapse.errors import Finding, ParameterRangeError
 from nir_dynapse.import_.checks import like_snntorch, several
-from nir_dynapse.import_.frontends import Profile, agreed
+from nir_dynapse.import_.frontends import Profile, agreed, untold_step
 from nir_dynapse.network.network import Population
 from nir_dynapse.network.primitives import as_array
 
@@ -38,7 +38,6 @@ SHORTEST = 100e-6
 DEFAULT_DT = 1e-3
 _ROUNDING = 0.01  # what the codes of a bias may give beyond the range
 _DISAGREE = 0.01  # relative: of a step that was given and what the gains tell
-_SNNTORCH = 'snnTorch writes 0.0001 s for every step: pass frontend="snntorch", where dt is its real length.'
 _NOISE = 1e-6  # relative: float32 and products of units
 
 
@@ -98,6 +97,8 @@ def clock(
         hint = f'Was the file written by another framework? Pass its name, or frontend="spec", instead of "{profile.name}".'
         findings.append(Finding("warning", "gain", what, hint=hint))
     if profile.clock == "steps":
+        if found is None and noted is not None and profile.step_noted:
+            found = noted
         h = found or profile.default_step or 1.0
         real = dt if dt is not None else noted if noted is not None else h * unit
         if dt is None and noted is None and h == 1.0:
@@ -105,12 +106,15 @@ def clock(
             what = f"{profile.name} counts time in steps; {DEFAULT_DT:g} s per step was assumed."
             findings.append(Finding("warning", "dt", what, used=DEFAULT_DT, unit="s", hint="Pass dt=... in seconds."))
         elif dt is None and noted is None and scale == 1:
-            what = f"{profile.name} counts time in steps, and its exporter wrote {real:g} s for one; read as that."
+            said = "wrote" if found is not None else "writes by default"
+            what = f"{profile.name} counts time in steps, and its exporter {said} {real:g} s for one; read as that."
             findings.append(
                 Finding(
                     "warning", "dt", what, used=real, unit="s", hint="Pass dt=... in seconds, the length of your bins."
                 )
             )
+        if found is None and profile.step_noted and any(p.leaky for p in populations):
+            findings.append(untold_step(populations, h, dt))
         return Clock(h, real * scale / h, real * scale)
     seconds = unit * scale
     gains = None if found is None else found * seconds
@@ -236,12 +240,12 @@ def check_taus(
     findings: list[Finding],
     *,
     gains: float | None = None,
-    snntorch: bool = False,
+    origin: str | None = None,
 ) -> None:
     """Refuse time constants out of the chip's reach, with the reading of the time unit under which they would fit.
 
     One cause, one finding: it names the first time constant that is too long (or too short) and lists the others. Where
-    `gains` tell the step, or the file looks like snnTorch's (`snntorch`), only what leaves them right is recommended.
+    `gains` tell the step, or the file looks like those of the profile `origin`, only what leaves them right is recommended.
     """
     populations = list(populations)
     taus = [(p.name, *item) for p in populations if p.spiking for item in _taus(p)]
@@ -260,8 +264,8 @@ def check_taus(
         value = float(tau[0])
         what = f"{key} is {value:.4g} s{more}, {word} {limit:.3g} s{f' (likewise {others})' if others else ''}."
         hint = _unit_hint(tau, factor, (SHORTEST, longest), time_unit, time_scale, value)
-        if profile.name == "spec" and snntorch:
-            hint = _SNNTORCH
+        if origin is not None:
+            hint = _own_step(origin)
         elif profile.clock == "time" and gains is not None:
             hint = _scale_hint(tau, factor, (SHORTEST, longest), time_scale, gains)
         elif profile.name == "spec" and time_unit == "s" and time_scale == 1:
@@ -316,12 +320,23 @@ def _scale_hint(tau, factor: float, limits: tuple[float, float], scale: float, g
     )
 
 
+def _own_step(origin: str) -> str:
+    """What to do with a file that looks like one of `origin`, a profile with a step of its own."""
+    said = "SpikingJelly writes 0.0001 s by default" if origin == "spikingjelly" else "snnTorch writes 0.0001 s"
+    return f'{said} for every step: pass frontend="{origin}", where dt is its real length.'
+
+
 def check_step(
-    populations: Iterable[Population], dt: float, snntorch: bool, findings: list[Finding], gains: float | None = None
+    populations: Iterable[Population],
+    dt: float,
+    origin: str | None,
+    findings: list[Finding],
+    gains: float | None = None,
 ) -> None:
     """Refuse a dt at which forward Euler diverges (dt ≥ 2τ); warn where τ/dt is outside 1 … 10⁴.
 
-    `snntorch`: the file looks like snnTorch's, but is read as the specification says. `gains`: the step that they tell.
+    `origin`: the profile ("snntorch", "spikingjelly") whose files look like this one, which is read as the specification
+    says. `gains`: the step that they tell.
     """
     for p in populations:
         for key, tau, _ in _taus(p):
@@ -334,8 +349,8 @@ def check_step(
                 hint = (
                     f"The gains tell a step of {gains:.4g} s: leave dt out; time_scale stretches step and times alike."
                 )
-            if snntorch:
-                hint = _SNNTORCH
+            if origin is not None:
+                hint = _own_step(origin)
             if dt >= 2 * low:
                 what = f"{key} is {low:.4g} s, half of dt = {dt:.4g} s or less: forward Euler diverges."
                 findings.append(Finding("error", "dt", what, p.name, first, dt, 2 * low, "s", hint))
