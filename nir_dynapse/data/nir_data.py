@@ -12,6 +12,7 @@ from typing import Any
 import nir
 import numpy as np
 
+from nir_dynapse.data.counts import check_values, real_array
 from nir_dynapse.data.data import Data
 from nir_dynapse.data.recording import Recording
 from nir_dynapse.errors import ConfigurationError
@@ -113,8 +114,8 @@ def from_nir_data(data: Any, *, dt: float | None = None, outputs: Mapping[str, s
 
 def _whole(node: str, grid: np.ndarray) -> np.ndarray:
     """Spike counts as whole numbers; ConfigurationError for anything else."""
-    if grid.dtype.kind not in "biuf" or not np.all((grid >= 0) & (grid < 2**31) & (grid == np.floor(grid))):
-        raise ConfigurationError(f"node {node!r}: its spikes are not whole numbers from 0. Export counts of spikes.")
+    grid = real_array(f"node {node!r}", grid, "spikes")
+    check_values("spikes", grid, ((node, grid.shape[-1]),) if grid.ndim else ())
     return grid.astype(np.uint8 if grid.max(initial=0) < 256 else np.int64)
 
 
