@@ -29,9 +29,9 @@ FEWER = "Scale the data, or give it finer bins."
 
 
 def check_counts(x: Any, nodes: Sequence[tuple[str, int]], *, whole: bool = True) -> np.ndarray:
-    """Event counts (batch, time, channel) for input `nodes` (name, channels), as they are, of (time, channel) a batch of one.
+    """Event counts (batch, time, channel) for input `nodes` (name, channels), their type as it is.
 
-    ConfigurationError for another shape, and for what `check_values` refuses.
+    (time, channel) are a batch of one. ConfigurationError for another shape, and for what `check_values` refuses.
     """
     counts = real_array("input", x)
     channels = sum(size for _, size in nodes)
@@ -76,6 +76,7 @@ def _error(
     """What stands at index `at`, in the words of the user's data and graph."""
     place, node = [int(i) for i in at], None
     value = counts[tuple(place)].item()
+    number = f"{value:.9g}" if isinstance(value, float) else f"{value}"
     for name, size in nodes:
         if place[-1] < size:
             node = name
@@ -83,13 +84,13 @@ def _error(
         place[-1] -= size
     axes = AXES.get(counts.ndim, tuple(f"axis {k}" for k in range(counts.ndim)))
     where = ", ".join(f"{axis} {i}" for axis, i in zip(axes, place, strict=True))
-    said = f"{where} of the {who if node is None else 'data'} holds {value:.9g} events, {what}."
+    said = f"{where} of the {who if node is None else 'data'} holds {number} events, {what}."
     said = said if node is not None else f"{who}: {said}" if who != "input" else said
     return ConfigurationError(Finding("error", "counts", said, node, used=value, limit=LARGEST, hint=hint))
 
 
 def real_array(who: str, values: Any, what: str = "event counts") -> np.ndarray:
-    """`values` as an array of real numbers or booleans; ConfigurationError for text, objects, complex numbers, dates, masks."""
+    """`values` as an array of real numbers or booleans; ConfigurationError for text, objects, complex numbers and dates."""
     try:
         array = np.asarray(values)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:  # RuntimeError: a tensor with a gradient

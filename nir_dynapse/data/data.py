@@ -62,28 +62,30 @@ class Events:
         """Events of one node from counts (time, channel) of whole events in bins of `dt` s.
 
         The first event of a bin is at its first whole µs, ⌈k·dt⌉ µs for bin k; several of a channel are 1 µs apart and
-        stay in their bin, so that `to_counts` is the exact inverse for any `dt`. ConfigurationError for what is no count, and
-        where a channel has more events in a bin than it has µs. (The bus of a board carries one event per µs in all:
-        what is more than that comes late, see `board.run`.)
+        stay in their bin, so that `to_counts` is the exact inverse for any `dt`. ConfigurationError for what is no count,
+        and where a channel has more events in a bin than the bin has µs. (The bus of a board carries one event per µs in
+        all: what is more than that comes late, see `board.run`.)
         """
         dt = STEP.check("Events.from_counts", "dt", dt, "Give the width of a bin in seconds.")
         counts = real_array("Events.from_counts", counts)
         if counts.ndim != 2:
             raise ConfigurationError(
-                f"Events.from_counts: counts have shape {counts.shape}, needed is (time, channel). Give one sample at a time."
+                f"Events.from_counts: counts have shape {counts.shape}, needed is (time, channel). Give one sample."
             )
         check_values("counts", counts, ((str(node), counts.shape[1]),))
         total = counts.sum(dtype=np.float64)
         if total > MOST_EVENTS:
-            raise ConfigurationError(f"node {node!r}: {total:.0f} events, at most {MOST_EVENTS} are made. Split the data.")
+            raise ConfigurationError(
+                f"node {node!r}: {total:.0f} events, at most {MOST_EVENTS} are made. Split the data."
+            )
         bins, index = np.nonzero(counts)
         repeat = counts[bins, index].astype(np.int64)
         first, stop = first_us(bins, dt), first_us(bins + 1, dt)
         if (full := repeat > stop - first).any():
             k = int(full.argmax())
             what = (
-                f"{repeat[k]} events of channel {index[k]} in bin {bins[k]}, which has {stop[k] - first[k]} whole µs; a sender "
-                "has one event per µs at most."
+                f"{repeat[k]} events of channel {index[k]} in bin {bins[k]}, which has {stop[k] - first[k]} whole µs; a "
+                "sender has one event per µs at most."
             )
             hint = "Give longer bins, or fewer events."
             limit = int(stop[k] - first[k])

@@ -7,10 +7,11 @@ heavy is imported, so that the command line answers wrong usage at once.
 from __future__ import annotations
 
 import numbers
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from nir_dynapse.errors import DynapseError, ParameterRangeError
+from nir_dynapse.errors import ParameterRangeError
 
 __all__ = [
     "BATCH",
@@ -51,12 +52,17 @@ class Whole:
         return isinstance(value, numbers.Integral) and not isinstance(value, bool) and self.low <= value <= self.high
 
     def check(
-        self, who: str, name: str, value: Any, hint: str = CHOOSE, error: type[DynapseError] = ParameterRangeError
+        self,
+        who: str,
+        name: str,
+        value: Any,
+        hint: str = CHOOSE,
+        error: Callable[[str], Exception] = ParameterRangeError,
     ) -> int:
         """`value` as an int; `error` "who: name is …, allowed are …" for anything else."""
         number = _plain(value)
         if not self.holds(number):
-            raise error(f"{who}: {name} is {shown(value)}, allowed are {self}. {hint}")
+            raise error(f"{who}: {name} is {shown(value)}, allowed are {self}. {hint}".rstrip())
         return int(number)
 
 
@@ -80,12 +86,17 @@ class Real:
         return bool((self.low < value if self.above else self.low <= value) and value <= self.high)
 
     def check(
-        self, who: str, name: str, value: Any, hint: str = CHOOSE, error: type[DynapseError] = ParameterRangeError
+        self,
+        who: str,
+        name: str,
+        value: Any,
+        hint: str = CHOOSE,
+        error: Callable[[str], Exception] = ParameterRangeError,
     ) -> float:
         """`value` as a float; `error` "who: name is …, allowed are …" for anything else."""
         number = _plain(value)
         if not self.holds(number):
-            raise error(f"{who}: {name} is {shown(value)}, allowed are {self}. {hint}")
+            raise error(f"{who}: {name} is {shown(value)}, allowed are {self}. {hint}".rstrip())
         return float(number)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from nir_dynapse.chip.device import PARAMETERS
 from nir_dynapse.errors import ConfigurationError, Finding
 from nir_dynapse.import_.samna_findings import latch_findings
 from nir_dynapse.import_.samna_rows import CORES, NEURONS, SHAPE_ERRORS, Bits, where
@@ -98,17 +99,15 @@ def _skeleton(names: Any) -> tuple[Layout, list[int]]:
         return names, np.flatnonzero(~has_rows(names.cam, names.sram)).tolist()
     try:
         places = [[*place, 0] for place in names["neurons"]]
-        layout = Layout.from_dict({**names, "neurons": places, "cam": [], "sram": [], "cores": {}})
-        used = np.zeros(layout.n_chips * CORES, bool)
-        used[np.array(names["used_cores"], np.int64)] = True
+        codes = dict.fromkeys(PARAMETERS, (0, 0))  # those of the configuration come later
+        cores = {str(core): codes for core in names["used_cores"]}
+        layout = Layout.from_dict({**names, "neurons": places, "cam": [], "sram": [], "cores": cores})
         silent = [range(layout.n_neurons)[i] for i in names["silent"]]
     except SHAPE_ERRORS as error:
         raise ConfigurationError(
             f"the names are damaged ({type(error).__name__}: {error}). Give a Layout, or the path of a layout.json."
         ) from error
-    if not used[layout.core_index].all():
-        raise ConfigurationError("the names place a neuron in a core that is not used. Give the Layout instead.")
-    return replace(layout, used_cores=used), silent
+    return layout, silent
 
 
 def _place(flat: int) -> tuple[int, int, int]:

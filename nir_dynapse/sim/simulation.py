@@ -53,8 +53,8 @@ def simulate(
     `x` may also be an `nir.NIRGraphData` (or one of NIR's other data containers) with the spikes of the input nodes.
 
     `ideal=True` (Network only) runs NIR semantics, forward Euler at the network's own dt. Otherwise the circuits are
-    simulated: a Network through its closed-form mapping, a Layout from its bits; they receive whole events, an ideal run takes
-    values, too. `mismatch` puts it on virtual chip `key`.
+    simulated: a Network through its closed-form mapping, a Layout from its bits; they receive whole events, an ideal run
+    takes values, too. `mismatch` puts it on virtual chip `key`.
     `record` names what to return besides spikes (`RECORDABLE`; "v" in ideal runs). Raises ParameterRangeError for a dt
     that contradicts the network's and ConfigurationError for input of the wrong shape or content.
     """

@@ -265,7 +265,10 @@ def test_a_batch_must_be_whole_events(layout: Layout) -> None:
     for x, words in (
         (np.ones((2, 5, 3)), r"expects \(batch, time, 4\)"),
         (np.ones(4), r"expects \(batch, time, 4\)"),
-        (np.full((2, 5, 4), 0.5), "node 'in': sample 0, bin 0, channel 0 .* 0.5 events, a circuit receives whole events"),
+        (
+            np.full((2, 5, 4), 0.5),
+            "node 'in': sample 0, bin 0, channel 0 .* 0.5 events, a circuit receives whole events",
+        ),
         (-np.ones((2, 5, 4)), "holds -1 events, allowed are 0 to 16777216"),
         (np.full((5, 4), np.nan), "holds nan events"),
     ):

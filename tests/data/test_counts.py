@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from places import EXAMPLES
 
 import nir_dynapse as nd
 from nir_dynapse.board.link import LinkedBoard
@@ -16,6 +15,7 @@ from nir_dynapse.data.counts import LARGEST, check_values
 from nir_dynapse.data.encoders import reconstruct
 from nir_dynapse.evaluation.checks import check_data
 from nir_dynapse.sim.mismatch import fabricate
+from places import EXAMPLES
 
 YIN_YANG = EXAMPLES / "networks" / "yin_yang.nir"
 GOOD = np.ones((2, 6, 5))
@@ -113,9 +113,7 @@ def test_every_way_in_refuses_what_is_no_count(
             pytest.fail(f"{way} took it: {take(network, x)}")
 
 
-def test_circuits_and_boards_receive_whole_events(
-    ways: dict[str, Callable[[Any], Any]], network: nd.Network
-) -> None:
+def test_circuits_and_boards_receive_whole_events(ways: dict[str, Callable[[Any], Any]], network: nd.Network) -> None:
     for way, run in ways.items():
         with pytest.raises(nd.ConfigurationError, match=f"(?s){WHOLE}"):
             pytest.fail(f"{way} took it: {run(FRACTIONS)}")
@@ -142,7 +140,9 @@ def test_channels_are_counted_within_their_node() -> None:
         check_values("input", x, (("left", 3), ("right", 4)))
 
 
-@pytest.mark.parametrize("dtype", [np.bool_, np.uint8, np.int8, np.int64, np.uint64, np.float16, np.float32, np.float64])
+@pytest.mark.parametrize(
+    "dtype", [np.bool_, np.uint8, np.int8, np.int64, np.uint64, np.float16, np.float32, np.float64]
+)
 def test_all_types_of_numbers_give_the_same_spikes(dtype: Any, network: nd.Network) -> None:
     x = (np.random.default_rng(0).random((2, 20, 5)) < 0.3).astype(dtype)
     for kwargs in ({"ideal": True}, {}):

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 import fuzz_npz
 import fuzz_seeds
 import nir_dynapse as nd
-from nir_dynapse.data import data as events_module
 from nir_dynapse.chip import profile_files
 from nir_dynapse.chip.profile import ChipProfile
+from nir_dynapse.data import data as events_module
 from nir_dynapse.data.data import Data, Events
 from nir_dynapse.errors import ConfigurationError, Finding
 from nir_dynapse.evaluation import evaluate as evaluation
