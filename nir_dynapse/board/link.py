@@ -32,7 +32,7 @@ from nir_dynapse.data.counts import check_counts
 from nir_dynapse.data.data import Events
 from nir_dynapse.data.recording import Recording
 from nir_dynapse.errors import ConfigurationError, HardwareError, ParameterRangeError
-from nir_dynapse.files.numbers import DURATION, STEP
+from nir_dynapse.files.numbers import DURATION, STEP, Real, Whole
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.network.readout import run_readout
 
@@ -108,6 +108,12 @@ class Timing:
     patience: float = 5.0
     copies: int = 8
     attempts: int = 3
+
+    def __post_init__(self) -> None:
+        for name in ("lead", "horizon", "patience"):
+            Real(0, 3600, "s", above=True).check("Timing", name, getattr(self, name), "Give seconds.")
+        for name in ("copies", "attempts"):
+            Whole(1, 1000).check("Timing", name, getattr(self, name))
 
 
 @dataclass(frozen=True)

@@ -15,20 +15,25 @@ from nir_dynapse.errors import ParameterRangeError
 
 __all__ = [
     "BATCH",
+    "CLIP",
+    "COMPARED",
     "CV",
     "DEVICES",
+    "DROPOUT",
     "DURATION",
     "KEY",
     "LEARNING_RATE",
     "PART",
     "PER_STEP",
     "PLACE_SECONDS",
+    "PROBES",
     "SEED",
     "SIZE",
     "STEP",
     "STEPS",
     "TIME_SCALE",
     "WEIGHT",
+    "WORST",
     "Real",
     "Whole",
     "shown",
@@ -49,7 +54,9 @@ class Whole:
 
     def holds(self, value: Any) -> bool:
         """Whether `value` is one of them: an int or a NumPy integer, no boolean."""
-        return isinstance(value, numbers.Integral) and not isinstance(value, bool) and self.low <= value <= self.high
+        if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+            return False
+        return self.low <= int(value) <= self.high
 
     def check(
         self,
@@ -83,7 +90,11 @@ class Real:
         """Whether `value` is one of them: an int, a float or a number of NumPy, no boolean."""
         if not isinstance(value, numbers.Real) or isinstance(value, bool):
             return False
-        return bool((self.low < value if self.above else self.low <= value) and value <= self.high)
+        try:
+            number = float(value)
+        except OverflowError:  # an integer beyond float64
+            return False
+        return (self.low < number if self.above else self.low <= number) and number <= self.high
 
     def check(
         self,
@@ -109,8 +120,8 @@ def shown(value: Any) -> str:
     """A value as it may stand in a message: on one line, and not for pages."""
     try:
         text = f"{value:g}" if isinstance(value, float) else repr(value)
-    except ValueError:  # an integer of thousands of digits
-        text = f"a number of {value.bit_length()} bits"
+    except ValueError:
+        text = "an integer of thousands of digits"
     text = " ".join(text.split())
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -140,7 +151,17 @@ CV = Real(0, 1e3)
 PART = Real(0, 1)
 """Shares and probabilities."""
 LEARNING_RATE = Real(0, 1e3, above=True)
-"""Learning rates, and what gradients are cut at."""
+"""Learning rates."""
+CLIP = Real(0, 1e9, above=True)
+"""Norm at which gradients are cut."""
+COMPARED = Whole(0, DEVICES.high)
+"""Virtual chips of a comparison; 0 for none."""
+PROBES = Whole(1, 256)
+"""Neurons of each core that a calibration asks."""
+DROPOUT = Real(0, 0.95)
+"""Share of the hidden neurons that is silent."""
+WORST = Real(1e-9, 1)
+"""Share of the chips that counts."""
 WEIGHT = Real(0, 1e6)
 """What a part of a loss is weighed by."""
 SIZE = Real(0, 10, above=True)

@@ -16,7 +16,7 @@ from nir_dynapse.import_.samna_rows import CORES, NEURONS, SHAPE_ERRORS, Bits, w
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.layout.rows import has_rows
 
-__all__ = ["beside", "named"]
+__all__ = ["beside", "files_beside", "named"]
 
 SIDE_FILE = "layout.json"
 
@@ -62,12 +62,8 @@ def beside(path: str | os.PathLike[str], bits: Bits) -> tuple[Layout | None, lis
     It does where its neurons are those of the configuration and send and listen to the same tags; biases and weights may
     have been changed since. Files that do not belong to it become a warning.
     """
-    config = Path(path)
-    stem = config.name.removesuffix(".gz").removesuffix(".json")
     others = []
-    for file in dict.fromkeys((config.with_name(f"{stem}.{SIDE_FILE}"), config.with_name(SIDE_FILE))):
-        if not file.is_file() or file == config:
-            continue
+    for file in files_beside(path):
         try:
             layout = Layout.load(file)
             if _same_wiring(layout, named(bits, layout)):
@@ -81,6 +77,14 @@ def beside(path: str | os.PathLike[str], bits: Bits) -> tuple[Layout | None, lis
     what = f"{' and '.join(others)} beside the configuration does not belong to it and was not used for names."
     hint = "Give the Layout that was written as names, or names=False."
     return None, [Finding("warning", "names-unfit", what, hint=hint)]
+
+
+def files_beside(path: str | os.PathLike[str]) -> tuple[Path, ...]:
+    """The files beside the configuration `path` that may hold its names, as far as they are there."""
+    config = Path(path)
+    stem = config.name.removesuffix(".gz").removesuffix(".json")
+    files = dict.fromkeys((config.with_name(f"{stem}.{SIDE_FILE}"), config.with_name(SIDE_FILE)))
+    return tuple(file for file in files if file.is_file() and file != config)
 
 
 def _same_wiring(a: Layout, b: Layout) -> bool:

@@ -145,9 +145,9 @@ def test_channels_are_counted_within_their_node() -> None:
 )
 def test_all_types_of_numbers_give_the_same_spikes(dtype: Any, network: nd.Network) -> None:
     x = (np.random.default_rng(0).random((2, 20, 5)) < 0.3).astype(dtype)
-    for kwargs in ({"ideal": True}, {}):
-        got = nd.simulate(network, x, backend="numpy", **kwargs)
-        wanted = nd.simulate(network, x.astype(np.float64), backend="numpy", **kwargs)
+    for ideal in (True, False):
+        got = nd.simulate(network, x, backend="numpy", ideal=ideal)
+        wanted = nd.simulate(network, x.astype(np.float64), backend="numpy", ideal=ideal)
         assert np.array_equal(got.output, wanted.output)
 
 

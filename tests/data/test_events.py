@@ -107,4 +107,4 @@ def test_lists_that_contradict_themselves(arguments: tuple[Any, ...], words: str
 )
 def test_calls_that_make_no_sense(call: Any, words: str) -> None:
     with pytest.raises(nd.DynapseError, match=words):
-        call(nd.Events([5, 6], [0, 0], [2, 0], ("a",)))
+        call(nd.Events(np.array([5, 6]), np.array([0, 0]), np.array([2, 0]), ("a",)))
