@@ -10,7 +10,6 @@ condensed to six points of log10 current); mismatch from the raw data of Büchel
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -18,6 +17,7 @@ import numpy as np
 
 from nir_dynapse.chip.profile import ChipProfile
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
+from nir_dynapse.files.numbers import CV, PART
 
 __all__ = [
     "AMPA",
@@ -238,21 +238,11 @@ class Mismatch:
                 raise ParameterRangeError(
                     f"Mismatch: unknown parameter {name!r}. Known parameters: {', '.join(CURRENTS)}."
                 )
-            if not (math.isfinite(value) and value >= 0):
-                raise ParameterRangeError(
-                    f"Mismatch: CV of {name} is {value}, allowed are finite values from 0. Give std / mean, e.g. 0.2."
-                )
-        if not (math.isfinite(self.noise) and self.noise >= 0):
-            raise ParameterRangeError(
-                f"Mismatch: noise is {self.noise}, allowed are finite values from 0. Give the standard deviation as a "
-                "fraction of the threshold, e.g. 0.02."
-            )
+            CV.check("Mismatch", f"CV of {name}", value, "Give std / mean, e.g. 0.2.")
+        hint = "Give the standard deviation as a fraction of the threshold, e.g. 0.02."
+        CV.check("Mismatch", "noise", self.noise, hint)
         for name in ("spike_loss", "dead_neurons", "dead_rows"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise ParameterRangeError(
-                    f"Mismatch: {name} is {value}, allowed are 0 to 1. Give a fraction, e.g. 0.01 for one in a hundred."
-                )
+            PART.check("Mismatch", name, getattr(self, name), "Give a fraction, e.g. 0.01 for one in a hundred.")
 
     @classmethod
     def uniform(cls, cv: float, **others: float) -> Mismatch:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nir_dynapse.cli.exchange import check_file, device_of, loaded, spread_of
+from nir_dynapse.cli.exchange import check_places, device_of, loaded, spread_of
 from nir_dynapse.cli.output import Output
 from nir_dynapse.errors import ConfigurationError
 from nir_dynapse.network.network import Network
@@ -23,22 +23,25 @@ OPTIONS = ("batch", "rate", "dropout", "worst", "patience", "check_every")
 
 
 def finetune(args: argparse.Namespace, out: Output) -> int:
-    from nir_dynapse.backend import open_board
-    from nir_dynapse.circuit.params_file import save_params
     from nir_dynapse.data.data import Data
-    from nir_dynapse.deployment.deploy import silicon_of
-    from nir_dynapse.deployment.stages import fine_tuned
 
-    _check_files(args)
+    check_places(args)
     labels = not args.teacher
     data = Data.load(args.train, labels=labels)
-    keywords = _keywords(args)
-    if args.validation is not None:
-        keywords["validation"] = Data.load(args.validation, labels=labels)
+    validation = None if args.validation is None else Data.load(args.validation, labels=labels)
     thing = loaded(args)
     if args.teacher and not isinstance(thing, Network):
         raise ConfigurationError(f"'{args.model}' has no ideal run that --teacher could follow. Give MODEL.nir.")
     findings = out.warned(thing)
+
+    from nir_dynapse.backend import open_board  # JAX, once there is something to compute
+    from nir_dynapse.circuit.params_file import save_params
+    from nir_dynapse.deployment.deploy import silicon_of
+    from nir_dynapse.deployment.stages import fine_tuned
+
+    keywords = _keywords(args)
+    if validation is not None:
+        keywords["validation"] = validation
     device = keywords["device"]
     board = nullcontext()
     if args.board is not None:
@@ -53,18 +56,6 @@ def finetune(args: argparse.Namespace, out: Output) -> int:
     result = {**_summary(log), "rows": params.topology.n_synapses, "files": files, "findings": findings}
     out.result(result, _text(result, args))
     return 0
-
-
-def _check_files(args: argparse.Namespace) -> None:
-    """ConfigurationError where a file cannot be written, or two of them are one."""
-    seen: dict[Path, str] = {}
-    for option in ("out", "checkpoint", "log", "plot"):
-        if (name := getattr(args, option)) is None:
-            continue
-        check_file(path := Path(name))
-        other = seen.setdefault(path.resolve(), option)
-        if other != option:
-            raise ConfigurationError(f"'{name}' is to be both --{other} and --{option}. Give two names.")
 
 
 def _keywords(args: argparse.Namespace) -> dict[str, Any]:

@@ -11,17 +11,16 @@ from nir_dynapse.cli.options import (
     Parser,
     board_option,
     common_options,
-    count,
     finetune_options,
+    limited,
     mapping_options,
     model_options,
     positive,
     silicon_option,
-    spread,
     training_options,
     tuned_options,
-    whole,
 )
+from nir_dynapse.files import numbers
 
 __all__ = ["SHELLS", "parser"]
 
@@ -175,7 +174,9 @@ def _simulate_and_evaluate(verbs: _Verbs, model: Parser) -> None:
     p.add_argument("--data", required=True, metavar="X.npz", help=DATA_HELP)
     kind = p.add_mutually_exclusive_group()
     kind.add_argument("--ideal", action="store_true", help="NIR's equations instead of the circuits")
-    kind.add_argument("--chip", type=whole, metavar="SEED", help="with the mismatch of this virtual chip")
+    kind.add_argument(
+        "--chip", type=limited(numbers.SEED), metavar="SEED", help="with the mismatch of this virtual chip"
+    )
     p.add_argument("-o", "--out", metavar="SPIKES.npz", help="where to write the spikes of every node")
 
     purpose = "Accuracy on many virtual chips: median, quartiles, worst twentieth, minimum, mean."
@@ -188,14 +189,14 @@ def _simulate_and_evaluate(verbs: _Verbs, model: Parser) -> None:
     p.add_argument("--data", required=True, metavar="TEST.npz", help=DATA_HELP)
     p.add_argument(
         "--devices",
-        type=count,
+        type=limited(numbers.DEVICES),
         default=100,
         metavar="N",
         help="virtual chips, numbered from --seed on: virtual:SEED to virtual:SEED+N-1 (default 100)",
     )
     p.add_argument(
         "--uniform",
-        type=spread,
+        type=limited(numbers.CV),
         metavar="CV",
         help="std/mean of every analog element, e.g. 0.2 (default: the measured ones)",
     )
@@ -238,7 +239,7 @@ def _boards(verbs: _Verbs) -> None:
     silicon_option(p)
     p.add_argument(
         "--probes",
-        type=count,
+        type=limited(numbers.PROBES),
         default=256,
         metavar="N",
         help="neurons of each core to ask for its biases (default 256)",

@@ -286,7 +286,7 @@ SCHEMAS: dict[str, Schema] = {
         "printed on stdout; stderr has the same in words",
         {"conversion": CONVERSION},
         error=_text("all findings, one a line"),
-        type=_text("class of the error"),
+        type=_text("class of the error, or WrongUsage"),
         findings=FINDINGS,
     ),
 }

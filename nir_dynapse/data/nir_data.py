@@ -12,9 +12,11 @@ from typing import Any
 import nir
 import numpy as np
 
+from nir_dynapse.data.counts import check_values, real_array
 from nir_dynapse.data.data import Data
 from nir_dynapse.data.recording import Recording
 from nir_dynapse.errors import ConfigurationError
+from nir_dynapse.files.numbers import STEP
 from nir_dynapse.network.network import Port
 
 __all__ = ["data_from_nir", "from_nir_data", "input_counts", "is_nir_data", "to_nir_data"]
@@ -86,11 +88,12 @@ def from_nir_data(data: Any, *, dt: float | None = None, outputs: Mapping[str, s
         found[str(node)] = dict(observables)
     try:
         grids = [float(o.dt) for held in found.values() for o in held.values() if hasattr(o, "dt")]
-        width = float(dt) if dt is not None else grids[0] if grids else None
+        width = dt if dt is not None else grids[0] if grids else None
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"the width of a bin is no number ({error}). Give dt in seconds.") from error
-    if width is None or not (np.isfinite(width) and width > 0):
+    if width is None:
         raise ConfigurationError("the data holds events only, which have no bins. Pass dt=... in seconds.")
+    width = STEP.check("from_nir_data", "dt", width, "Give the width of a bin in seconds.", ConfigurationError)
     if any(abs(grid - width) > 1e-6 * width for grid in grids):
         steps = ", ".join(f"{grid:g}" for grid in sorted(set(grids)))
         raise ConfigurationError(f"the data has bins of {steps} s, asked for {width:g} s. Bring all to one dt.")
@@ -113,8 +116,8 @@ def from_nir_data(data: Any, *, dt: float | None = None, outputs: Mapping[str, s
 
 def _whole(node: str, grid: np.ndarray) -> np.ndarray:
     """Spike counts as whole numbers; ConfigurationError for anything else."""
-    if grid.dtype.kind not in "biuf" or not np.all((grid >= 0) & (grid < 2**31) & (grid == np.floor(grid))):
-        raise ConfigurationError(f"node {node!r}: its spikes are not whole numbers from 0. Export counts of spikes.")
+    grid = real_array(f"node {node!r}", grid, "spikes")
+    check_values("spikes", grid, ((node, grid.shape[-1]),) if grid.ndim else ())
     return grid.astype(np.uint8 if grid.max(initial=0) < 256 else np.int64)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from nir_dynapse.circuit.params import Params
+from nir_dynapse.data.counts import check_values
 from nir_dynapse.data.data import Data
 from nir_dynapse.errors import ConfigurationError, Finding, ParameterRangeError
 from nir_dynapse.files.whole import check_target
@@ -78,10 +79,13 @@ def losses(accuracy: Sequence[Accuracy], *, trained: bool) -> tuple[Finding, ...
     return tuple(findings)
 
 
-def check_data(data: Data, thing: Network | Params | Layout, *, labels: bool = True) -> tuple[Finding, ...]:
+def check_data(
+    data: Data, thing: Network | Params | Layout, *, labels: bool = True, whole: bool = True
+) -> tuple[Finding, ...]:
     """Findings about what `data` means for `thing`; raises ConfigurationError or ParameterRangeError if it does not fit.
 
-    Channels, step, whole event counts and, unless `labels=False`, classes within the output size are checked.
+    Channels, step, whole event counts (`whole=False`: for an ideal run, which takes values, too) and, unless
+    `labels=False`, classes within the output size are checked.
     """
     known: Any = described(thing) if isinstance(thing, Params) else thing
     ports = ", ".join(f"{port.name!r} ({port.size})" for port in known.inputs)
@@ -97,12 +101,8 @@ def check_data(data: Data, thing: Network | Params | Layout, *, labels: bool = T
         )
     if abs(data.dt - known.dt) > 1e-6 * known.dt:
         raise _step_mismatch(data, known)
-    fractions = data.x[data.x != np.floor(data.x)] if np.issubdtype(data.x.dtype, np.floating) else data.x[:0]
-    if fractions.size:
-        raise ConfigurationError(
-            f"the data holds {fractions.flat[0]:g} events in a bin, a chip receives whole events. Encode the values as "
-            "counts of events."
-        )
+    if whole:  # else `Data` has checked what there is to check
+        check_values("data", data.x, [(port.name, port.size) for port in known.inputs])
     if not known.outputs:
         raise ConfigurationError(
             "the network has no output node, so there is no accuracy. Mark a population as output."

@@ -5,7 +5,6 @@ real seconds = value · unit · time_scale.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from nir_dynapse.chip import biasgen
 from nir_dynapse.chip.device import DYNAPSE2
 from nir_dynapse.errors import Finding, ParameterRangeError
+from nir_dynapse.files.numbers import TIME_SCALE
 from nir_dynapse.import_.checks import like_snntorch, several
 from nir_dynapse.import_.frontends import Profile, agreed, untold_step
 from nir_dynapse.network.network import Population
@@ -42,16 +42,8 @@ _NOISE = 1e-6  # relative: float32 and products of units
 
 
 def positive(name: str, value: Any) -> float:
-    """`value` as a float above 0; raises `ParameterRangeError` otherwise."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if math.isfinite(number) and number > 0:
-        return number
-    raise ParameterRangeError(
-        Finding("error", "argument", f"{name} is {value!r}, it must be a finite number above 0.", hint="Give seconds.")
-    )
+    """`value` as a float, a time scale or a step before it is scaled; raises `ParameterRangeError` otherwise."""
+    return TIME_SCALE.check("from_nir", name, value, "Give seconds.")
 
 
 def seconds_per_unit(time_unit: str, time_scale: float) -> float:

@@ -13,10 +13,12 @@ import numpy as np
 from nir_dynapse.board.board import Board
 from nir_dynapse.chip.biasgen import reach
 from nir_dynapse.chip.device import DYNAPSE2, Device, Mismatch
-from nir_dynapse.circuit.params import Params
+from nir_dynapse.circuit.params import Params, Topology
 from nir_dynapse.data.data import Data
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
 from nir_dynapse.evaluation.evaluate import kept
+from nir_dynapse.files.numbers import KEY, PER_STEP, STEPS, Whole
+from nir_dynapse.files.places import check_apart
 from nir_dynapse.layout.decoding import as_params
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.network.network import Network
@@ -35,6 +37,8 @@ __all__ = ["fine_tune"]
 Progress = Callable[[str, float], None]
 STEP = 1e-3
 """Longest internal step of training in s."""
+MOST_ELEMENTS = 1 << 34
+"""Counts of a step of training: some 16 GiB in their smallest form."""
 LEAST_REFRACTORY, LEAST_MEMBRANE = 1.5, 2.5
 """Shortest refractory period and membrane time constant in internal steps of training."""
 
@@ -77,7 +81,9 @@ def fine_tune(
     `progress(what, fraction)` is told at every check. Deterministic by `key` on one machine. Raises ConfigurationError,
     ParameterRangeError or CapacityError.
     """
-    options = options or TrainingOptions()
+    options = TrainingOptions() if options is None else options
+    if not isinstance(options, TrainingOptions):
+        raise ConfigurationError(f"fine_tune: options is a {type(options).__name__}. Give TrainingOptions(...).")
     _checked(devices, steps, bits, key)
     mismatch = device.mismatch if mismatch is None else mismatch
     if not isinstance(mismatch, Mismatch):
@@ -86,6 +92,8 @@ def fine_tune(
         )
     circuit = as_params(thing, device)
     task = task_of(thing, circuit, data, validation, loss, teacher)
+    _check_size(devices if board is None else 1, options, task, circuit.topology)
+    check_apart({"checkpoint": checkpoint, "log": log}, {})
 
     width = circuit.topology.dt / (options.substeps or int(np.ceil(circuit.topology.dt / STEP - 1e-6)))
     substeps = round(circuit.topology.dt / width)
@@ -182,17 +190,27 @@ def _delays(chart: Any) -> np.ndarray:
 
 
 def _checked(devices: int, steps: int, bits: int | None, key: int) -> None:
-    for name, value, low, high in (
-        ("devices", devices, 1, 10**6),
-        ("steps", steps, 0, 10**9),
-        ("key", key, 0, 2**31 - 1),
+    for name, value, limit in (
+        ("devices", devices, PER_STEP),
+        ("steps", steps, Whole(0, STEPS.high)),
+        ("key", key, KEY),
     ):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
-            raise ParameterRangeError(
-                f"fine_tune: {name} is {value!r}, allowed are whole numbers from {low} to {high}. Choose one of them."
-            )
+        limit.check("fine_tune", name, value)
     if bits is not None and (isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 4):
         raise ParameterRangeError(f"fine_tune: bits is {bits!r}, a CAM row has 4. Choose 1 to 4, or None.")
+
+
+def _check_size(devices: int, options: TrainingOptions, task: Task, topology: Topology) -> None:
+    """ParameterRangeError where what a step, or a check, holds at once would not fit into any memory."""
+    bins, each = task.x.shape[1], topology.n_channels + topology.n_neurons
+    checked = min(options.validation_size, len(task.check_x))
+    for what, chips, samples_ in (("devices", devices, options.batch), ("held_out", options.held_out, checked)):
+        if chips * samples_ * bins * each > MOST_ELEMENTS:
+            raise ParameterRangeError(
+                f"fine_tune: {what} is {chips}, with {samples_} samples of {bins} bins for {each} channels and neurons on "
+                f"each chip; allowed are {MOST_ELEMENTS} counts at once. Choose fewer chips or samples (batch, "
+                "validation_size)."
+            )
 
 
 class _Run:
@@ -311,10 +329,10 @@ class _Clock:
 
 def samples(key: int, first: int, count: int, n: int) -> np.ndarray:
     """Numbers (count,) of the samples `first`, `first` + 1, … of a stream of shuffled passes through `n` of them."""
-    place_, result = first, []
-    while len(result) < count:
-        epoch, inside = divmod(place_, n)
-        order = np.random.default_rng((key, epoch)).permutation(n)[inside : inside + count - len(result)]
-        result.extend(order.tolist())
-        place_ += len(order)
-    return np.array(result, int)
+    result, done = np.empty(count, np.int64), 0
+    while done < count:
+        epoch, inside = divmod(first + done, n)
+        order = np.random.default_rng((key, epoch)).permutation(n)[inside : inside + count - done]
+        result[done : done + len(order)] = order
+        done += len(order)
+    return result

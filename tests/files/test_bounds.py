@@ -23,7 +23,7 @@ import fuzz_seeds
 import nir_dynapse as nd
 from nir_dynapse.chip import profile_files
 from nir_dynapse.chip.profile import ChipProfile
-from nir_dynapse.data import data
+from nir_dynapse.data import data as events_module
 from nir_dynapse.data.data import Data, Events
 from nir_dynapse.errors import ConfigurationError, Finding
 from nir_dynapse.evaluation import evaluate as evaluation
@@ -196,7 +196,7 @@ def test_too_many_arrays_and_names_twice(tmp_path: Path) -> None:
 
 
 def test_events_are_counted_before_they_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "MOST_EVENTS", 5)
+    monkeypatch.setattr(events_module, "MOST_EVENTS", 5)
     time = np.arange(6, dtype=np.int8)
     Events(time, time * 0, time, ("a",)).save(tmp_path / "e.npz")
     with pytest.raises(ConfigurationError, match=r"e\.npz: 6 events, at most 5 are read\. Split the file"):
@@ -207,7 +207,7 @@ def test_events_are_counted_before_they_grow(tmp_path: Path, monkeypatch: pytest
     ("change", "words"),
     [
         ({"dt": np.array("x")}, "dt has shape () and type <U1"),
-        ({"dt": np.array(np.nan)}, "Data: dt is nan s"),
+        ({"dt": np.array(np.nan)}, "Data: dt is nan, allowed are numbers from 1e-09 up to 1000 s"),
         ({"x": np.zeros(3)}, "Data: x has shape (3,)"),
         ({"y": np.array([1.5, 2])}, "Data: y has shape (2,)"),
     ],

@@ -183,7 +183,7 @@ def test_clear_errors_for_wrong_input(networks: ModuleType) -> None:
     net = networks.feed_forward(np.array([[0.1, -0.1]]))
     with pytest.raises(ConfigurationError, match=r"expects \(batch, time, 2\)"):
         simulate(net, np.zeros((5, 3)))
-    with pytest.raises(ConfigurationError, match="negative or non-finite"):
+    with pytest.raises(ConfigurationError, match="bin 0, channel 0 of the data holds nan events, allowed are 0 to"):
         simulate(net, np.full((5, 2), np.nan))
     with pytest.raises(ParameterRangeError, match=r"its own step of 0\.001 s"):
         simulate(net, np.zeros((5, 2)), ideal=True, dt=1e-4)
