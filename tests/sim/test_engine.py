@@ -169,6 +169,7 @@ def test_delays_of_whole_bins_shift_the_trace(backend: str, dt: float) -> None:
             assert np.abs(shifted[:by, n]).max(initial=0) < 1e-3 * plain[:, n].max()
 
 
+@pytest.mark.long
 def test_delayed_networks_run_everywhere() -> None:
     """Recurrence with delays on virtual chips: NumPy = JAX, `evaluate` counts what `simulate` does."""
     params = to_params(small_networks.recurrent(4, 6, 16, 3, fan_in=5))
