@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -153,7 +154,19 @@ def _which(board: Board | None) -> str:
 def _identity(options: Any) -> str:
     """What a training depends on beside its arrays; optax transformations and schedules by their names only."""
     values = {k: v for k, v in vars(options).items() if k not in ("chart", "drop", "patience")}
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(values))
+    return re.sub(r" at 0x[0-9a-f]+", "", _whole(values))
+
+
+def _whole(value: Any) -> str:
+    """All that `value` holds as text; what dataclasses print of themselves may be less."""
+    if is_dataclass(value) and not isinstance(value, type):
+        listed = ", ".join(f"{f.name}={_whole(getattr(value, f.name))}" for f in fields(value) if f.repr)
+        return f"{type(value).__qualname__}({listed})"
+    if type(value) is dict:
+        return "{" + ", ".join(f"{key!r}: {_whole(each)}" for key, each in value.items()) + "}"
+    if type(value) is tuple:
+        return "(" + ", ".join(map(_whole, value)) + (",)" if len(value) == 1 else ")")
+    return repr(value)
 
 
 def _recipe(chart: Any, task: Task, mismatch: Mismatch, substeps: int, options: TrainingOptions) -> Recipe:
