@@ -10,7 +10,7 @@ condensed to six points of log10 current); mismatch from the raw data of Büchel
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 import numpy as np
@@ -230,6 +230,13 @@ class Mismatch:
     dead_neurons: float = 0.0
     dead_rows: float = 0.0
 
+    def __repr__(self) -> str:
+        spread = sorted({cv for _, cv in self.cv} or {0.0})
+        others = (f.name for f in fields(self) if f.name != "cv")
+        listed = [f"{name} {getattr(self, name):g}" for name in others if name == "synapse" or getattr(self, name)]
+        cv = f"CV {spread[0]:g}" + (f" to {spread[-1]:g}" if len(spread) > 1 else "")
+        return f"Mismatch({', '.join([cv, *listed])})"
+
     def __post_init__(self) -> None:
         if isinstance(self.cv, dict):
             object.__setattr__(self, "cv", tuple(self.cv.items()))
@@ -296,6 +303,14 @@ class Device:
                     f"Device {self.name}, chip {chip}: profile '{profile.name}' has scales or factors of "
                     f"{', '.join(strange)}, known parameters are {', '.join(PARAMETERS)}. Rename or remove them."
                 )
+
+    def __repr__(self) -> str:
+        chips = "1 chip" if self.n_chips == 1 else f"{self.n_chips} chips"
+        known = ", ".join(f"{chip}: {profile.name!r}" for chip, profile in self._known())
+        usual = {f.name: f.default for f in fields(Device) if f.name not in ("name", "n_chips", "profiles")}
+        usual |= {"circuit": Circuit(), "mismatch": Mismatch()}
+        changed = [f"other {name}" for name, value in usual.items() if getattr(self, name) != value]
+        return f"Device({'; '.join([self.name, chips, *([f'profiles {known}'] if known else []), *changed])})"
 
     def stack(self, n_chips: int) -> Device:
         """The same device with `n_chips` chips in a row (1 to 8)."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+import time
 from collections.abc import Mapping
 from contextlib import nullcontext
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ OPTIONS = ("batch", "rate", "dropout", "worst", "patience", "check_every")
 def finetune(args: argparse.Namespace, out: Output) -> int:
     from nir_dynapse.data.data import Data
 
+    begun = time.monotonic()
     check_places(args)
     labels = not args.teacher
     data = Data.load(args.train, labels=labels)
@@ -38,6 +42,7 @@ def finetune(args: argparse.Namespace, out: Output) -> int:
     from nir_dynapse.circuit.params_file import save_params
     from nir_dynapse.deployment.deploy import silicon_of
     from nir_dynapse.deployment.stages import fine_tuned
+    from nir_dynapse.training.fine_tune import fine_tune
 
     keywords = _keywords(args)
     if validation is not None:
@@ -46,6 +51,10 @@ def finetune(args: argparse.Namespace, out: Output) -> int:
     board = nullcontext()
     if args.board is not None:
         board = open_board(args.board, device=silicon_of(device), bit_file=args.bit_file)
+    steps = keywords.get("steps", signature(fine_tune).parameters["steps"].default)
+    out.note(
+        f"compiling, then {steps} steps at most with checks on held-out chips; the time is told after the second step"
+    )
     with out.resumable(args.checkpoint, "training"), out.progress() as tell, board as chip:
         params, log = fine_tuned(thing, data, {**keywords, "board": chip}, tell)
     save_params(params, args.out)
@@ -53,7 +62,8 @@ def finetune(args: argparse.Namespace, out: Output) -> int:
         log.plot(args.plot, title=f"Fine-tuning of {Path(args.model).name}")
     named = (args.out, *((args.log,) if args.log is not None and Path(args.log).exists() else ()), args.plot)
     files = [str(path) for path in named if path is not None]
-    result = {**_summary(log), "rows": params.topology.n_synapses, "files": files, "findings": findings}
+    result = {**_summary(log), "rows": params.topology.n_synapses, "seconds": round(time.monotonic() - begun, 3)}
+    result |= {"next": following(args), "files": files, "findings": findings}
     out.result(result, _text(result, args))
     return 0
 
@@ -94,7 +104,7 @@ def _summary(log: Any) -> dict[str, Any]:
 
 def _text(result: Mapping[str, Any], args: argparse.Namespace) -> str:
     done = "Nothing was left to train" if result["steps"] is None else f"{result['steps']} steps of training"
-    lines = [f"{done}; {result['rows']} CAM rows."]
+    lines = [f"{done}; {result['rows']} CAM rows; {result['seconds']:.0f} s in all."]
     if result["held_out"] is not None:
         what = f"Best on held-out chips, at step {result['best_step']}:"
         if args.teacher:
@@ -103,7 +113,26 @@ def _text(result: Mapping[str, Any], args: argparse.Namespace) -> str:
             best, low = (100 * result[name] for name in ("held_out", "held_out_low"))
             lines.append(f"{what} {best:.1f} % of the samples right (5 % quantile of the chips: {low:.1f} %).")
     lines.append(f"Written: {', '.join(result['files'])}")
-    if args.model.endswith(".nir"):
-        compile_ = f"nir-dynapse compile {args.model} --params {args.out} -o layout.json"
-        lines.append(f"Next: {compile_}, with the same options for reading.")
+    lines += [f"{'Next' if k == 0 else 'or'}: {command}" for k, command in enumerate(result["next"])]
     return "\n".join(lines)
+
+
+def following(args: argparse.Namespace) -> list[str]:
+    """Commands that use what was written, with the options with which the network was read."""
+    if not args.model.endswith(".nir"):  # without its network nothing can be compiled
+        return [shlex.join(["nir-dynapse", "evaluate", args.out, "--data", "TEST.npz"])]
+    given = {"--dt": args.dt, "--reset": args.reset}
+    given |= {"--time-unit": args.time_unit} if args.time_unit != "s" else {}
+    given |= {"--time-scale": args.time_scale} if args.time_scale != 1 else {}
+    given |= {"--frontend": args.frontend} if args.frontend != "spec" else {}
+    given |= {"--chips": args.chips} if args.chips != 1 else {}
+    given |= {"--fan-in": args.fan_in} if args.fan_in != "refuse" else {}
+    given |= {"--profile": getattr(args, "profile", None)}
+    options = [word for option, value in given.items() if value is not None for word in (option, str(value))]
+    if args.reset_delay is not None:
+        options.append("--reset-delay" if args.reset_delay else "--no-reset-delay")
+    tuned = [*("--params", args.out), *options]
+    return [
+        shlex.join(["nir-dynapse", "compile", args.model, *tuned, "-o", "layout.json"]),
+        shlex.join(["nir-dynapse", "deploy", args.model, *tuned, "--data", "TEST.npz", "-o", "out"]),
+    ]

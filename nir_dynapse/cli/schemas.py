@@ -258,6 +258,8 @@ SCHEMAS: dict[str, Schema] = {
         held_out_low=_or_null(_number("the 5 % quantile of the chips")),
         loss=_or_null(_number("at that step")),
         rows=_count("CAM rows"),
+        seconds=_number("that all of it took", minimum=0),
+        next=_list(_text("command that uses what was written")),
         files=FILES,
         findings=WARNINGS,
     ),

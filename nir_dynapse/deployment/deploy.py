@@ -73,6 +73,10 @@ class Deployment:
     params: Params | None = None
     log: TrainingLog | None = None
 
+    def __repr__(self) -> str:
+        rows = "; ".join(f"{row.name} {100 * row.share:.1f} %" for row in self.accuracy)
+        return f"Deployment({self.layout!r}; {rows})"
+
     @property
     def accuracy(self) -> tuple[Accuracy, ...]:
         """Accuracy ideal, circuit, quantised and on this chip; "untrained circuit" as second where it was trained."""

@@ -54,6 +54,12 @@ class Evaluation:
         for name, dtype in (("accuracy", np.float64), ("seeds", np.int64), ("ties", np.int64), ("silent", np.int64)):
             object.__setattr__(self, name, freeze(getattr(self, name), dtype))
 
+    def __repr__(self) -> str:
+        low, middle = (
+            (100 * float(np.quantile(self.accuracy, q)) for q in (0.0, 0.5)) if len(self) else (np.nan, np.nan)
+        )
+        return f"Evaluation({len(self)} chips, {self.samples} samples; median {middle:.1f} %, minimum {low:.1f} %)"
+
     def __len__(self) -> int:
         """Number of chips."""
         return len(self.seeds)

@@ -80,6 +80,11 @@ class Projection:
                 f"projection {self.name!r}: unknown dendrite {self.dendrite!r}. Choose one of {', '.join(DENDRITES)}."
             )
 
+    def __repr__(self) -> str:
+        folded = f" through {', '.join(self.nodes)}" if self.nodes else ""
+        further = (", with bias" if self.bias is not None else "") + (f", {self.dendrite}" if self.dendrite else "")
+        return f"Projection({self.source} -> {self.target}{folded}: {len(self.weight)} synapses{further})"
+
     @property
     def name(self) -> str:
         """NIR node name of the projection (the last folded node), or `source->target` for a direct edge."""

@@ -6,8 +6,10 @@ import os
 import re
 import time
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from typing import Any
 
+import jax
 import numpy as np
 
 from nir_dynapse.board.board import Board
@@ -22,6 +24,7 @@ from nir_dynapse.files.places import check_apart
 from nir_dynapse.layout.decoding import as_params
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.network.network import Network
+from nir_dynapse.training.clock import Clock
 from nir_dynapse.training.in_the_loop import InTheLoop
 from nir_dynapse.training.losses import Loss
 from nir_dynapse.training.options import TrainingOptions
@@ -78,8 +81,8 @@ def fine_tune(
 
     `validation` (default: `data`) is seen by held-out virtual chips; the best state on them, the start included, is
     returned. `checkpoint` names an .npz file from which the same call goes on, bit for bit; `log` a .csv file.
-    `progress(what, fraction)` is told at every check. Deterministic by `key` on one machine. Raises ConfigurationError,
-    ParameterRangeError or CapacityError.
+    `progress(what, fraction)` is told after the second step and at every check, with the time until all is done.
+    Deterministic by `key` on one machine. Raises ConfigurationError, ParameterRangeError or CapacityError.
     """
     options = TrainingOptions() if options is None else options
     if not isinstance(options, TrainingOptions):
@@ -153,7 +156,19 @@ def _which(board: Board | None) -> str:
 def _identity(options: Any) -> str:
     """What a training depends on beside its arrays; optax transformations and schedules by their names only."""
     values = {k: v for k, v in vars(options).items() if k not in ("chart", "drop", "patience")}
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(values))
+    return re.sub(r" at 0x[0-9a-f]+", "", _whole(values))
+
+
+def _whole(value: Any) -> str:
+    """All that `value` holds as text; what dataclasses print of themselves may be less."""
+    if is_dataclass(value) and not isinstance(value, type):
+        listed = ", ".join(f"{f.name}={_whole(getattr(value, f.name))}" for f in fields(value) if f.repr)
+        return f"{type(value).__qualname__}({listed})"
+    if type(value) is dict:
+        return "{" + ", ".join(f"{key!r}: {_whole(each)}" for key, each in value.items()) + "}"
+    if type(value) is tuple:
+        return "(" + ", ".join(map(_whole, value)) + (",)" if len(value) == 1 else ")")
+    return repr(value)
 
 
 def _recipe(chart: Any, task: Task, mismatch: Mismatch, substeps: int, options: TrainingOptions) -> Recipe:
@@ -225,17 +240,24 @@ class _Run:
         state = State.new(first, self.trainer.start(first))
         if store is not None:
             state = store.load(state)
-        begun, clock = time.monotonic(), _Clock(self.steps)
+        begun, clock = time.monotonic(), Clock(self.steps, self.options.check_every, self._work(), state.step)
+        early = state.step + 2  # the first step compiles
         while state.step < self.steps and not self._done(state):
             state = self._step(state)
-            clock.stepped(state.step)
-            if state.step % self.options.check_every == 0 or state.step == self.steps:
+            due = state.step % self.options.check_every == 0 or state.step == self.steps
+            if due or early - 1 <= state.step <= early:
+                jax.block_until_ready(state.latent)
+                clock.stepped(state.step)
+            if state.step == early and not due:
+                tell(f"step {state.step}, {clock.left():.0f} s left", state.step / self.steps)
+            if due:
                 state = self._check(state, time.monotonic() - begun)
                 if store is not None:
                     store.save(state)
                 if log is not None and is_first_process():
                     state.log.save(log)
-                tell(f"{self._said(state)}, {clock.left(state.step):.0f} s left", state.step / self.steps)
+                clock.checked()
+                tell(f"{self._said(state)}, {clock.left():.0f} s left", state.step / self.steps)
         if log is not None and is_first_process():
             state.log.save(log)
         if state.best_step < 0:
@@ -244,6 +266,11 @@ class _Run:
             tell("no better than the start on held-out chips: the start is kept; try more steps, or a lower rate", 1.0)
             return first
         return state.best
+
+    def _work(self) -> float:
+        """Runs (chips times samples) of a check per run of a step."""
+        samples_ = min(len(self.task.check_x), self.options.validation_size)
+        return self.trainer.held_out * samples_ / (self.trainer.devices * self.options.batch)
 
     def _step(self, state: State) -> State:
         task, devices = self.task, self.trainer.devices
@@ -302,29 +329,6 @@ class _Run:
         classes = self.task.loss.supervised == "classes"
         value = f"{100 * log.held_out[-1]:.1f} %" if classes else f"{log.held_out[-1]:.4g}"
         return f"step {state.step}, loss {log.loss[-1]:.3g}, held out {value}"
-
-
-class _Clock:
-    """How long `steps` will take: the first step and the first check compile, which is no measure of the others."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps, self.first, self.checked = steps, True, False
-        self.start, self.begun = 0, time.monotonic()
-        self.since = self.now = self.begun
-
-    def stepped(self, step: int) -> None:
-        """Step `step` is done."""
-        self.now = time.monotonic()
-        if self.first:
-            self.first, self.start, self.since = False, step, self.now
-
-    def left(self, step: int) -> float:
-        """Seconds that are left after step `step` and its check, by the steps since the first check, or before it."""
-        done = step - self.start
-        each = (self.now - self.since) / done if done else self.now - self.begun
-        if not self.checked:
-            self.checked, self.start, self.since = True, step, time.monotonic()
-        return each * (self.steps - step)
 
 
 def samples(key: int, first: int, count: int, n: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from nir_dynapse.chip.device import CURRENTS, Mismatch
@@ -82,6 +82,11 @@ class TrainingOptions:
     surrogate: Surrogate = FAST_SIGMOID
     substeps: int | None = None
     rounded: bool = True
+
+    def __repr__(self) -> str:
+        usual = {f.name: f.default if f.default is not MISSING else Penalty() for f in fields(self)}
+        changed = [f"{name}={getattr(self, name)!r}" for name, value in usual.items() if getattr(self, name) != value]
+        return f"TrainingOptions({', '.join(changed)})"
 
     def __post_init__(self) -> None:
         for name, limit in LIMITS.items():

@@ -53,6 +53,9 @@ class VirtualBoard(LinkedBoard):
         super().__init__(VirtualLink(chip, device.max_stack, f"virtual:{self.seed}", self.step), timing)
         self._params: Params | None = None
 
+    def __repr__(self) -> str:
+        return f"VirtualBoard({self.seed}; {self.device!r})"
+
     def apply(self, layout: Layout) -> None:
         """Write `layout` as words and codes (HardwareError for what no chip can hold)."""
         self._params = None
