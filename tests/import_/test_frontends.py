@@ -350,6 +350,30 @@ def test_names_of_spikingjelly_suggest_its_profile(step: float, names: tuple[str
             nd.from_nir(graph(nodes, list(itertools.pairwise(nodes))), dt=2.5 * 4 * step)
 
 
+# --- hxtorch, which has no profile: as docs/frontends.md says ---------------------------------------------------------
+
+
+def test_hxtorch_by_hand() -> None:
+    """Its membrane takes the current of the step before: dv = dt/c·(i + g·(v_leak − v)), then i ← i·(1 − dt/τ_syn) + x."""
+    dt, leak, reset, c = 1e-3, 0.1, -0.1, 1e-2
+    g = c / TAU_MEM
+
+    def step(state: dict[str, Any], x: np.ndarray) -> np.ndarray:
+        v = state["v"] + dt / c * (state["i"] + g * (leak - state["v"]))
+        state["i"] = state["i"] * (1 - dt / TAU_SYN) + x
+        spikes = v > THRESHOLD
+        state["v"] = np.where(spikes, reset, v)
+        return spikes.astype(float)
+
+    rest: dict[str, Any] = {"v_leak": leak * ONES, "v_threshold": THRESHOLD, "v_reset": reset * ONES}
+    node = nir.CubaLIF(tau_mem=1e3 * TAU_MEM, tau_syn=1e3 * TAU_SYN, r=TAU_MEM / c, w_in=TAU_SYN / dt, **rest)
+    nodes = {"0": port_in(4), "1": nir.Linear(4 * W), "2": node, "3": port_out(N)}
+    net = nd.from_nir(graph(nodes, list(itertools.pairwise(nodes))), time_unit="ms", dt=dt)
+    state = {"v": np.full((2, N), leak), "i": np.zeros((2, N))}
+    spikes = np.stack([step(state, 4 * X[:, t] @ W.T) for t in range(T)], 1)
+    same(net.with_semantics(emission="next-step", start="leak"), spikes)
+
+
 # --- what the specification makes of foreign values ------------------------------------------------------------------
 
 
