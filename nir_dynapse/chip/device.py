@@ -17,7 +17,7 @@ import numpy as np
 
 from nir_dynapse.chip.profile import ChipProfile
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
-from nir_dynapse.files.numbers import CV, PART
+from nir_dynapse.files.numbers import CV, NOISE, PART
 
 __all__ = [
     "AMPA",
@@ -247,7 +247,7 @@ class Mismatch:
                 )
             CV.check("Mismatch", f"CV of {name}", value, "Give std / mean, e.g. 0.2.")
         hint = "Give the standard deviation as a fraction of the threshold, e.g. 0.02."
-        CV.check("Mismatch", "noise", self.noise, hint)
+        NOISE.check("Mismatch", "noise", self.noise, hint)
         for name in ("spike_loss", "dead_neurons", "dead_rows"):
             PART.check("Mismatch", name, getattr(self, name), "Give a fraction, e.g. 0.01 for one in a hundred.")
 

@@ -189,7 +189,7 @@ def mapping_options() -> Parser:
     )
     group.add_argument(
         "--tolerance",
-        type=limited(numbers.CV),
+        type=limited(numbers.TOLERANCE),
         metavar="PART",
         help="largest relative change of a bias that sharing a core may cause (default 0.25)",
     )

@@ -23,6 +23,7 @@ __all__ = [
     "DURATION",
     "KEY",
     "LEARNING_RATE",
+    "NOISE",
     "PART",
     "PER_STEP",
     "PLACE_SECONDS",
@@ -32,6 +33,7 @@ __all__ = [
     "STEP",
     "STEPS",
     "TIME_SCALE",
+    "TOLERANCE",
     "WEIGHT",
     "WORST",
     "Real",
@@ -119,7 +121,7 @@ def _plain(value: Any) -> Any:
 def shown(value: Any) -> str:
     """A value as it may stand in a message: on one line, and not for pages."""
     try:
-        text = f"{value:g}" if isinstance(value, float) else repr(value)
+        text = repr(float(value)) if isinstance(value, float) else repr(value)
     except ValueError:
         text = "an integer of thousands of digits"
     text = " ".join(text.split())
@@ -146,8 +148,12 @@ BATCH = Whole(1, 10**6)
 """Samples that each chip sees in a step of training."""
 PLACE_SECONDS = Real(0, 1e6, "s", above=True)
 """Time for finding better places."""
-CV = Real(0, 1e3)
-"""A standard deviation over its mean; the largest relative change of a bias."""
+CV = Real(0, 1e300)
+"""A standard deviation over its mean: factors are positive and finite at any."""
+NOISE = Real(0, 1e3)
+"""A standard deviation as a fraction of the threshold."""
+TOLERANCE = Real(0, 1e3)
+"""The largest relative change of a bias."""
 PART = Real(0, 1)
 """Shares and probabilities."""
 LEARNING_RATE = Real(0, 1e3, above=True)

@@ -22,7 +22,8 @@ from nir_dynapse.errors import (
     sort_findings,
     strictly,
 )
-from nir_dynapse.files.numbers import CV, PLACE_SECONDS, SEED
+from nir_dynapse.files.numbers import PLACE_SECONDS, SEED
+from nir_dynapse.files.numbers import TOLERANCE as ALLOWED
 from nir_dynapse.layout.decoding import to_network
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.layout.rewriting import OF_BITS
@@ -80,7 +81,7 @@ def compile(
     if monitor not in ("outputs", "all"):
         raise ParameterRangeError(f"compile: monitor is {monitor!r}. Choose 'outputs' or 'all'.")
     seed = SEED.check("compile", "seed", seed)
-    tolerance = CV.check("compile", "tolerance", tolerance)
+    tolerance = ALLOWED.check("compile", "tolerance", tolerance)
     budget = PLACE_SECONDS.check("compile", "budget", budget)
     watched = _watched(net, membranes)
     asked = to_params(net, device) if params is None else params.numpy().check()

@@ -39,7 +39,9 @@ LIMITS: dict[str, Whole | Real] = {
     "clip": numbers.CLIP,
     "rate": numbers.LEARNING_RATE,
 }
-"""What the numbers among the options may be; `patience` and `substeps` may be None, `rate` a schedule."""
+"""What the numbers among the options may be."""
+OTHERS = {"patience": "None", "substeps": "None", "rate": "an optax schedule"}
+"""What some may be besides."""
 
 
 @dataclass(frozen=True)
@@ -90,15 +92,16 @@ class TrainingOptions:
 
     def __post_init__(self) -> None:
         for name, limit in LIMITS.items():
-            value = getattr(self, name)
-            if not (value is None and name in ("patience", "substeps")) and not (name == "rate" and callable(value)):
-                object.__setattr__(self, name, limit.check("fine_tune", name, value))
+            value, other = getattr(self, name), OTHERS.get(name)
+            if not (value is None and other == "None") and not (callable(value) and name == "rate"):
+                hint = f"Choose one of them{f', or {other}' if other else ''}."
+                object.__setattr__(self, name, limit.check("fine_tune", name, value, hint))
         for name, kind in (("penalty", Penalty), ("surrogate", Surrogate)):
             if not isinstance(getattr(self, name), kind):
-                raise _wrong(name, getattr(self, name), f"a {kind.__name__}")
+                raise _wrong(name, getattr(self, name), f"{kind.__name__}(...)")
         for name, kind in (("attack", Attack), ("check_mismatch", Mismatch)):
             if getattr(self, name) is not None and not isinstance(getattr(self, name), kind):
-                raise _wrong(name, getattr(self, name), f"None or a {kind.__name__}")
+                raise _wrong(name, getattr(self, name), f"None and {kind.__name__}(...)")
         strange = [name for name in self.trained if name not in ("weight", "base", *CURRENTS)]
         if strange:
             raise _wrong("trained", strange[0], f"weight, base, {', '.join(CURRENTS)}")

@@ -216,11 +216,11 @@ def test_all_experiments_ask_for_what_a_bias_can_do() -> None:
 @pytest.mark.long
 def test_mistakes_and_silent_boards_are_told() -> None:
     with nd.open_board("virtual:1") as board:
-        with pytest.raises(ParameterRangeError, match="8 chips, allowed are 1 to 7"):
+        with pytest.raises(ParameterRangeError, match="chips is 8, allowed are whole numbers from 1 to 7"):
             calibrate(board, chips=8)
         with pytest.raises(ParameterRangeError, match="rounds is 0"):
             calibrate(board, rounds=0)
-        with pytest.raises(ParameterRangeError, match="300 probes of each core, allowed are 1 to 256"):
+        with pytest.raises(ParameterRangeError, match="probes is 300, allowed are whole numbers from 1 to 256"):
             calibrate(board, probes=300)
     silent = ChipProfile(neurons=np.repeat([[True], [True], [False], [True]], 256, axis=1))
     board = nd.open_board("virtual:1", device=DYNAPSE2.with_profiles(silent))
