@@ -119,12 +119,12 @@ class Drawing:
         self.populations = [new[name] for name in self.populations]
         what = f"nodes have numbers before their names: {self.notes.reader} begins cycles at the first one by name."
         self.notes.info("names", what)
-        late = {(new[a], new[b]) for a, b in order.late}
+        old = {numbered: name for name, numbered in new.items()}
         found = queued(sorted(self.nodes), self.edges, self.of(nir.Input), self.of(nir.Output))
         if found is None:
             self.notes.error("order", f"{self.notes.reader} finds no order of its nodes.", hint="Remove a cycle.")
-        elif found != late:
-            self.wrong(sorted(found ^ late))
+        else:
+            self.wrong(sorted({(old[a], old[b]) for a, b in found} ^ order.late))
         self.arrange([new[name] for name in order.names])
 
     def depth(self) -> None:

@@ -37,8 +37,7 @@ class Links:
         bias = None if q.bias is None else q.bias * s
         via = self._scaled_via(q.via, s)
         if via is None:
-            name = (q.nodes[-1],) if q.nodes else ()
-            return replace(q, weight=weight, bias=bias, nodes=name, via=())
+            return replace(q, weight=weight, bias=bias, nodes=_name(q), via=())
         return self._folded(replace(q, bias=bias), via)
 
     def without_bias(self, q: Projection) -> Projection:
@@ -59,7 +58,7 @@ class Links:
                 node = self._node(last, "bias", own.tobytes(), _fields(last, bias=own))
                 node = replace(node, kind="Affine") if node.kind == "Linear" else node
                 return replace(q, bias=np.array(bias), via=(*q.via[:-1], node))
-        return replace(q, bias=np.array(bias), nodes=q.nodes[-1:], via=())
+        return replace(q, bias=np.array(bias), nodes=_name(q), via=())
 
     def _folded(self, q: Projection, via: tuple[LinearNode, ...]) -> Projection:
         """`q` along other nodes, with the weights that folding them gives."""
@@ -110,6 +109,11 @@ class Links:
         if found is None:  # the old node is kept, too: its id is the key
             found = self.made[id(node), how, key] = (node, replace(node, fields=fields))
         return found[1]
+
+
+def _name(q: Projection) -> tuple[str, ...]:
+    """The name of the one node that stands for `q`."""
+    return q.nodes[-1:] or (f"{q.source}_to_{q.target}",)
 
 
 def per_channel(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:

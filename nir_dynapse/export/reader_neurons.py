@@ -254,7 +254,8 @@ class _Preparation:
         bare = [self.links.without_bias(q) for q in (*soon, *late)]
         if not soon and self.source.inputs:
             nothing = np.zeros(0)
-            bare.insert(0, Projection(self.source.inputs[0].name, name, nothing, nothing, nothing))
+            first = self.source.inputs[0].name
+            bare.insert(0, Projection(first, name, nothing, nothing, nothing, nodes=(f"{first}_to_{name}",)))
         if np.any(total != 0) and bare:
             bare[0] = self.links.with_bias(bare[0], total)
         return [*rest, *bare]

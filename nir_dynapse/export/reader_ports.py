@@ -57,7 +57,7 @@ def one_input(network: Network, notes: Notes) -> Network:
     def moved(q: Projection) -> Projection:
         if q.source not in first:
             return q
-        bias, nodes = q.bias, (f"{q.source}->{q.name}" if q.nodes else f"{q.source}->{q.target}",)
+        bias, nodes = q.bias, (f"{q.source}_to_{q.nodes[-1] if q.nodes else q.target}",)
         return Projection(name, q.target, q.pre + first[q.source], q.post, q.weight, bias, nodes, q.dendrite)
 
     return replace(

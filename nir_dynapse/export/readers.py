@@ -12,7 +12,7 @@ runs each of them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import nir
 import numpy as np
@@ -89,7 +89,8 @@ def written_for(
     drawing = Drawing(to_nir(network, extras), network, notes)
     entry.finish(drawing, network)
     made = graph(drawing.nodes, drawing.edges, drawing.metadata)
-    return made, sort_findings(dict.fromkeys(notes.findings))
+    known = {new: old for old, new in renamed.items()}
+    return made, sort_findings(replace(f, node=known.get(str(f.node), f.node)) for f in dict.fromkeys(notes.findings))
 
 
 # --- linear nodes ----------------------------------------------------------------------------------------------------

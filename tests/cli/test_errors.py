@@ -219,7 +219,7 @@ def test_help_has_exit_codes_and_common_options(verb: str, capsys: pytest.Captur
 
 def test_choices_are_those_of_the_library() -> None:
     assert cli.FRONTENDS == FRONTENDS
-    assert options.READERS == tuple(READERS)
+    assert tuple(READERS) == options.READERS
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def convolution(kind: str = "LIF", pool: str = "SumPool2d", one: bool = False) -
     nodes |= {"flat": nir.Flatten({"input": np.array([4, 4, 4])}, 0, -1), "fc": matrix(10, 64, draw, drive / 2)}
     nodes |= {"l2": neuron(kind, 10, draw, one), "output": port(10, out=True)}
     names = list(nodes)
-    return read(nodes, list(zip(names, names[1:], strict=False)))
+    return read(nodes, list(pairwise(names)))
 
 
 def several_ports(kind: str = "LIF", one: bool = False) -> nd.Network:
