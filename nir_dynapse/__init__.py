@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         HardwareError,
         NotInstalledError,
         ParameterRangeError,
+        ReaderWarning,
         UnsupportedGraphError,
     )
     from nir_dynapse.evaluation.evaluate import Evaluation, evaluate
@@ -96,6 +97,7 @@ __all__ = [
     "NotInstalledError",
     "ParameterRangeError",
     "Params",
+    "ReaderWarning",
     "Recording",
     "Report",
     "Timing",
@@ -149,6 +151,7 @@ _HOME = {
         "HardwareError",
         "NotInstalledError",
         "ParameterRangeError",
+        "ReaderWarning",
         "UnsupportedGraphError",
     ),
     "evaluation.evaluate": ("Evaluation", "evaluate"),

@@ -6,13 +6,20 @@ import argparse
 import io
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nir_dynapse.chip.device import DYNAPSE2, Device, Mismatch
 from nir_dynapse.chip.profile import load_profiles
 from nir_dynapse.cli.output import Output
-from nir_dynapse.errors import ConfigurationError, ParameterRangeError, raise_if_errors, strictly
+from nir_dynapse.errors import (
+    ConfigurationError,
+    ParameterRangeError,
+    UnsupportedGraphError,
+    raise_if_errors,
+    strictly,
+)
 from nir_dynapse.files.places import check_apart
 from nir_dynapse.network.network import Network
 
@@ -155,7 +162,7 @@ def import_(args: argparse.Namespace, out: Output) -> int:
 
 
 def export(args: argparse.Namespace, out: Output) -> int:
-    from nir_dynapse.backend import to_nir, to_params
+    from nir_dynapse.backend import to_nir, to_params, written_for
     from nir_dynapse.import_.nir_graph import from_nir
     from nir_dynapse.layout.decoding import to_network
     from nir_dynapse.layout.layout import Layout
@@ -169,11 +176,22 @@ def export(args: argparse.Namespace, out: Output) -> int:
     if str(args.source).endswith(".json"):
         thing: Any = Layout.load(args.source)
         result = report(thing, device=device)
+    elif args.reader is not None:
+        thing = from_nir(args.source, **reading(args))
+        result = report(thing, device=device)
     else:
         thing = to_params(from_nir(args.source, **reading(args)), device=device)
         if args.strict:
             raise_if_errors(strictly(thing.findings), ParameterRangeError)
         result = report(to_network(thing, device), device=device)
-    _write_nir(path, to_nir(thing, device=device))
+    if args.reader is None:
+        graph = to_nir(thing, device=device)
+    else:
+        graph, findings = written_for(thing, args.reader, device=device)
+        raise_if_errors(strictly(findings) if args.strict else findings, UnsupportedGraphError)
+        otherwise = tuple(f for f in findings if f.severity == "warning")
+        approximations = (*otherwise, *(f for f in result.approximations if f not in otherwise))
+        result = replace(result, approximations=approximations, findings=(*findings, *result.findings))
+    _write_nir(path, graph)
     out.result({**result.to_dict(), "files": [str(path)]}, result.text() + f"\nWritten: {path}")
     return 0

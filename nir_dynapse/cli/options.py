@@ -14,6 +14,7 @@ from nir_dynapse.files.numbers import Real, Whole
 
 __all__ = [
     "FRONTENDS",
+    "READERS",
     "USAGE",
     "Parser",
     "WrongUsage",
@@ -31,6 +32,7 @@ __all__ = [
 
 USAGE = 2
 FRONTENDS = ("spec", "snntorch", "norse", "sinabs", "spyx", "rockpool", "spikingjelly")
+READERS = ("spec", "norse", "snntorch", "spikingjelly", "sinabs", "spyx")
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nir_dynapse.cli.options import (
+    READERS,
     Parser,
     board_option,
     common_options,
@@ -29,7 +30,7 @@ EXIT_CODES = (
     "130 interrupted (143 by SIGTERM)"
 )
 SHELLS = ("bash", "zsh", "fish")
-SHOWN = ("device", "parameters", "primitives", "frontends")
+SHOWN = ("device", "parameters", "primitives", "frontends", "readers")
 THING = "MODEL.nir|PARAMS.npz|LAYOUT.json"
 THING_HELP = "the network, what finetune wrote, or what compile wrote"
 DATA_HELP = "an .npz with x (sample, time, channel), y (sample,) and dt in seconds"
@@ -146,10 +147,24 @@ def _exchange(verbs: _Verbs, model: Parser) -> None:
         help="the Layout that a configuration belongs to (default: layout.json beside it, where it fits)",
     )
 
-    examples = ("layout.json -o on_chip.nir", f"{YIN_YANG} -o circuit.nir")
-    p = verbs.add("export", "Write what a Layout computes as NIR, for other tools.", examples, model)
+    examples = (
+        "layout.json -o on_chip.nir",
+        f"{YIN_YANG} -o circuit.nir",
+        f"{DIGITS} --for norse -o for_norse.nir",
+    )
+    purpose = "Write what a Layout computes as NIR, for other tools, or a network as one of them reads it."
+    p = verbs.add("export", purpose, examples, model)
     p.add_argument(
-        "source", metavar="LAYOUT.json|MODEL.nir", help="what compile wrote; a NIR file is mapped to circuits first"
+        "source",
+        metavar="LAYOUT.json|MODEL.nir",
+        help="what compile wrote; a NIR file is mapped to circuits first, with --for it stays the network that it is",
+    )
+    p.add_argument(
+        "--for",
+        dest="reader",
+        choices=READERS,
+        metavar="NAME",
+        help=f"who reads it: {', '.join(READERS)} (default spec: NIR in seconds; docs/readers.md)",
     )
     p.add_argument("-o", "--out", required=True, metavar="OUT.nir", help="where to write the NIR file")
 
@@ -252,9 +267,7 @@ def _boards(verbs: _Verbs) -> None:
 
 
 def _about(verbs: _Verbs) -> None:
-    purpose = (
-        "Print the limits of the device, its parameters, what becomes of each NIR primitive, or what frontends write."
-    )
+    purpose = "Print the limits of the device, its parameters, and the tables of NIR primitives, frontends and readers."
     p = verbs.add("show", purpose, ("primitives", "device --chips 2 --json"))
     p.add_argument("what", choices=SHOWN, metavar="|".join(SHOWN))
 

@@ -225,6 +225,17 @@ FRONTENDS = _list(
         left_open=_text("what its files do not say"),
     )
 )
+READERS = _list(
+    _object(
+        "what one reader of NIR files takes",
+        name=_text("for --for"),
+        release=_text("of the package that it was measured with"),
+        call=_text("how it reads a file"),
+        unit=_text("what the times of its files are in"),
+        file=_text("what a file for it holds"),
+        lacks=_text("what it cannot do"),
+    )
+)
 CHIP = _object(
     "one chip of the board",
     name=_text(),
@@ -279,6 +290,7 @@ SCHEMAS: dict[str, Schema] = {
             {"title": "show parameters", **PARAMETERS},
             PRIMITIVES,
             {"title": "show frontends", **FRONTENDS},
+            {"title": "show readers", **READERS},
         ]
     },
     "doctor": _object("", ok=_is("boolean", "whether everything required is there"), items=_list(ITEM)),

@@ -101,11 +101,11 @@ def from_nir(
     _tell_clamped(profile, raw, step.file, findings)
     _tell_firing(profile, raw, populations, findings)
     _tell_resets(profile, populations, (reset, reset_delay) != (None, None), findings)
-    origin = likely(flat.nodes, usable) if frontend == "spec" else None
-    check_taus(populations, time_unit, float(time_scale), profile, findings, gains=step.gains, origin=origin)
+    wrote = likely(flat.nodes, usable) if frontend == "spec" else None
+    check_taus(populations, time_unit, float(time_scale), profile, findings, gains=step.gains, origin=wrote)
     wrong_unit = any(f.code == "time-unit" for f in findings)
     if not wrong_unit:  # it makes every step wrong too: one cause, one error
-        check_step(populations, step.real, origin, findings, step.gains)
+        check_step(populations, step.real, wrote, findings, step.gains)
     if frontend == "spec":
         check_gains(_valid(populations), step.real, findings)
         check_origin(flat.nodes, usable, step.file, findings)

@@ -16,12 +16,14 @@ import pytest
 
 from cli_models import DT, fails, graph, save, write
 from nir_dynapse.cli import main as cli
+from nir_dynapse.cli import options
 from nir_dynapse.cli import verbs as cli_verbs
 from nir_dynapse.cli.main import main
 from nir_dynapse.data.data import Data
 from nir_dynapse.deployment import deploy as deployment
 from nir_dynapse.errors import CapacityError, ConfigurationError, Finding, HardwareError, ParameterRangeError
 from nir_dynapse.export import samna_board
+from nir_dynapse.export.readers import READERS
 from nir_dynapse.import_.nir_graph import FRONTENDS, from_nir
 
 # --- bad networks ----------------------------------------------------------------------------------------------------
@@ -217,6 +219,7 @@ def test_help_has_exit_codes_and_common_options(verb: str, capsys: pytest.Captur
 
 def test_choices_are_those_of_the_library() -> None:
     assert cli.FRONTENDS == FRONTENDS
+    assert tuple(READERS) == options.READERS
 
 
 def test_help_loads_nothing_heavy() -> None:

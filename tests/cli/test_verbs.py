@@ -16,6 +16,7 @@ from nir_dynapse.cli.main import main
 from nir_dynapse.data.data import Data
 from nir_dynapse.deployment import deploy as deployment
 from nir_dynapse.errors import ConfigurationError
+from nir_dynapse.export.readers import READERS
 from nir_dynapse.import_.nir_graph import FRONTENDS
 from nir_dynapse.import_.samna_config import from_samna
 from nir_dynapse.layout.layout import Layout
@@ -202,7 +203,7 @@ def test_simulate_refuses(model: str, data: str, tmp_path: Path, capsys: pytest.
     fails(capsys, ["compile", model, "-o", layout, "--config", str(tmp_path / "no" / "c.json")], "no folder")
 
 
-@pytest.mark.parametrize("what", ["device", "parameters", "primitives", "frontends"])
+@pytest.mark.parametrize("what", ["device", "parameters", "primitives", "frontends", "readers"])
 def test_show(what: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")  # whatever the terminal: names are not broken over lines
     assert main(["show", what]) == 0
@@ -217,6 +218,9 @@ def test_show(what: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
     elif what == "primitives":
         assert set(data) == set(PRIMITIVES)
         assert all(name in text for name in PRIMITIVES)
+    elif what == "readers":
+        assert {"spec", *(row["name"] for row in data)} == set(READERS)
+        assert all(row["name"] in text for row in data)
     else:
         assert {"spec", *(row["name"] for row in data)} == set(FRONTENDS)
         assert all(row["release"] in text and set(row["writes"]) <= set(PRIMITIVES) for row in data)
