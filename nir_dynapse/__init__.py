@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         HardwareError,
         NotInstalledError,
         ParameterRangeError,
+        ReaderWarning,
         UnsupportedGraphError,
     )
     from nir_dynapse.evaluation.evaluate import Evaluation, evaluate
@@ -97,6 +98,7 @@ __all__ = [
     "NotInstalledError",
     "ParameterRangeError",
     "Params",
+    "ReaderWarning",
     "Recording",
     "Report",
     "Timing",
@@ -154,6 +156,7 @@ _HOME = {
         "HardwareError",
         "NotInstalledError",
         "ParameterRangeError",
+        "ReaderWarning",
         "UnsupportedGraphError",
     ),
     "evaluation.evaluate": ("Evaluation", "evaluate"),

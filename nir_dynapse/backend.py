@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from difflib import get_close_matches
 from types import SimpleNamespace
@@ -14,8 +15,15 @@ from nir_dynapse.board.board import Board
 from nir_dynapse.board.link import Timing
 from nir_dynapse.chip.device import DYNAPSE2, Device, Mismatch
 from nir_dynapse.circuit.params import Params
-from nir_dynapse.errors import HardwareError
-from nir_dynapse.export import nir_graph
+from nir_dynapse.errors import (
+    Finding,
+    HardwareError,
+    ReaderWarning,
+    UnsupportedGraphError,
+    raise_if_errors,
+    strictly,
+)
+from nir_dynapse.export import readers
 from nir_dynapse.export.chip_extras import chip_extras
 from nir_dynapse.export.samna_board import open_samna
 from nir_dynapse.import_.nir_graph import from_nir
@@ -26,18 +34,36 @@ from nir_dynapse.quant.compiler import compile, to_network
 from nir_dynapse.sim.simulation import simulate
 from nir_dynapse.sim.virtual.board import VirtualBoard
 
-__all__ = ["dynapse2", "open_board", "to_nir", "to_params"]
+__all__ = ["dynapse2", "open_board", "to_nir", "to_params", "written_for"]
 
 
-def to_nir(thing: Network | Params | Layout, *, device: Device = DYNAPSE2) -> nir.NIRGraph:
-    """A Network, or what Params or a Layout compute on `device`, as a flat `nir.NIRGraph` in real seconds.
+def to_nir(
+    thing: Network | Params | Layout, *, device: Device = DYNAPSE2, reader: str = "spec", strict: bool = False
+) -> nir.NIRGraph:
+    """A Network, or what Params or a Layout compute on `device`, as a flat `nir.NIRGraph`, written for `reader`.
 
+    "spec" writes NIR as it is defined, in real seconds. The other readers ("norse", "snntorch", "spikingjelly", "sinabs",
+    "spyx"; see `export.readers.READERS`) get a graph that their own importer runs with the spikes of an ideal run; where
+    one runs something else, a `ReaderWarning` says what, at which node and what to do, which `strict` makes an error.
     Places, bias currents and latches of a circuit travel in the metadata under "dynapse2"; the graph runs without them.
+    Raises `UnsupportedGraphError` where the reader cannot run the graph at all, ParameterRangeError for an unknown one.
     """
+    made, findings = written_for(thing, reader, device=device)
+    raise_if_errors(strictly(findings) if strict else findings, UnsupportedGraphError)
+    for finding in findings:
+        if finding.severity == "warning":
+            warnings.warn(ReaderWarning(finding), stacklevel=2)
+    return made
+
+
+def written_for(
+    thing: Network | Params | Layout, reader: str = "spec", *, device: Device = DYNAPSE2
+) -> tuple[nir.NIRGraph, tuple[Finding, ...]]:
+    """What `to_nir` writes for `reader`, and every finding about it, errors too, without raising or warning."""
     if isinstance(thing, Network):
-        return nir_graph.to_nir(thing)
+        return readers.written_for(thing, reader)
     params = as_params(thing, device)
-    return nir_graph.to_nir(to_network(thing, device), chip_extras(params, device.name))
+    return readers.written_for(to_network(thing, device), reader, chip_extras(params, device.name))
 
 
 def to_params(thing: Network | Layout, *, device: Device = DYNAPSE2) -> Params:

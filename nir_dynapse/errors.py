@@ -16,6 +16,7 @@ __all__ = [
     "LavaRunError",
     "NotInstalledError",
     "ParameterRangeError",
+    "ReaderWarning",
     "UnsupportedGraphError",
     "nearest",
     "raise_if_errors",
@@ -147,6 +148,17 @@ class LavaRunError(DynapseError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.findings,), {"conversion": self.conversion, "traceback": self.traceback}
+
+
+class ReaderWarning(UserWarning):
+    """What the reader that a NIR graph was written for runs otherwise; `finding` says it."""
+
+    def __init__(self, finding: Finding) -> None:
+        self.finding = finding
+        super().__init__(str(finding))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.finding,)
 
 
 def nearest(word: str, choices: Iterable[Any]) -> str:

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from places import TESTS
 
 
@@ -23,6 +25,7 @@ def pytest_of(*args: str, **environment: str) -> subprocess.CompletedProcess[str
     )
 
 
+@pytest.mark.long
 def test_they_pass_on_a_virtual_board() -> None:
     result = pytest_of("tests/hardware", NIR_DYNAPSE_BOARD="virtual:7")
     assert result.returncode == 0, result.stdout + result.stderr

@@ -19,7 +19,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *(ROOT / "examples").glob("*.md"))
 TRAINS = "fine_tuning"
 LONG = pytest.param(ROOT / "docs" / f"{TRAINS}.md", marks=pytest.mark.long)
-ELSEWHERE = ("lava_process", "import torch")
+ELSEWHERE = ("lava_process", "import torch", "mine.nir")
 """Blocks that run where their packages are: tests/lava, tests/frontends."""
 
 

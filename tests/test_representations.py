@@ -1,6 +1,10 @@
-"""What a user sees who prints a Network, Params, Layout, Recording, Data or Events: one line, not its arrays."""
+"""What a user sees who prints an object of the package, or asks for a signature: a line, not arrays or tables."""
 
 from __future__ import annotations
+
+import inspect
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,3 +67,51 @@ def test_accuracy_of_a_recording() -> None:
     assert recording.accuracy([1, 1, 1]) == 1 / 3
     with pytest.raises(nd.ConfigurationError, match=r"shape \(2,\), the recording has 3 samples"):
         recording.accuracy([1, 0])
+
+
+def one_line(thing: Any, most: int = 300) -> str:
+    text = repr(thing)
+    assert "\n" not in text
+    assert len(text) <= most, text
+    return text
+
+
+@pytest.mark.parametrize("name", nd.__all__)
+def test_public_names_have_readable_signatures_and_representations(name: str) -> None:
+    """No default prints as a table; `simulate` has one of the most used."""
+    thing = getattr(nd, name)
+    one_line(thing)
+    if callable(thing):
+        signature = str(inspect.signature(thing))
+        assert len(signature) <= (600 if name == "simulate" else 800), signature
+
+
+def test_devices_and_mismatch_say_what_is_theirs() -> None:
+    assert repr(nd.DYNAPSE2) == "Device(DYNAP-SE2; 1 chip)"
+    assert repr(nd.DYNAPSE2.stack(3)) == "Device(DYNAP-SE2; 3 chips)"
+    assert repr(replace(nd.DYNAPSE2, cam_rows=32)) == "Device(DYNAP-SE2; 1 chip; other cam_rows)"
+    known = nd.ChipProfile.synthetic(1)
+    assert one_line(nd.DYNAPSE2.stack(2).with_profiles(None, known)).endswith(f"profiles 1: {known.name!r})")
+    assert repr(nd.Mismatch.uniform(0.2)) == "Mismatch(CV 0.2, synapse 0.2)"
+    assert repr(nd.Mismatch(noise=0.01)) == "Mismatch(CV 0.08 to 0.5, synapse 0.1, noise 0.01)"
+    assert repr(nd.TrainingOptions()) == "TrainingOptions()"
+    assert repr(nd.TrainingOptions(batch=4)) == "TrainingOptions(batch=4)"
+
+
+def test_what_holds_arrays_prints_as_one_line(network: nd.Network) -> None:
+    x = np.zeros((2, 4, 5), int)
+    data = nd.Data(x, np.array([0, 1]), 1e-3)
+    layout = nd.compile(network)
+    made = nd.deploy(ROOT / "examples" / "networks" / "yin_yang.nir", data)
+    whole = nd.to_samna(layout)
+    things = [
+        *(network.populations, network.projections, network.conversion, network.readout, network.findings),
+        *(nd.to_params(layout).topology, layout, made, made.report, nd.evaluate(layout, data, devices=2)),
+        *(nd.TrainingLog(), nd.open_board("virtual:1"), whole, whole.chips[0], whole.chips[0].cores[0].neurons[0]),
+    ]
+    for thing in things:
+        for each in thing if isinstance(thing, tuple) else (thing,):
+            one_line(each, 600)
+    assert repr(network.populations[0]) == "Population(hidden: 60 CubaLIF)"
+    assert repr(whole) == "Dynapse2Configuration(1 chips, with names)"
+    assert str(made.report) == made.report.text()

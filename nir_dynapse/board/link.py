@@ -27,17 +27,20 @@ from nir_dynapse.board.address_events import (
     to_grid,
     unwrapped,
 )
+from nir_dynapse.data.bins import first_us
+from nir_dynapse.data.counts import check_counts
 from nir_dynapse.data.data import Events
+from nir_dynapse.data.images import flattened
 from nir_dynapse.data.recording import Recording
 from nir_dynapse.errors import ConfigurationError, HardwareError, ParameterRangeError
+from nir_dynapse.files.numbers import DURATION, STEP, Real, Whole
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.network.readout import run_readout
 
 __all__ = ["Link", "LinkedBoard", "NoAnswer", "RunLog", "Timing", "monitored", "stimuli"]
 
 WRAP = 1 << 32
-LONGEST = 2_000.0
-"""Longest run in s: timestamps are told apart up to half of the 32-bit clock."""
+CUT = "Cut the run into several."
 LATE = 100
 """µs by which the marker at the beginning may be late before a run counts as late."""
 START_COPIES = 2
@@ -107,6 +110,12 @@ class Timing:
     copies: int = 8
     attempts: int = 3
 
+    def __post_init__(self) -> None:
+        for name in ("lead", "horizon", "patience"):
+            Real(0, 3600, "s", above=True).check("Timing", name, getattr(self, name), "Give seconds.")
+        for name in ("copies", "attempts"):
+            Whole(1, 1000).check("Timing", name, getattr(self, name))
+
 
 @dataclass(frozen=True)
 class RunLog:
@@ -161,11 +170,12 @@ class LinkedBoard:
         ConfigurationError for events that do not fit the Layout; HardwareError, and the board closed, where it fails.
         """
         layout = self._applied()
-        if not 0 < duration <= LONGEST:
-            raise ParameterRangeError(
-                f"run: duration is {duration} s, allowed are up to {LONGEST:g} s. Cut the run into several."
+        duration = DURATION.check("run", "duration", duration, CUT)
+        if not isinstance(events, Events):
+            raise ConfigurationError(
+                f"run: the events are a {type(events).__name__}. Give Events, e.g. Events.from_counts(x, dt, node)."
             )
-        span = int(np.ceil(duration * 1e6 - 1e-6))
+        span = int(first_us(1, duration))
         grid = to_grid(layout, events, span, echo=echo, first=START_COPIES)
         with self._closing():
             heard = self._tried(layout, grid, span)
@@ -177,15 +187,17 @@ class LinkedBoard:
         Only nodes with monitored neurons are in the Recording, and what the host reads out of them.
         """
         layout = self._applied()
-        counts = check_counts(layout, x)
+        dt = STEP.check("run_batch", "dt", dt, "Give the width of a bin of x in seconds.")
+        counts = check_counts(flattened(x, layout.inputs), [(port.name, port.size) for port in layout.inputs])
         heard = monitored(layout)
-        spikes = {node: np.zeros((*counts.shape[:2], len(mask)), np.uint8) for node, mask in heard.items()}
+        spikes = {node: np.zeros((*counts.shape[:2], len(mask)), np.uint32) for node, mask in heard.items()}
         duration = counts.shape[1] * dt
         for b, sample in enumerate(counts):
             out = self.run(stimuli(layout, sample, dt), duration)
             for node, values in spikes.items():
-                seen = out.to_counts(node, values.shape[2], dt, duration)
-                values[b] = np.minimum(seen, 255)
+                values[b] = out.to_counts(node, values.shape[2], dt, duration)
+        if all(values.max(initial=0) <= 255 for values in spikes.values()):
+            spikes = {node: values.astype(np.uint8) for node, values in spikes.items()}
         outputs = {port.name: str(port.source) for port in layout.outputs}
         return Recording(spikes, dt, outputs, values=run_readout(layout.readout, spikes, layout.dt, dt))
 
@@ -363,19 +375,6 @@ def monitored(layout: Layout) -> dict[str, np.ndarray]:
     for node, index in layout.output_map.values():
         found.setdefault(node, np.zeros(layout.sizes[node], bool))[index] = True
     return {node: found[node] for node in layout.sizes if node in found}
-
-
-def check_counts(layout: Layout, x: np.ndarray) -> np.ndarray:
-    """Counts (batch, time, channel) of whole events for the inputs of `layout`, or a ConfigurationError."""
-    counts = np.asarray(x)
-    counts = counts[None] if counts.ndim == 2 else counts
-    sound = counts.ndim == 3 and counts.shape[2] == layout.n_channels and counts.dtype.kind in "biuf"
-    if not sound or not np.all(np.isfinite(counts)) or counts.min(initial=0) < 0 or np.any(counts != np.floor(counts)):
-        raise ConfigurationError(
-            f"input of shape {np.asarray(x).shape} and type {np.asarray(x).dtype}: a chip receives whole events, "
-            f"(batch, time, {layout.n_channels}) or (time, {layout.n_channels}) counts from 0. Encode the data accordingly."
-        )
-    return counts.astype(np.int64)
 
 
 def stimuli(layout: Layout, counts: np.ndarray, dt: float) -> Events:

@@ -27,7 +27,8 @@ from nir_dynapse.calibration.fit import FITTED, PRIOR, SLOPE, Response, log_scal
 from nir_dynapse.calibration.rows import Working, find_working, map_tags
 from nir_dynapse.chip.device import BASE_WEIGHTS, CURRENTS, DELAYS, DYNAPSE2, WEIGHT_GAINS, Device, Mismatch
 from nir_dynapse.chip.profile import ChipProfile
-from nir_dynapse.errors import HardwareError, ParameterRangeError
+from nir_dynapse.errors import HardwareError
+from nir_dynapse.files.numbers import PROBES, Whole
 
 __all__ = ["NOT_MEASURED", "calibrate"]
 
@@ -79,16 +80,9 @@ def calibrate(
     (default: the device's). Some 250 runs of 1 to 6 s. ParameterRangeError for impossible numbers; HardwareError where the
     board fails, or no neuron of a core answers.
     """
-    if not 1 <= chips <= MOST_CHIPS:
-        raise ParameterRangeError(
-            f"calibrate: {chips} chips, allowed are 1 to {MOST_CHIPS} (an eighth cannot be recorded). Calibrate fewer."
-        )
-    if not 1 <= probes <= SLOTS:
-        raise ParameterRangeError(
-            f"calibrate: {probes} probes of each core, allowed are 1 to {SLOTS}. Take some 64 or more for 5 %."
-        )
-    if rounds < 1:
-        raise ParameterRangeError(f"calibrate: rounds is {rounds}, allowed is 1 or more. Take the default of {ROUNDS}.")
+    chips = Whole(1, MOST_CHIPS).check("calibrate", "chips", chips, "An eighth cannot be recorded.")
+    probes = PROBES.check("calibrate", "probes", probes, "Take some 64 or more for 5 %.")
+    rounds = Whole(1, 1000).check("calibrate", "rounds", rounds, f"Take the default of {ROUNDS}.")
     tell = progress or (lambda stage, share: None)
     tell("model", 0.0)
     answer = response(device, device.mismatch if mismatch is None else mismatch)

@@ -10,14 +10,14 @@ condensed to six points of log10 current); mismatch from the raw data of Büchel
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 import numpy as np
 
 from nir_dynapse.chip.profile import ChipProfile
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
+from nir_dynapse.files.numbers import CV, NOISE, PART
 
 __all__ = [
     "AMPA",
@@ -230,6 +230,13 @@ class Mismatch:
     dead_neurons: float = 0.0
     dead_rows: float = 0.0
 
+    def __repr__(self) -> str:
+        spread = sorted({cv for _, cv in self.cv} or {0.0})
+        others = (f.name for f in fields(self) if f.name != "cv")
+        listed = [f"{name} {getattr(self, name):g}" for name in others if name == "synapse" or getattr(self, name)]
+        cv = f"CV {spread[0]:g}" + (f" to {spread[-1]:g}" if len(spread) > 1 else "")
+        return f"Mismatch({', '.join([cv, *listed])})"
+
     def __post_init__(self) -> None:
         if isinstance(self.cv, dict):
             object.__setattr__(self, "cv", tuple(self.cv.items()))
@@ -238,21 +245,11 @@ class Mismatch:
                 raise ParameterRangeError(
                     f"Mismatch: unknown parameter {name!r}. Known parameters: {', '.join(CURRENTS)}."
                 )
-            if not (math.isfinite(value) and value >= 0):
-                raise ParameterRangeError(
-                    f"Mismatch: CV of {name} is {value}, allowed are finite values from 0. Give std / mean, e.g. 0.2."
-                )
-        if not (math.isfinite(self.noise) and self.noise >= 0):
-            raise ParameterRangeError(
-                f"Mismatch: noise is {self.noise}, allowed are finite values from 0. Give the standard deviation as a "
-                "fraction of the threshold, e.g. 0.02."
-            )
+            CV.check("Mismatch", f"CV of {name}", value, "Give std / mean, e.g. 0.2.")
+        hint = "Give the standard deviation as a fraction of the threshold, e.g. 0.02."
+        NOISE.check("Mismatch", "noise", self.noise, hint)
         for name in ("spike_loss", "dead_neurons", "dead_rows"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise ParameterRangeError(
-                    f"Mismatch: {name} is {value}, allowed are 0 to 1. Give a fraction, e.g. 0.01 for one in a hundred."
-                )
+            PART.check("Mismatch", name, getattr(self, name), "Give a fraction, e.g. 0.01 for one in a hundred.")
 
     @classmethod
     def uniform(cls, cv: float, **others: float) -> Mismatch:
@@ -306,6 +303,14 @@ class Device:
                     f"Device {self.name}, chip {chip}: profile '{profile.name}' has scales or factors of "
                     f"{', '.join(strange)}, known parameters are {', '.join(PARAMETERS)}. Rename or remove them."
                 )
+
+    def __repr__(self) -> str:
+        chips = "1 chip" if self.n_chips == 1 else f"{self.n_chips} chips"
+        known = ", ".join(f"{chip}: {profile.name!r}" for chip, profile in self._known())
+        usual = {f.name: f.default for f in fields(Device) if f.name not in ("name", "n_chips", "profiles")}
+        usual |= {"circuit": Circuit(), "mismatch": Mismatch()}
+        changed = [f"other {name}" for name, value in usual.items() if getattr(self, name) != value]
+        return f"Device({'; '.join([self.name, chips, *([f'profiles {known}'] if known else []), *changed])})"
 
     def stack(self, n_chips: int) -> Device:
         """The same device with `n_chips` chips in a row (1 to 8)."""

@@ -62,6 +62,10 @@ class Topology:
     projections: tuple[tuple[str, str, str], ...] = ()
     delay: np.ndarray | None = None
 
+    def __repr__(self) -> str:
+        nodes = ", ".join(f"{name} {size}" for name, size in self.populations)
+        return f"Topology({nodes}; {len(self.pre)} synapses; dt {1e3 * self.dt:g} ms)"
+
     def __post_init__(self) -> None:
         for name in ("group", "latches", "place", "pre", "post", "dendrite", "row", "mask", "delay"):
             value = getattr(self, name)

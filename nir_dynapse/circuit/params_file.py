@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from nir_dynapse.chip.device import BASE_WEIGHTS, CURRENTS, LATCHES, Circuit
+from nir_dynapse.chip.device import BASE_WEIGHTS, CURRENTS, DYNAPSE2, LATCHES, MAY_BE_ZERO, Circuit
 from nir_dynapse.circuit.params import Params, Topology
 from nir_dynapse.errors import ConfigurationError, DynapseError, Finding
 from nir_dynapse.files.bounds import UnreadableError, parse_json, read_arrays
+from nir_dynapse.files.numbers import STEP, Real
 from nir_dynapse.files.whole import write_arrays
 from nir_dynapse.network.network import Port, check_readout
 from nir_dynapse.network.readout import readout_from_dict, readout_to_dict
@@ -29,6 +30,11 @@ SYNAPSE = {"pre": (), "post": (), "dendrite": (), "row": (), "mask": (), "delay"
 OPTIONAL = ("mask", "delay")
 """Arrays of a Topology that may be None."""
 LEAVES = ("weight", "base", "delay_factor")
+LEAST_AMPERES, MOST_AMPERES = 1e-22, 10.0
+"""What a bias current may be: less than any leak times the smallest factor of a virtual chip, more than any threshold. Far
+beyond, float32 ends."""
+FACTORS = (1e-9, 1e9)
+"""What a delay may be multiplied by on a virtual chip."""
 BROKEN = (ValueError, KeyError, TypeError, AttributeError, OverflowError, IndexError, RecursionError)
 """What arrays and a text of other shapes than those of Params raise."""
 
@@ -112,6 +118,13 @@ def _unpacked(arrays: dict[str, np.ndarray]) -> Params:
     shapes = {"weight": (topology.n_synapses,), "base": (groups, len(BASE_WEIGHTS))}
     shapes["delay_factor"] = shapes["weight"]
     leaves = {name: _currents(name, arrays[name], shapes[name]) for name in LEAVES if name in arrays}
+    for name in ("weight", "base"):  # of one synapse, of a transistor: what does not conduct is 0
+        if name in leaves:
+            _within(name, leaves[name], 0.0, MOST_AMPERES)
+    if "delay_factor" in leaves:
+        _within("delay_factor", leaves["delay_factor"], *FACTORS)
+    for name, value in bias.items():
+        _within(f"bias {name}", value, 0.0 if name in MAY_BE_ZERO else LEAST_AMPERES, MOST_AMPERES)
     if (needed := "weight" if topology.mask is None else "base") not in leaves:
         raise ValueError(f"{needed} is missing")
     return Params(
@@ -137,6 +150,8 @@ def _topology(text: dict[str, Any], arrays: dict[str, np.ndarray]) -> Topology:
     inputs, outputs = _ports(text["inputs"]), _ports(text["outputs"])
     readout = readout_from_dict(text["readout"])
     check_readout(readout, outputs, sizes)
+    projections = tuple(_names(names) for names in text["projections"])
+    _check_ends(inputs, outputs, sizes, {p.name: p.size for p in readout.populations}, projections)
     neurons, synapses = sum(sizes.values()), len(np.atleast_1d(arrays["topology.pre"]))
     found: dict[str, np.ndarray] = {}
     for ends, count in ((NEURON, neurons), (SYNAPSE, synapses)):
@@ -144,7 +159,9 @@ def _topology(text: dict[str, Any], arrays: dict[str, np.ndarray]) -> Topology:
             if name in OPTIONAL and f"topology.{name}" not in arrays:
                 continue
             found[name] = _indices(name, arrays[f"topology.{name}"], (count, *more))
-    projections = tuple(_names(names) for names in text["projections"])
+    tonic = None if text["tonic_period_s"] is None else _seconds("tonic_period_s", text["tonic_period_s"])
+    if tonic is None and (found["pre"] == sum(port.size for port in inputs)).any():
+        raise ValueError("synapses listen to tonic events, which have no period")
     return Topology(
         inputs,
         populations,
@@ -152,7 +169,7 @@ def _topology(text: dict[str, Any], arrays: dict[str, np.ndarray]) -> Topology:
         _seconds("dt_s", text["dt_s"]),
         **{name: found[name] for name in (*NEURON, *SYNAPSE) if name not in OPTIONAL},
         mask=found.get("mask"),
-        tonic_period=None if text["tonic_period_s"] is None else _seconds("tonic_period_s", text["tonic_period_s"]),
+        tonic_period=tonic,
         readout=readout,
         kinds=kinds,
         shapes=shapes,
@@ -165,7 +182,10 @@ def _circuit(values: dict[str, Any]) -> Circuit:
     known = {f.name for f in fields(Circuit)}
     if set(values) != known:
         raise ValueError(f"constants of the circuit missing or added: {', '.join(sorted(known ^ set(values)))[:200]}")
-    return Circuit(**{name: _seconds(f"circuit {name}", value, "number") for name, value in values.items()})
+    usual = asdict(DYNAPSE2.circuit)
+    for name, value in values.items():
+        Real(usual[name] / 1e3, usual[name] * 1e3).check("circuit", name, value, "", ValueError)
+    return Circuit(**{name: float(value) for name, value in values.items()})
 
 
 def _currents(name: str, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -208,10 +228,34 @@ def _count(what: str, value: Any) -> int:
     return value
 
 
-def _seconds(name: str, value: Any, what: str = "number of seconds") -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        raise ValueError(f"{name} is {value!r}, needed is a positive {what}"[:200])
-    return float(value)
+def _seconds(name: str, value: Any) -> float:
+    return STEP.check("times", name, value, "", ValueError)
+
+
+def _within(name: str, values: np.ndarray, low: float, high: float) -> None:
+    """ValueError where a number is not from `low` to `high`, NaN included."""
+    if values.size and not low <= values.min() <= values.max() <= high:
+        wrong = float(values[~((values >= low) & (values <= high))][0])
+        raise ValueError(f"{name} holds {wrong:g}, allowed are {low:g} to {high:g}")
+
+
+def _check_ends(
+    inputs: tuple[Port, ...],
+    outputs: tuple[Port, ...],
+    sizes: dict[str, int],
+    hosts: dict[str, int],
+    projections: tuple[tuple[str, ...], ...],
+) -> None:
+    """ValueError for names that stand twice, outputs of another size than what they read, and projections to nowhere."""
+    names = [*(port.name for port in inputs), *sizes, *hosts]
+    if len(set(names)) != len(names):
+        raise ValueError("two input nodes or populations have the same name")
+    for port in outputs:
+        if port.size != (size := {**sizes, **hosts}[str(port.source)]):
+            raise ValueError(f"output {port.name!r} has {port.size} neurons, {port.source!r}, which it reads, {size}")
+    for source, target, node in projections:
+        if source not in names or target not in (*sizes, *hosts):
+            raise ValueError(f"projection {node!r} leads from {source!r} to {target!r}, which is not there")
 
 
 def _plain(value: Any) -> Any:

@@ -8,20 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from nir_dynapse.cli.exchange import check_file, device_of
+from nir_dynapse.cli.exchange import check_places, device_of
 from nir_dynapse.cli.output import Output, table
 
 __all__ = ["calibrate"]
 
 
 def calibrate(args: argparse.Namespace, out: Output) -> int:
-    from nir_dynapse.backend import open_board
+    path = Path(args.out)
+    check_places(args)
+    device = device_of(args)
+
+    from nir_dynapse.backend import open_board  # JAX, once there is something to compute
     from nir_dynapse.calibration.calibrate import calibrate
     from nir_dynapse.chip.profile import save_profiles
 
-    path = Path(args.out)
-    check_file(path)
-    device = device_of(args)
     with out.progress() as tell, open_board(args.board, device=device, bit_file=args.bit_file) as board:
         options = {"chips": args.chips, "probes": args.probes, "rows": not args.no_rows, "all_tags": args.all_tags}
         profiles = calibrate(board, **options, device=device, progress=tell)

@@ -5,16 +5,34 @@ from __future__ import annotations
 import argparse
 import io
 import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nir_dynapse.chip.device import DYNAPSE2, Device, Mismatch
 from nir_dynapse.chip.profile import load_profiles
 from nir_dynapse.cli.output import Output
-from nir_dynapse.errors import ConfigurationError, ParameterRangeError, raise_if_errors, strictly
+from nir_dynapse.errors import (
+    ConfigurationError,
+    ParameterRangeError,
+    UnsupportedGraphError,
+    raise_if_errors,
+    strictly,
+)
+from nir_dynapse.files.places import check_apart
 from nir_dynapse.network.network import Network
 
-__all__ = ["activity", "check_file", "device_of", "export", "import_", "loaded", "mapping", "reading", "spread_of"]
+__all__ = ["activity", "check_places", "device_of", "export", "import_", "loaded", "mapping", "reading", "spread_of"]
+
+WRITTEN = {f"--{name}": name for name in ("out", "config", "report", "checkpoint", "log", "plot")}
+"""Options that name files that are written. A checkpoint is read, too: it is its own."""
+READ = {"the network": "model", "what is read": "source", "the Layout": "layout"}
+READ |= {
+    f"--{name}": name for name in ("data", "train", "validation", "activity", "params", "profile", "names", "input")
+}
+READ |= {"--bit-file": "bit_file"}
+"""Arguments and options that name files that are read."""
 
 
 def reading(args: argparse.Namespace) -> dict[str, Any]:
@@ -72,11 +90,24 @@ def activity(args: argparse.Namespace, network: Network) -> dict[str, Any]:
     return {"activity": measured_activity(network, data)}
 
 
-def check_file(path: Path) -> None:
-    """ConfigurationError where `path` cannot become a file."""
+def check_places(
+    args: argparse.Namespace, folder: Sequence[str] = (), read: Mapping[str, str | Path] | None = None
+) -> None:
+    """ConfigurationError where a file that the options name cannot be written, or is read, or is to be two things.
+
+    `folder` are the files that are written into --out, where that is a folder; `read` what else is read.
+    """
     from nir_dynapse.evaluation import checks
 
-    checks.check_file(path)
+    written = {label: path for label, name in WRITTEN.items() if (path := getattr(args, name, None)) is not None}
+    sources = {label: path for label, name in READ.items() if (path := getattr(args, name, None)) is not None}
+    if folder and (out := written.pop("--out", None)) is not None:
+        checks.check_output(out, tuple(folder))
+        written = {**written, **{f"{name} of --out": Path(out) / name for name in folder}}
+    for label, path in written.items():
+        if not label.endswith(" of --out"):
+            checks.check_file(Path(path))
+    check_apart(written, {**sources, **(read or {})})
 
 
 def _is_configuration(path: str) -> bool:
@@ -98,13 +129,15 @@ def import_(args: argparse.Namespace, out: Output) -> int:
     from nir_dynapse.backend import to_nir
     from nir_dynapse.import_.nir_graph import from_nir
     from nir_dynapse.import_.samna_config import from_samna
+    from nir_dynapse.import_.samna_names import files_beside
     from nir_dynapse.reporting.report import report
 
     path = Path(args.out)
     if path.suffix not in (".nir", ".json"):
         raise ConfigurationError(f"'{path}': the result is a NIR file or a Layout. Name it OUT.nir or LAYOUT.json.")
-    check_file(path)
     names = getattr(args, "names", None)
+    implied = files_beside(args.source) if _is_configuration(args.source) and names is None else ()
+    check_places(args, read={f"the names in '{file}'": file for file in implied})
     if _is_configuration(args.source):
         if args.frontend != "spec" or args.reset is not None:
             raise ConfigurationError(
@@ -129,7 +162,7 @@ def import_(args: argparse.Namespace, out: Output) -> int:
 
 
 def export(args: argparse.Namespace, out: Output) -> int:
-    from nir_dynapse.backend import to_nir, to_params
+    from nir_dynapse.backend import to_nir, to_params, written_for
     from nir_dynapse.import_.nir_graph import from_nir
     from nir_dynapse.layout.decoding import to_network
     from nir_dynapse.layout.layout import Layout
@@ -138,16 +171,27 @@ def export(args: argparse.Namespace, out: Output) -> int:
     path = Path(args.out)
     if path.suffix != ".nir":
         raise ConfigurationError(f"'{path}': the result is a NIR file. Name it OUT.nir.")
-    check_file(path)
+    check_places(args)
     device = device_of(args)
     if str(args.source).endswith(".json"):
         thing: Any = Layout.load(args.source)
+        result = report(thing, device=device)
+    elif args.reader is not None:
+        thing = from_nir(args.source, **reading(args))
         result = report(thing, device=device)
     else:
         thing = to_params(from_nir(args.source, **reading(args)), device=device)
         if args.strict:
             raise_if_errors(strictly(thing.findings), ParameterRangeError)
         result = report(to_network(thing, device), device=device)
-    _write_nir(path, to_nir(thing, device=device))
+    if args.reader is None:
+        graph = to_nir(thing, device=device)
+    else:
+        graph, findings = written_for(thing, args.reader, device=device)
+        raise_if_errors(strictly(findings) if args.strict else findings, UnsupportedGraphError)
+        otherwise = tuple(f for f in findings if f.severity == "warning")
+        approximations = (*otherwise, *(f for f in result.approximations if f not in otherwise))
+        result = replace(result, approximations=approximations, findings=(*findings, *result.findings))
+    _write_nir(path, graph)
     out.result({**result.to_dict(), "files": [str(path)]}, result.text() + f"\nWritten: {path}")
     return 0

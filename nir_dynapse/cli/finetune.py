@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+import time
 from collections.abc import Mapping
 from contextlib import nullcontext
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nir_dynapse.cli.exchange import check_file, device_of, loaded, spread_of
+from nir_dynapse.cli.exchange import check_places, device_of, loaded, spread_of
 from nir_dynapse.cli.output import Output
 from nir_dynapse.errors import ConfigurationError
 from nir_dynapse.network.network import Network
@@ -23,25 +26,35 @@ OPTIONS = ("batch", "rate", "dropout", "worst", "patience", "check_every")
 
 
 def finetune(args: argparse.Namespace, out: Output) -> int:
-    from nir_dynapse.backend import open_board
-    from nir_dynapse.circuit.params_file import save_params
     from nir_dynapse.data.data import Data
-    from nir_dynapse.deployment.deploy import silicon_of
-    from nir_dynapse.deployment.stages import fine_tuned
 
-    _check_files(args)
+    begun = time.monotonic()
+    check_places(args)
     labels = not args.teacher
     data = Data.load(args.train, labels=labels)
-    keywords = _keywords(args)
-    if args.validation is not None:
-        keywords["validation"] = Data.load(args.validation, labels=labels)
+    validation = None if args.validation is None else Data.load(args.validation, labels=labels)
     thing = loaded(args)
     if args.teacher and not isinstance(thing, Network):
         raise ConfigurationError(f"'{args.model}' has no ideal run that --teacher could follow. Give MODEL.nir.")
+    findings = out.warned(thing)
+
+    from nir_dynapse.backend import open_board  # JAX, once there is something to compute
+    from nir_dynapse.circuit.params_file import save_params
+    from nir_dynapse.deployment.deploy import silicon_of
+    from nir_dynapse.deployment.stages import fine_tuned
+    from nir_dynapse.training.fine_tune import fine_tune
+
+    keywords = _keywords(args)
+    if validation is not None:
+        keywords["validation"] = validation
     device = keywords["device"]
     board = nullcontext()
     if args.board is not None:
         board = open_board(args.board, device=silicon_of(device), bit_file=args.bit_file)
+    steps = keywords.get("steps", signature(fine_tune).parameters["steps"].default)
+    out.note(
+        f"compiling, then {steps} steps at most with checks on held-out chips; the time is told after the second step"
+    )
     with out.resumable(args.checkpoint, "training"), out.progress() as tell, board as chip:
         params, log = fine_tuned(thing, data, {**keywords, "board": chip}, tell)
     save_params(params, args.out)
@@ -49,21 +62,10 @@ def finetune(args: argparse.Namespace, out: Output) -> int:
         log.plot(args.plot, title=f"Fine-tuning of {Path(args.model).name}")
     named = (args.out, *((args.log,) if args.log is not None and Path(args.log).exists() else ()), args.plot)
     files = [str(path) for path in named if path is not None]
-    result = {**_summary(log), "rows": params.topology.n_synapses, "files": files}
+    result = {**_summary(log), "rows": params.topology.n_synapses, "seconds": round(time.monotonic() - begun, 3)}
+    result |= {"next": following(args), "files": files, "findings": findings}
     out.result(result, _text(result, args))
     return 0
-
-
-def _check_files(args: argparse.Namespace) -> None:
-    """ConfigurationError where a file cannot be written, or two of them are one."""
-    seen: dict[Path, str] = {}
-    for option in ("out", "checkpoint", "log", "plot"):
-        if (name := getattr(args, option)) is None:
-            continue
-        check_file(path := Path(name))
-        other = seen.setdefault(path.resolve(), option)
-        if other != option:
-            raise ConfigurationError(f"'{name}' is to be both --{other} and --{option}. Give two names.")
 
 
 def _keywords(args: argparse.Namespace) -> dict[str, Any]:
@@ -102,7 +104,7 @@ def _summary(log: Any) -> dict[str, Any]:
 
 def _text(result: Mapping[str, Any], args: argparse.Namespace) -> str:
     done = "Nothing was left to train" if result["steps"] is None else f"{result['steps']} steps of training"
-    lines = [f"{done}; {result['rows']} CAM rows."]
+    lines = [f"{done}; {result['rows']} CAM rows; {result['seconds']:.0f} s in all."]
     if result["held_out"] is not None:
         what = f"Best on held-out chips, at step {result['best_step']}:"
         if args.teacher:
@@ -111,7 +113,26 @@ def _text(result: Mapping[str, Any], args: argparse.Namespace) -> str:
             best, low = (100 * result[name] for name in ("held_out", "held_out_low"))
             lines.append(f"{what} {best:.1f} % of the samples right (5 % quantile of the chips: {low:.1f} %).")
     lines.append(f"Written: {', '.join(result['files'])}")
-    if args.model.endswith(".nir"):
-        compile_ = f"nir-dynapse compile {args.model} --params {args.out} -o layout.json"
-        lines.append(f"Next: {compile_}, with the same options for reading.")
+    lines += [f"{'Next' if k == 0 else 'or'}: {command}" for k, command in enumerate(result["next"])]
     return "\n".join(lines)
+
+
+def following(args: argparse.Namespace) -> list[str]:
+    """Commands that use what was written, with the options with which the network was read."""
+    if not args.model.endswith(".nir"):  # without its network nothing can be compiled
+        return [shlex.join(["nir-dynapse", "evaluate", args.out, "--data", "TEST.npz"])]
+    given = {"--dt": args.dt, "--reset": args.reset}
+    given |= {"--time-unit": args.time_unit} if args.time_unit != "s" else {}
+    given |= {"--time-scale": args.time_scale} if args.time_scale != 1 else {}
+    given |= {"--frontend": args.frontend} if args.frontend != "spec" else {}
+    given |= {"--chips": args.chips} if args.chips != 1 else {}
+    given |= {"--fan-in": args.fan_in} if args.fan_in != "refuse" else {}
+    given |= {"--profile": getattr(args, "profile", None)}
+    options = [word for option, value in given.items() if value is not None for word in (option, str(value))]
+    if args.reset_delay is not None:
+        options.append("--reset-delay" if args.reset_delay else "--no-reset-delay")
+    tuned = [*("--params", args.out), *options]
+    return [
+        shlex.join(["nir-dynapse", "compile", args.model, *tuned, "-o", "layout.json"]),
+        shlex.join(["nir-dynapse", "deploy", args.model, *tuned, "--data", "TEST.npz", "-o", "out"]),
+    ]

@@ -6,29 +6,34 @@ import argparse
 import sys
 import textwrap
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, NoReturn
+
+from nir_dynapse.files import numbers
+from nir_dynapse.files.numbers import Real, Whole
 
 __all__ = [
     "FRONTENDS",
+    "READERS",
     "USAGE",
     "Parser",
+    "WrongUsage",
     "board_option",
     "common_options",
-    "count",
     "finetune_options",
+    "limited",
     "mapping_options",
     "model_options",
     "positive",
     "sensor_options",
     "silicon_option",
-    "spread",
     "training_options",
     "tuned_options",
-    "whole",
 ]
 
 USAGE = 2
-FRONTENDS = ("spec", "snntorch", "norse", "sinabs", "spyx", "rockpool")
+FRONTENDS = ("spec", "snntorch", "norse", "sinabs", "spyx", "rockpool", "spikingjelly")
+READERS = ("spec", "norse", "snntorch", "spikingjelly", "sinabs", "spyx")
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
@@ -84,7 +89,18 @@ class Parser(argparse.ArgumentParser):
             long = [option for option in known if option.startswith("--")]
             hints = [f"{word}: {_nearest(word, long)}" for word in options if word not in known] if self.is_verb else []
             message = " ".join([f"{message}.", *hints])
-        self.exit(USAGE, f"nir-dynapse: {message}\nTry '{self.prog} --help'.\n")
+        hint = f"Try '{self.prog} --help'."
+        with suppress(OSError):  # stderr on a full disk must not hide that the usage was wrong
+            sys.stderr.write(f"nir-dynapse: {message}\n{hint}\n")
+        raise WrongUsage(message, hint)
+
+
+class WrongUsage(SystemExit):
+    """The exit of a command that is wrong, with `message` and what to try."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(USAGE)
+        self.message, self.hint = message, hint
 
 
 def _needed(action: argparse.Action) -> str:
@@ -103,7 +119,9 @@ def common_options() -> Parser:
     common = Parser(add_help=False)
     group = common.add_argument_group("common options")
     group.add_argument("--json", action="store_true", help="one JSON document on stdout (see schema), no progress")
-    group.add_argument("--seed", type=whole, default=0, metavar="N", help="seed of everything random (default 0)")
+    group.add_argument(
+        "--seed", type=limited(numbers.SEED), default=0, metavar="N", help="seed of everything random (default 0)"
+    )
     loudness = group.add_mutually_exclusive_group()
     loudness.add_argument("-q", "--quiet", action="store_true", help="no progress")
     loudness.add_argument("-v", "--verbose", action="store_true", help="progress with times, with --json too")
@@ -119,13 +137,20 @@ def model_options() -> Parser:
     model = Parser(add_help=False)
     group = model.add_argument_group("reading and mapping the network")
     group.add_argument(
-        "--dt", type=positive, metavar="S", help="step of the source framework in seconds, before --time-scale"
+        "--dt",
+        type=limited(numbers.STEP),
+        metavar="S",
+        help="step of the source framework in seconds, before --time-scale",
     )
     group.add_argument(
         "--time-unit", choices=("s", "ms", "us"), default="s", help="unit of the file's times (default s)"
     )
     group.add_argument(
-        "--time-scale", type=positive, default=1.0, metavar="X", help="real seconds per second of the file (default 1)"
+        "--time-scale",
+        type=limited(numbers.TIME_SCALE),
+        default=1.0,
+        metavar="X",
+        help="real seconds per second of the file (default 1)",
     )
     group.add_argument(
         "--frontend",
@@ -167,12 +192,15 @@ def mapping_options() -> Parser:
     )
     group.add_argument(
         "--tolerance",
-        type=spread,
+        type=limited(numbers.TOLERANCE),
         metavar="PART",
         help="largest relative change of a bias that sharing a core may cause (default 0.25)",
     )
     group.add_argument(
-        "--place-seconds", type=positive, metavar="S", help="most time for finding better places (default 60)"
+        "--place-seconds",
+        type=limited(numbers.PLACE_SECONDS),
+        metavar="S",
+        help="most time for finding better places (default 60)",
     )
     group.add_argument("--no-spare-rows", action="store_true", help="one CAM row per weight, even where more are free")
     group.add_argument(
@@ -190,7 +218,9 @@ def sensor_options(verb: argparse.ArgumentParser, *, duration: bool = True) -> N
     """Options that say what of an event camera's file goes to the network."""
     group = verb.add_argument_group("files of events (AEDAT4, DAT, EVT2, EVT3, HDF5 as SHD)")
     group.add_argument("--crop", type=pixels, metavar="X,Y,W,H", help="part of the sensor in pixels (X,W of one row)")
-    group.add_argument("--pool", type=count, metavar="N", help="pixels per channel along each axis (default 1)")
+    group.add_argument(
+        "--pool", type=limited(Whole(1, 1 << 14)), metavar="N", help="pixels per channel along each axis (default 1)"
+    )
     group.add_argument(
         "--polarity",
         choices=("both", "merge", "on", "off"),
@@ -229,24 +259,33 @@ def silicon_option(verb: argparse.ArgumentParser) -> None:
     )
 
 
-def _number(kind: type[int] | type[float], allowed: str, is_allowed: Callable[[Any], bool]) -> Callable[[str], Any]:
-    """A converter for argparse: a number of `kind` for which `is_allowed` holds; `allowed` says which those are."""
+def limited(limit: Whole | Real) -> Callable[[str], Any]:
+    """A converter for argparse: a number that `limit` allows, refused in the words of calls from Python."""
+    kind = int if isinstance(limit, Whole) else float
 
     def convert(text: str) -> Any:
-        value = kind(text)
-        if not is_allowed(value):
-            raise argparse.ArgumentTypeError(f"{text} is not {allowed}")
-        return value
+        with suppress(ValueError):
+            if limit.holds(value := kind(text)):
+                return value
+        raise argparse.ArgumentTypeError(f"is {text[:40]}, allowed are {limit}.")
 
-    convert.__name__ = "whole number" if kind is int else "number"  # what argparse calls a value that does not convert
     return convert
 
 
-whole = _number(int, "a whole number from 0", lambda value: value >= 0)
-count = _number(int, "a whole number from 1", lambda value: value >= 1)
-positive = _number(float, "a finite number above 0", lambda value: 0 < value < float("inf"))
-finite = _number(float, "a finite number", lambda value: abs(value) < float("inf"))
-spread = _number(float, "a finite number from 0", lambda value: 0 <= value < float("inf"))
+def finite(text: str) -> float:
+    """A converter for argparse: a finite number."""
+    with suppress(ValueError):
+        if abs(value := float(text)) < float("inf"):
+            return value
+    raise argparse.ArgumentTypeError(f"is {text[:40]}, allowed are finite numbers.")
+
+
+def positive(text: str) -> float:
+    """A converter for argparse: a finite number above 0, whose upper limit depends on more than itself."""
+    with suppress(ValueError):
+        if 0 < (value := float(text)) < float("inf"):
+            return value
+    raise argparse.ArgumentTypeError(f"is {text[:40]}, allowed are finite numbers above 0.")
 
 
 def pixels(text: str) -> tuple[int, ...]:
@@ -277,11 +316,18 @@ def training_options(verb: argparse.ArgumentParser) -> None:
     """What deploy is told about training."""
     group = verb.add_argument_group("fine-tuning")
     group.add_argument("--train", metavar="TRAIN.npz", help="fine-tune the network on this data before it is compiled")
-    group.add_argument("--train-steps", type=count, metavar="N", help="steps of training (default 1000)")
-    group.add_argument("--train-devices", type=count, metavar="N", help="virtual chips per step (default 16)")
+    group.add_argument(
+        "--train-steps", type=limited(numbers.STEPS), metavar="N", help="steps of training (default 1000)"
+    )
+    group.add_argument(
+        "--train-devices", type=limited(numbers.PER_STEP), metavar="N", help="virtual chips per step (default 16)"
+    )
     _uniform(group, "of training and of the comparison")
     group.add_argument(
-        "--compare", type=whole, metavar="N", help="virtual chips to compare before and after on (default 100, 0: none)"
+        "--compare",
+        type=limited(numbers.COMPARED),
+        metavar="N",
+        help="virtual chips to compare before and after on (default 100, 0: none)",
     )
     tuned_options(group)
     group.add_argument(
@@ -312,21 +358,29 @@ def finetune_options(verb: argparse.ArgumentParser) -> None:
     )
 
     group = verb.add_argument_group("on which chips")
-    group.add_argument("--devices", type=count, default=16, metavar="N", help="virtual chips per step (default 16)")
+    group.add_argument(
+        "--devices", type=limited(numbers.PER_STEP), default=16, metavar="N", help="virtual chips per step (default 16)"
+    )
     _uniform(group, "of training and checks")
     group.add_argument(
-        "--worst", type=positive, metavar="SHARE", help="share of the chips, the worst ones, that counts (default 1)"
+        "--worst",
+        type=limited(numbers.WORST),
+        metavar="SHARE",
+        help="share of the chips, the worst ones, that counts (default 1)",
     )
     group.add_argument(
         "--adversarial",
-        type=positive,
+        type=limited(numbers.SIZE),
         nargs="?",
         const=True,
         metavar="SIZE",
         help="also against the worst currents within SIZE, relative (default 0.1)",
     )
     group.add_argument(
-        "--dropout", type=spread, metavar="SHARE", help="share of hidden neurons that is silent (default 0)"
+        "--dropout",
+        type=limited(numbers.DROPOUT),
+        metavar="SHARE",
+        help="share of hidden neurons that is silent (default 0)",
     )
     board_option(group, None)
     group.add_argument(
@@ -334,12 +388,24 @@ def finetune_options(verb: argparse.ArgumentParser) -> None:
     )
 
     group = verb.add_argument_group("steps")
-    group.add_argument("--steps", type=count, default=1000, metavar="N", help="how many (default 1000)")
-    group.add_argument("--batch", type=count, metavar="N", help="samples per chip and step (default 16)")
-    group.add_argument("--rate", type=positive, metavar="X", help="learning rate at the start (default 0.02)")
-    group.add_argument("--sparsity", type=spread, metavar="X", help="cost of squared spike counts (default 0)")
-    group.add_argument("--check-every", type=count, metavar="N", help="steps between two checks (default 50)")
-    group.add_argument("--patience", type=count, metavar="N", help="stop after N checks without a better one")
+    group.add_argument(
+        "--steps", type=limited(numbers.STEPS), default=1000, metavar="N", help="how many (default 1000)"
+    )
+    group.add_argument(
+        "--batch", type=limited(numbers.BATCH), metavar="N", help="samples per chip and step (default 16)"
+    )
+    group.add_argument(
+        "--rate", type=limited(numbers.LEARNING_RATE), metavar="X", help="learning rate at the start (default 0.02)"
+    )
+    group.add_argument(
+        "--sparsity", type=limited(numbers.WEIGHT), metavar="X", help="cost of squared spike counts (default 0)"
+    )
+    group.add_argument(
+        "--check-every", type=limited(numbers.STEPS), metavar="N", help="steps between two checks (default 50)"
+    )
+    group.add_argument(
+        "--patience", type=limited(numbers.STEPS), metavar="N", help="stop after N checks without a better one"
+    )
 
     group = verb.add_argument_group("files")
     group.add_argument("-o", "--out", required=True, metavar="TUNED.npz", help="where to write what was trained")
@@ -353,7 +419,7 @@ def finetune_options(verb: argparse.ArgumentParser) -> None:
 def _uniform(group: argparse._ArgumentGroup, of: str) -> None:
     group.add_argument(
         "--uniform",
-        type=spread,
+        type=limited(numbers.CV),
         metavar="CV",
         help=f"std/mean of every analog element {of}, e.g. 0.2 (default: the measured ones)",
     )

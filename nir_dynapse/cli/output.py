@@ -15,13 +15,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nir_dynapse.errors import DynapseError
+from nir_dynapse.errors import DynapseError, Finding
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Output", "accuracy_text", "node_rates", "rates_text", "table"]
+__all__ = ["Output", "accuracy_text", "node_rates", "rates_text", "table", "write_usage"]
 
+MISREAD = ("dt", "gain", "recurrence")
+"""Codes of warnings under which a network may not be the one that was meant."""
 MOST_FINDINGS = 20
 """Findings of one error that are printed; --json has them all."""
 LINE_STEP = 0.1
@@ -35,6 +37,12 @@ NARROW = 60
 def _write_json(data: Any) -> None:
     """One JSON document on stdout; numbers that JSON does not know (NaN, infinity) are null."""
     sys.stdout.write(json.dumps(_finite(data), indent=1, allow_nan=False) + "\n")
+
+
+def write_usage(message: str, hint: str) -> None:
+    """Wrong usage as a document on stdout, of the same form as other errors; stderr has it in words already."""
+    finding = Finding("error", "usage", " ".join(message.split()), hint=hint)
+    _write_json({"error": str(finding), "type": "WrongUsage", "findings": [finding.to_dict()]})
 
 
 def _finite(value: Any) -> Any:
@@ -76,6 +84,23 @@ class Output:
             with suppress(OSError):  # a full disk must not end hours of work for a line about it
                 sys.stderr.write(f"{line}\n")
 
+    def warned(self, thing: Any) -> list[dict[str, Any]]:
+        """Warnings about how `thing` was read, on stderr even with -q, and as data for --json.
+
+        Of a Network all of them; what is known of Params and Layouts was said when they were made, but for what makes
+        every later number wrong.
+        """
+        from nir_dynapse.network.network import Network
+
+        whole = isinstance(thing, Network)
+        found = [f for f in thing.findings if f.severity == "warning" and (whole or f.code in MISREAD)]
+        if not self.as_json:
+            shown = [f"warning: {f}" for f in found[:MOST_FINDINGS]]
+            if len(found) > MOST_FINDINGS:
+                shown.append(f"... and {len(found) - MOST_FINDINGS} more warnings; check lists them all.")
+            sys.stderr.write("".join(f"nir-dynapse: {_as_options(' '.join(line.split()))}\n" for line in shown))
+        return [f.to_dict() for f in found]
+
     @contextmanager
     def resumable(self, checkpoint: str | None, work: str) -> Iterator[None]:
         """What an interrupt of `work` says on stderr, even with -q: how to go on from `checkpoint`, or how to have one."""
@@ -97,7 +122,8 @@ class Output:
         shown = [str(finding) for finding in error.findings[:MOST_FINDINGS]]
         if len(error.findings) > MOST_FINDINGS:
             shown.append(f"... and {len(error.findings) - MOST_FINDINGS} more; --json lists them all.")
-        sys.stderr.write("".join(f"nir-dynapse: {_as_options(' '.join(line.split()))}\n" for line in shown))
+        with suppress(OSError):  # a full disk under stderr must not cost the document on stdout
+            sys.stderr.write("".join(f"nir-dynapse: {_as_options(' '.join(line.split()))}\n" for line in shown))
         if self.as_json:
             findings = [finding.to_dict() for finding in error.findings]
             data: dict[str, Any] = {"error": str(error), "type": type(error).__name__, "findings": findings}

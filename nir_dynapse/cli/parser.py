@@ -8,21 +8,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from nir_dynapse.cli.options import (
+    READERS,
     Parser,
     board_option,
     common_options,
-    count,
     finetune_options,
+    limited,
     mapping_options,
     model_options,
     positive,
     sensor_options,
     silicon_option,
-    spread,
     training_options,
     tuned_options,
-    whole,
 )
+from nir_dynapse.files import numbers
 
 __all__ = ["SHELLS", "parser"]
 
@@ -31,7 +31,7 @@ EXIT_CODES = (
     "130 interrupted (143 by SIGTERM)"
 )
 SHELLS = ("bash", "zsh", "fish")
-SHOWN = ("device", "parameters", "primitives", "frontends")
+SHOWN = ("device", "parameters", "primitives", "frontends", "readers")
 THING = "MODEL.nir|PARAMS.npz|LAYOUT.json"
 THING_HELP = "the network, what finetune wrote, or what compile wrote"
 DATA_HELP = "an .npz with x (sample, time, channel), y (sample,) and dt in seconds"
@@ -148,10 +148,24 @@ def _exchange(verbs: _Verbs, model: Parser) -> None:
         help="the Layout that a configuration belongs to (default: layout.json beside it, where it fits)",
     )
 
-    examples = ("layout.json -o on_chip.nir", f"{YIN_YANG} -o circuit.nir")
-    p = verbs.add("export", "Write what a Layout computes as NIR, for other tools.", examples, model)
+    examples = (
+        "layout.json -o on_chip.nir",
+        f"{YIN_YANG} -o circuit.nir",
+        f"{DIGITS} --for norse -o for_norse.nir",
+    )
+    purpose = "Write what a Layout computes as NIR, for other tools, or a network as one of them reads it."
+    p = verbs.add("export", purpose, examples, model)
     p.add_argument(
-        "source", metavar="LAYOUT.json|MODEL.nir", help="what compile wrote; a NIR file is mapped to circuits first"
+        "source",
+        metavar="LAYOUT.json|MODEL.nir",
+        help="what compile wrote; a NIR file is mapped to circuits first, with --for it stays the network that it is",
+    )
+    p.add_argument(
+        "--for",
+        dest="reader",
+        choices=READERS,
+        metavar="NAME",
+        help=f"who reads it: {', '.join(READERS)} (default spec: NIR in seconds; docs/readers.md)",
     )
     p.add_argument("-o", "--out", required=True, metavar="OUT.nir", help="where to write the NIR file")
 
@@ -177,7 +191,9 @@ def _simulate_and_evaluate(verbs: _Verbs, model: Parser) -> None:
     sensor_options(p)
     kind = p.add_mutually_exclusive_group()
     kind.add_argument("--ideal", action="store_true", help="NIR's equations instead of the circuits")
-    kind.add_argument("--chip", type=whole, metavar="SEED", help="with the mismatch of this virtual chip")
+    kind.add_argument(
+        "--chip", type=limited(numbers.SEED), metavar="SEED", help="with the mismatch of this virtual chip"
+    )
     p.add_argument("-o", "--out", metavar="SPIKES.npz", help="where to write the spikes of every node")
 
     purpose = "Accuracy on many virtual chips: median, quartiles, worst twentieth, minimum, mean."
@@ -191,14 +207,14 @@ def _simulate_and_evaluate(verbs: _Verbs, model: Parser) -> None:
     sensor_options(p)
     p.add_argument(
         "--devices",
-        type=count,
+        type=limited(numbers.DEVICES),
         default=100,
         metavar="N",
         help="virtual chips, numbered from --seed on: virtual:SEED to virtual:SEED+N-1 (default 100)",
     )
     p.add_argument(
         "--uniform",
-        type=spread,
+        type=limited(numbers.CV),
         metavar="CV",
         help="std/mean of every analog element, e.g. 0.2 (default: the measured ones)",
     )
@@ -242,7 +258,7 @@ def _boards(verbs: _Verbs) -> None:
     silicon_option(p)
     p.add_argument(
         "--probes",
-        type=count,
+        type=limited(numbers.PROBES),
         default=256,
         metavar="N",
         help="neurons of each core to ask for its biases (default 256)",
@@ -255,9 +271,7 @@ def _boards(verbs: _Verbs) -> None:
 
 
 def _about(verbs: _Verbs) -> None:
-    purpose = (
-        "Print the limits of the device, its parameters, what becomes of each NIR primitive, or what frontends write."
-    )
+    purpose = "Print the limits of the device, its parameters, and the tables of NIR primitives, frontends and readers."
     p = verbs.add("show", purpose, ("primitives", "device --chips 2 --json"))
     p.add_argument("what", choices=SHOWN, metavar="|".join(SHOWN))
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from nir_dynapse.chip.device import DYNAPSE2
-from nir_dynapse.cli.exchange import activity, check_file, device_of, loaded, mapping, reading, spread_of
+from nir_dynapse.cli.exchange import activity, check_places, device_of, loaded, mapping, reading, spread_of
 from nir_dynapse.cli.output import Output, accuracy_text, node_rates, rates_text
 from nir_dynapse.errors import ConfigurationError, DynapseError
 
@@ -23,11 +23,10 @@ DONE = 0
 def deploy(args: argparse.Namespace, out: Output) -> int:
     from nir_dynapse.circuit.params_file import load_params
     from nir_dynapse.data.data import Data
-    from nir_dynapse.deployment import deploy
+    from nir_dynapse.deployment.files import FILES, TRAINING_FILES
 
     options = _training(args)
-    if args.out is not None:
-        deploy.check_output(args.out, (*deploy.FILES, *(deploy.TRAINING_FILES if options else ())))
+    check_places(args, (*FILES, *(TRAINING_FILES if options else ())))
     data = Data.load(args.data)
     device = device_of(args)
     options |= {"fan_in": args.fan_in, "seed": args.seed, "device": device, "board": args.board}
@@ -39,9 +38,11 @@ def deploy(args: argparse.Namespace, out: Output) -> int:
     ):
         if path is not None:
             options[option] = load(path)
+    from nir_dynapse.deployment.deploy import deploy as deploy_  # JAX, once what is read was read
+
     resumable = out.resumable(args.checkpoint, "training") if args.train is not None else nullcontext()
     with resumable, out.progress() as tell:
-        result = deploy.deploy(args.model, data, progress=tell, **options, **reading(args))
+        result = deploy_(args.model, data, progress=tell, **options, **reading(args))
     files = [str(path) for path in result.write(args.out)] if args.out is not None else []
     written = f"\nWritten: {', '.join(files)}" if files else "\nNothing was written: give a folder with -o."
     out.result({**result.report.to_dict(), "files": files}, result.report.text() + written)
@@ -61,7 +62,6 @@ def _training(args: argparse.Namespace) -> dict[str, Any]:
         return {}
     keywords = {"steps": args.train_steps, "devices": args.train_devices, "mismatch": spread_of(args)}
     if args.checkpoint is not None:
-        check_file(Path(args.checkpoint))
         keywords["checkpoint"] = args.checkpoint
     options: dict[str, Any] = {"training": {key: value for key, value in keywords.items() if value is not None}}
     return options if args.compare is None else {**options, "compare": args.compare}
@@ -105,8 +105,9 @@ def compile_(args: argparse.Namespace, out: Output) -> int:
     from nir_dynapse.reporting.report import report, report_suffix
 
     files = [Path(path) for path in (args.out, args.config, args.report) if path is not None]
-    for path in files:
-        check_file(path)
+    if Path(args.out).suffix != ".json":
+        raise ConfigurationError(f"'{args.out}': the result is a Layout. Name it LAYOUT.json.")
+    check_places(args)
     if args.report is not None:
         report_suffix(args.report)
     network = from_nir(args.model, **reading(args))
@@ -135,14 +136,16 @@ def simulate(args: argparse.Namespace, out: Output) -> int:
     from nir_dynapse.cli.samples import left_out, samples
     from nir_dynapse.evaluation.checks import check_data, score
     from nir_dynapse.files.whole import write_arrays
-    from nir_dynapse.sim.simulation import simulate
 
-    if args.out is not None:
-        check_file(Path(args.out))
+    check_places(args)
     thing = loaded(args)
     data, labelled = samples(args.data, thing, args, labels=False)
-    check_data(data, thing, labels=False)
-    findings, lines = left_out(data)
+    check_data(data, thing, labels=False, whole=not args.ideal)
+    findings = out.warned(thing)
+    said, lines = left_out(data)
+
+    from nir_dynapse.sim.simulation import simulate  # JAX, once there is something to compute
+
     silicon = {"mismatch": DYNAPSE2.mismatch, "key": args.chip} if args.chip is not None else {}
     out.note(f"simulating {len(data)} samples of {data.duration:g} s")
     recording = simulate(thing, data.x, ideal=args.ideal, **silicon)
@@ -158,22 +161,31 @@ def simulate(args: argparse.Namespace, out: Output) -> int:
     text = "\n".join([rates_text(nodes), "", accuracy_text(accuracy), *lines])
     files = [] if args.out is None else [args.out]
     written = f"\nWritten: {args.out}" if files else ""
-    result = {"run": run, "samples": len(data), "nodes": nodes, "accuracy": accuracy, "files": files}
-    out.result({**result, "findings": findings}, text + written)
+    result = {
+        "run": run,
+        "samples": len(data),
+        "nodes": nodes,
+        "accuracy": accuracy,
+        "files": files,
+        "findings": findings + said,
+    }
+    out.result(result, text + written)
     return DONE
 
 
 def evaluate(args: argparse.Namespace, out: Output) -> int:
     from nir_dynapse.cli.samples import left_out, samples
-    from nir_dynapse.evaluation.evaluate import evaluate
 
-    if args.checkpoint is not None:
-        check_file(Path(args.checkpoint))
+    check_places(args)
     thing = loaded(args)
     data, _ = samples(args.data, thing, args, labels=True)
-    findings, lines = left_out(data)
+    findings = out.warned(thing)
+    said, lines = left_out(data)
+
+    from nir_dynapse.evaluation.evaluate import evaluate  # JAX, once there is something to compute
+
     options = {"devices": args.devices, "key": args.seed, "mismatch": spread_of(args), "device": device_of(args)}
     with out.resumable(args.checkpoint, "evaluation"), out.progress() as tell:
         result = evaluate(thing, data, progress=tell, checkpoint=args.checkpoint, **options)
-    out.result({**result.to_dict(), "findings": findings}, "\n".join([str(result), *lines]))
+    out.result({**result.to_dict(), "findings": findings + said}, "\n".join([str(result), *lines]))
     return DONE

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nir_dynapse.board.address_events import to_grid
 from nir_dynapse.board.board import Board
-from nir_dynapse.board.link import LinkedBoard, monitored, stimuli
-from nir_dynapse.cli.exchange import check_file, device_of
+from nir_dynapse.board.link import CUT, LinkedBoard, monitored, stimuli
+from nir_dynapse.cli.exchange import check_places, device_of
 from nir_dynapse.cli.output import Output, accuracy_text, node_rates, rates_text
 from nir_dynapse.cli.samples import left_out, stimulus
+from nir_dynapse.data.bins import first_us
 from nir_dynapse.data.data import Data, Events
 from nir_dynapse.data.recording import Recording
+from nir_dynapse.errors import ParameterRangeError
+from nir_dynapse.files.numbers import DURATION
 from nir_dynapse.files.whole import write_arrays
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.network.readout import run_readout
@@ -24,19 +27,27 @@ __all__ = ["run"]
 
 TAIL = 0.1
 """s that a run goes on after the last event of a list."""
+MOST_ELEMENTS = 1 << 32
+"""Most samples times bins times channels and neurons: what is sent and heard is held in memory, a byte or more for each."""
 
 
 def run(args: argparse.Namespace, out: Output) -> int:
-    from nir_dynapse.backend import open_board
-
-    if args.out is not None:
-        check_file(Path(args.out))
+    check_places(args)
+    if args.duration is not None:
+        DURATION.check("run", "duration", args.duration, CUT)
     layout = Layout.load(args.layout)
+    findings = out.warned(layout)
     thing, labelled = stimulus(args.input, layout, args)
-    findings, lines = left_out(thing)
+    said, lines = left_out(thing)
     if isinstance(thing, Data):
         thing = _samples(thing, layout, args.duration)
-    with open_board(args.board, device=device_of(args), bit_file=args.bit_file) as board:
+    else:
+        to_grid(layout, thing, int(first_us(1, _duration(thing, args))), echo=args.echo)  # says what does not fit
+    device = device_of(args)
+
+    from nir_dynapse.backend import open_board  # JAX, once what is read was read
+
+    with open_board(args.board, device=device, bit_file=args.bit_file) as board:
         board.apply(layout)
         if isinstance(thing, Events):
             result, arrays = _run_events(board, layout, thing, args)
@@ -50,10 +61,8 @@ def run(args: argparse.Namespace, out: Output) -> int:
     if args.out is not None:
         write_arrays(args.out, **arrays)
         notes.append(f"Written: {args.out}")
-    out.result(
-        {"run": args.board, **result, "files": files, "findings": findings},
-        "\n".join([rates_text(result["nodes"]), "", *notes]),
-    )
+    result = {"run": args.board, **result, "files": files, "findings": findings + said}
+    out.result(result, "\n".join([rates_text(result["nodes"]), "", *notes]))
     return 0
 
 
@@ -62,9 +71,17 @@ def _samples(data: Data, layout: Layout, duration: float | None) -> Data:
     from nir_dynapse.evaluation.checks import check_data
 
     check_data(data, layout, labels=False)
+    DURATION.check("run", "duration of a sample", data.duration if duration is None else duration, CUT)
+    bins = data.x.shape[1] if duration is None else int(np.ceil(duration / data.dt - 1e-9))
+    elements = len(data) * bins * (layout.n_channels + layout.n_neurons)
+    if elements > MOST_ELEMENTS:
+        raise ParameterRangeError(
+            f"run: {len(data)} samples of {bins} bins of {data.dt:g} s for {layout.n_channels} channels and "
+            f"{layout.n_neurons} neurons are {elements} counts, allowed are {MOST_ELEMENTS}. Give fewer samples, or a "
+            "shorter duration."
+        )
     if duration is None:
         return data
-    bins = int(np.ceil(duration / data.dt - 1e-9))
     longer = np.zeros((len(data), bins, data.x.shape[2]), data.x.dtype)
     longer[:, : data.x.shape[1]] = data.x[:, :bins]
     return Data(longer, data.y, data.dt)
@@ -117,11 +134,18 @@ def _echoed(board: Board, layout: Layout, counts: np.ndarray, data: Data) -> Rec
     return Recording(spikes, data.dt, {port.name: str(port.source) for port in layout.outputs}, values=values)
 
 
+def _duration(events: Events, args: argparse.Namespace) -> float:
+    """Length in s of the run of an event list."""
+    if args.duration is not None:
+        return args.duration
+    return DURATION.check("run", "duration", 1e-6 * float(events.time.max(initial=0)) + TAIL, CUT)
+
+
 def _run_events(
     board: Board, layout: Layout, events: Events, args: argparse.Namespace
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The result, and the arrays to be written."""
-    duration = args.duration or 1e-6 * float(events.time.max(initial=0)) + TAIL
+    duration = _duration(events, args)
     heard = board.run(events, duration, echo=args.echo)
     sizes = {node: len(mask) for node, mask in monitored(layout).items()}
     sizes |= {port.name: port.size for port in layout.inputs} if args.echo else {}

@@ -91,6 +91,9 @@ FINDING = _object(
     what=_text("the sentence"),
 )
 FINDINGS = _list(FINDING, "worst first")
+WARNINGS = _list(
+    FINDING, "about how the network was read, which all numbers depend on, and what of the data is left out"
+)
 ACCURACY_FIELDS = {
     "name": _text("the run"),
     "correct": _count("samples"),
@@ -177,8 +180,13 @@ REPORT_FIELDS: dict[str, Schema] = {
 }
 REPORT = _object("", **REPORT_FIELDS)
 WRITTEN = _object("", **REPORT_FIELDS, files=FILES)
-RUN_FIELDS: dict[str, Schema] = {"run": _text("what ran it"), "samples": _count(), "nodes": NODES, "files": FILES}
-RUN_FIELDS |= {"findings": _list(FINDING, "about the data: what of it is left out")}
+RUN_FIELDS: dict[str, Schema] = {
+    "run": _text("what ran it"),
+    "samples": _count(),
+    "nodes": NODES,
+    "files": FILES,
+    "findings": WARNINGS,
+}
 DEVICE = _object(
     "of the whole stack; currents in A, capacitors in F, voltages in V",
     name=_text(),
@@ -219,6 +227,17 @@ FRONTENDS = _list(
         left_open=_text("what its files do not say"),
     )
 )
+READERS = _list(
+    _object(
+        "what one reader of NIR files takes",
+        name=_text("for --for"),
+        release=_text("of the package that it was measured with"),
+        call=_text("how it reads a file"),
+        unit=_text("what the times of its files are in"),
+        file=_text("what a file for it holds"),
+        lacks=_text("what it cannot do"),
+    )
+)
 CHIP = _object(
     "one chip of the board",
     name=_text(),
@@ -252,10 +271,13 @@ SCHEMAS: dict[str, Schema] = {
         held_out_low=_or_null(_number("the 5 % quantile of the chips")),
         loss=_or_null(_number("at that step")),
         rows=_count("CAM rows"),
+        seconds=_number("that all of it took", minimum=0),
+        next=_list(_text("command that uses what was written")),
         files=FILES,
+        findings=WARNINGS,
     ),
     "simulate": _object("", **RUN_FIELDS, accuracy=_or_null(ACCURACY, "null where the classes are not the output's")),
-    "evaluate": {**CHIPS, "properties": {**CHIPS["properties"], "findings": RUN_FIELDS["findings"]}},
+    "evaluate": {**CHIPS, "properties": {**CHIPS["properties"], "findings": WARNINGS}},
     "run": _object(
         "",
         **RUN_FIELDS,
@@ -270,6 +292,7 @@ SCHEMAS: dict[str, Schema] = {
             {"title": "show parameters", **PARAMETERS},
             PRIMITIVES,
             {"title": "show frontends", **FRONTENDS},
+            {"title": "show readers", **READERS},
         ]
     },
     "doctor": _object("", ok=_is("boolean", "whether everything required is there"), items=_list(ITEM)),
@@ -279,7 +302,7 @@ SCHEMAS: dict[str, Schema] = {
         "printed on stdout; stderr has the same in words",
         {"conversion": CONVERSION},
         error=_text("all findings, one a line"),
-        type=_text("class of the error"),
+        type=_text("class of the error, or WrongUsage"),
         findings=FINDINGS,
     ),
 }

@@ -1,4 +1,4 @@
-"""The verb `show`: the tables behind the device, the primitives and the frontends."""
+"""The verb `show`: the tables behind the device, the primitives, the frontends and the readers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["show"]
 
 def show(args: argparse.Namespace, out: Output) -> int:
     tables = {"device": _show_device, "parameters": _show_parameters, "primitives": _show_primitives}
-    tables["frontends"] = _show_frontends
+    tables |= {"frontends": _show_frontends, "readers": _show_readers}
     out.result(*tables[args.what](args))
     return 0
 
@@ -81,3 +81,12 @@ def _show_frontends(args: argparse.Namespace) -> tuple[Any, str]:
     header = ("frontend", "measured with", "unit of time", "reset by default", "writes")
     rows = [(d["name"], d["release"], d["unit"], d["reset"], ", ".join(d["writes"])) for d in data]
     return data, table(header, rows)
+
+
+def _show_readers(args: argparse.Namespace) -> tuple[Any, str]:
+    from nir_dynapse.export.readers import READERS
+
+    keys = ("name", "release", "call", "unit", "file", "lacks")
+    data = [{key: getattr(reader, key) for key in keys} for reader in READERS.values() if reader.release]
+    rows = [(d["name"], d["release"], d["unit"], d["file"], d["lacks"]) for d in data]
+    return data, table(("reader", "measured with", "unit of time", "a file for it holds", "cannot be had"), rows)

@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from nir_dynapse.data.bins import bin_of, first_us
+from nir_dynapse.data.counts import LONGEST_TIME, check_values, real_array, whole_array
 from nir_dynapse.errors import ConfigurationError, Finding
 from nir_dynapse.files.bounds import read_arrays
+from nir_dynapse.files.numbers import STEP, Real, Whole
 from nir_dynapse.files.whole import write_arrays
 from nir_dynapse.network.network import freeze
 
@@ -17,6 +20,12 @@ __all__ = ["Data", "Events"]
 
 MOST_EVENTS = 1 << 24
 """Most events of a file: whatever type they have there, they become three int64 arrays."""
+LARGEST_TARGET = 1e9
+"""Size of a number of a trajectory: its square stays far from where float32 ends."""
+MOST_ELEMENTS = 1 << 29
+"""Most elements of the counts that `Events.to_counts` makes."""
+MOST_NODES = 1 << 31
+"""Nodes of an event list, and channels or neurons of a node, are fewer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,10 +42,16 @@ class Events:
     findings: tuple[Finding, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("time", "node", "index"):
-            object.__setattr__(self, name, freeze(getattr(self, name), np.int64).reshape(-1))
+        limits = {"time": (-LONGEST_TIME, LONGEST_TIME), "node": (-MOST_NODES, MOST_NODES), "index": (0, MOST_NODES)}
+        for name, (low, high) in limits.items():
+            object.__setattr__(self, name, freeze(whole_array("events", name, getattr(self, name), low, high)))
         if not len(self.time) == len(self.node) == len(self.index):
             raise ConfigurationError("events need one time, node and index each; the arrays differ in length.")
+        if isinstance(self.nodes, str) or not all(isinstance(name, str) for name in self.nodes):
+            raise ConfigurationError(f"events: nodes is {self.nodes!r}. Give a tuple with the name of each node.")
+        object.__setattr__(self, "nodes", tuple(map(str, self.nodes)))
+        if len(set(self.nodes)) != len(self.nodes):
+            raise ConfigurationError("events: two nodes have the same name. Number the events by one of them.")
         if len(self.node) and not 0 <= (low := self.node.min()) <= (high := self.node.max()) < len(self.nodes):
             wrong = low if low < 0 else high
             raise ConfigurationError(f"events name node number {wrong}, there are {len(self.nodes)} nodes.")
@@ -49,22 +64,66 @@ class Events:
 
     @classmethod
     def from_counts(cls, counts: np.ndarray, dt: float, node: str) -> Events:
-        """Events of one node from counts (time, channel) in bins of `dt` s; several in a bin are 1 µs apart."""
+        """Events of one node from counts (time, channel) of whole events in bins of `dt` s.
+
+        The first event of a bin is at its first whole µs, ⌈k·dt⌉ µs for bin k; several of a channel are 1 µs apart and
+        stay in their bin, so that `to_counts` is the exact inverse for any `dt`. ConfigurationError for what is no count,
+        and where a channel has more events in a bin than the bin has µs. (The bus of a board carries one event per µs in
+        all: what is more than that comes late, see `board.run`.)
+        """
+        dt = STEP.check("Events.from_counts", "dt", dt, "Give the width of a bin in seconds.")
+        counts = real_array("Events.from_counts", counts)
+        if counts.ndim != 2:
+            raise ConfigurationError(
+                f"Events.from_counts: counts have shape {counts.shape}, needed is (time, channel). Give one sample."
+            )
+        check_values("counts", counts, ((str(node), counts.shape[1]),))
+        total = counts.sum(dtype=np.float64)
+        if total > MOST_EVENTS:
+            raise ConfigurationError(
+                f"node {node!r}: {total:.0f} events, at most {MOST_EVENTS} are made. Split the data."
+            )
         bins, index = np.nonzero(counts)
-        repeat = np.asarray(counts)[bins, index].astype(int)
+        repeat = counts[bins, index].astype(np.int64)
+        first, stop = first_us(bins, dt), first_us(bins + 1, dt)
+        if (full := repeat > stop - first).any():
+            k = int(full.argmax())
+            what = (
+                f"{repeat[k]} events of channel {index[k]} in bin {bins[k]}, which has {stop[k] - first[k]} whole µs; a "
+                "sender has one event per µs at most."
+            )
+            hint = "Give longer bins, or fewer events."
+            limit = int(stop[k] - first[k])
+            raise ConfigurationError(Finding("error", "counts", what, node, None, int(repeat[k]), limit, hint=hint))
         within = np.arange(repeat.sum()) - np.repeat(np.cumsum(repeat) - repeat, repeat)
-        times = np.repeat(np.round(bins * dt * 1e6).astype(np.int64), repeat) + within
+        times = np.repeat(first, repeat) + within
         order = np.argsort(times, kind="stable")
-        return cls(times[order], np.zeros(len(times)), np.repeat(index, repeat)[order], (node,))
+        return cls(times[order], np.zeros(len(times), np.int64), np.repeat(index, repeat)[order], (node,))
 
     def to_counts(self, node: str, size: int, dt: float, duration: float) -> np.ndarray:
-        """Events of `node` as counts (time, size) in bins of `dt` s; events outside `duration` s are left out."""
+        """Events of `node` as counts (time, size) in bins of `dt` s, the inverse of `from_counts`.
+
+        Events outside `duration` s are left out; ConfigurationError where one names an index from `size` on.
+        """
+        dt = STEP.check("Events.to_counts", "dt", dt, "Give the width of a bin in seconds.")
+        size = Whole(0, MOST_NODES).check("Events.to_counts", "size", size, "Give the number of channels or neurons.")
+        duration = Real(0, 1e9, "s").check("Events.to_counts", "duration", duration, "Give seconds.")
         steps = int(np.ceil(duration / dt - 1e-9))
+        if steps * size > MOST_ELEMENTS:
+            raise ConfigurationError(
+                f"node {node!r}: {steps} bins of {dt:g} s and {size} channels are more than {MOST_ELEMENTS} counts. "
+                "Give longer bins, or a shorter duration."
+            )
         counts = np.zeros((steps, size), np.int64)
         if node in self.nodes:
-            bins = np.floor(self.time / (dt * 1e6) + 1e-9).astype(np.int64)
-            mine = (self.node == self.nodes.index(node)) & (bins >= 0) & (bins < steps)
-            np.add.at(counts, (bins[mine], self.index[mine]), 1)
+            mine = self.node == self.nodes.index(node)
+            bins, index = bin_of(self.time[mine], dt), self.index[mine]
+            inside = (bins >= 0) & (bins < steps)
+            if (worst := int(index[inside].max(initial=-1))) >= size:
+                raise ConfigurationError(
+                    f"node {node!r}: an event names index {worst}, allowed are 0 to {size - 1}. Give the node's own size."
+                )
+            np.add.at(counts, (bins[inside], index[inside]), 1)
         return counts
 
     @classmethod
@@ -147,15 +206,16 @@ class Data:
     shape: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        counts = np.asarray(self.x)
+        counts = real_array("Data: x", self.x)
         if counts.ndim > 3:
             object.__setattr__(self, "shape", counts.shape[2:])
             counts = counts.reshape(*counts.shape[:2], int(np.prod(counts.shape[2:])))
         object.__setattr__(self, "x", freeze(counts))
-        object.__setattr__(self, "y", freeze(self.y))
-        object.__setattr__(self, "dt", float(self.dt))
+        object.__setattr__(self, "y", freeze(real_array("Data: y", self.y, "classes or trajectories")))
+        hint = "Give the width of a bin in seconds."
+        object.__setattr__(self, "dt", STEP.check("Data", "dt", self.dt, hint, ConfigurationError))
         x, y = self.x, self.y
-        if x.ndim != 3 or not (np.issubdtype(x.dtype, np.number) or x.dtype == bool):
+        if x.ndim != 3:
             raise ConfigurationError(
                 f"Data: x has shape {x.shape} and type {x.dtype}; it must be numeric (sample, time, channel)."
             )
@@ -168,12 +228,12 @@ class Data:
                 f"Data: y has shape {y.shape} and type {y.dtype}; needed is one integer class for each of {len(x)} "
                 "samples, or a trajectory of numbers (sample, time, output)."
             )
-        if not np.all(np.isfinite(y)):
-            raise ConfigurationError("Data: y contains numbers that are not finite. Give finite targets.")
-        if not np.all(np.isfinite(x)) or x.min(initial=0) < 0:
-            raise ConfigurationError("Data: x contains negative or non-finite event counts; counts start at 0.")
-        if not (np.isfinite(self.dt) and self.dt > 0):
-            raise ConfigurationError(f"Data: dt is {self.dt} s; it must be the positive width of a bin in seconds.")
+        if y.dtype.kind == "f" and not -LARGEST_TARGET <= y.min(initial=0) <= y.max(initial=0) <= LARGEST_TARGET:
+            raise ConfigurationError(
+                f"Data: y holds {y[~(np.abs(y) <= LARGEST_TARGET)][0]:g}, allowed are finite targets from "
+                f"-{LARGEST_TARGET:g} to {LARGEST_TARGET:g}. Scale or clean them."
+            )
+        check_values("Data: x", x, whole=False)  # NIR takes values, too; `check_data` knows who receives them
 
     def __len__(self) -> int:
         return len(self.y)

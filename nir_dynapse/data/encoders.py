@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from nir_dynapse.data.counts import check_values, real_array
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
 
 __all__ = ["delta", "latency", "rate", "reconstruct"]
@@ -111,10 +112,16 @@ def reconstruct(counts: Any, threshold: float, start: Any = 0.0) -> np.ndarray:
     broadcasts to (sample, time, channel), such as `signal[:, :1]`.
     Returns float64 (sample, time, channel).
 
-    Errors: ConfigurationError for a wrong shape; ParameterRangeError for a value that is not finite or a threshold that
-    is not above 0.
+    Errors: ConfigurationError for a wrong shape and for what is no count (means of counts are taken, too);
+    ParameterRangeError for a threshold that is not above 0.
     """
-    x = _array("reconstruct", "counts", counts, (3,))
+    x = real_array("reconstruct", counts)
+    if x.ndim != 3:
+        raise ConfigurationError(
+            f"reconstruct: counts have shape {x.shape}; they must be (sample, time, channel). Reshape them."
+        )
+    check_values("counts", x, whole=False)
+    x = x.astype(float)
     step = _number("reconstruct", "threshold", threshold, above=True)
     if x.shape[2] % 2:
         raise ConfigurationError(

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from nir_dynapse.data.binning import bin_numbers, bins_of, counted
+from nir_dynapse.data.bins import bin_of, bins_of, counted
 from nir_dynapse.data.data import MOST_EVENTS, Data, Events
 from nir_dynapse.data.sensor import Sensed, View, channels
 from nir_dynapse.errors import ConfigurationError, Finding
-from nir_dynapse.files.bounds import UnreadableError, array_names
+from nir_dynapse.files.bounds import UnreadableError, array_names, foreign
 from nir_dynapse.network.network import Port
 
 __all__ = ["events_to_data", "file_kind", "from_structured", "read_data", "read_events", "read_samples"]
@@ -104,13 +104,13 @@ def events_to_data(
     """
     samples = [events] if isinstance(events, Events) else list(events)
     last = max((int(part.time.max()) for part in samples if len(part)), default=0)
-    length = duration if duration is not None else max((bin_numbers(last, dt * 1e6) + 1) * dt, dt)
+    length = duration if duration is not None else (max(int(bin_of(last, dt)), 0) + 1) * dt
     steps = bins_of(length, dt)
     places = []
     left = other = 0
     first = np.cumsum([0, *(port.size for port in inputs)])
     for i, part in enumerate(samples):
-        bins = bin_numbers(part.time, dt * 1e6)
+        bins = bin_of(part.time, dt)
         inside = (bins >= 0) & (bins < steps)
         channel = np.full(len(part), -1)
         for offset, port in zip(first, inputs, strict=False):
@@ -219,20 +219,18 @@ def file_kind(path: str | os.PathLike[str]) -> str:
     known = "AEDAT4, DAT, EVT2, EVT3 (.raw), the HDF5 of SHD and .npz are read"
     try:
         with Path(path).open("rb") as stream:
-            start = stream.read(16)
+            start = stream.read(64)
     except (OSError, ValueError) as error:
         raise ConfigurationError(
             f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}). Check the path."
         ) from error
     kind = next((name for magic, name in MAGICS.items() if start.startswith(magic)), None)
     if kind is None:
-        pointer = (
-            " It is a Git LFS pointer: fetch the file itself (git lfs pull)."
-            if start.startswith(b"version http")
-            else ""
-        )
+        other, helps = foreign(start)
+        if other:
+            raise ConfigurationError(f"{path}: cannot be read: it is {other}. {helps}")
         raise ConfigurationError(
-            f"{path}: cannot be read: it begins with {start!r}, which is none of these ({known}).{pointer} Convert it, or "
+            f"{path}: cannot be read: it begins with {start[:16]!r}, which is none of these ({known}). Convert it, or "
             "give a structured array to Events.from_structured."
         )
     return kind

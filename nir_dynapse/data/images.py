@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
+from nir_dynapse.data.counts import real_array
 from nir_dynapse.errors import ConfigurationError
 from nir_dynapse.network.network import Port
 
@@ -25,18 +24,18 @@ def check_image(shape: tuple[int, ...], inputs: Sequence[Port]) -> None:
     raise ConfigurationError(_refusal(f"the data has images of shape {shape} in each bin", inputs))
 
 
-def flattened(x: Any, inputs: Sequence[Port]) -> np.ndarray:
+def flattened(x: Any, inputs: Sequence[Port]) -> Any:
     """Counts (batch, time, *shape) or (time, *shape) of the one input node as (batch, time, channel) or (time, channel).
 
     Counts that are flat already come back as they are; ConfigurationError for images of another shape.
     """
-    counts = np.asarray(x)
+    counts = x if hasattr(x, "shape") and hasattr(x, "reshape") else real_array("input", x)
     size = sum(port.size for port in inputs)
     if counts.ndim < 3 or (counts.ndim == 3 and counts.shape[2] == size):
         return counts
     shape = inputs[0].shape if len(inputs) == 1 else ()
     for axes in (2, 1):
-        if len(shape) > 1 and counts.shape[axes:] == tuple(shape):
+        if len(shape) > 1 and tuple(counts.shape[axes:]) == tuple(shape):
             return counts.reshape(*counts.shape[:axes], size)
     for axes in (2, 1):
         if len(shape) > 1 and counts.ndim > axes + 1 and same_image(counts.shape[axes:], shape):

@@ -12,11 +12,13 @@ from typing import Any
 import nir
 import numpy as np
 
-from nir_dynapse.data.binning import MOST_ELEMENTS, bin_numbers, bins_of
+from nir_dynapse.data.bins import MOST_ELEMENTS, bin_numbers, bins_of
+from nir_dynapse.data.counts import check_values, real_array
 from nir_dynapse.data.data import Data
 from nir_dynapse.data.mixed_events import Pairs, has_no_neurons, is_mixed, own_spikes, samples_of
 from nir_dynapse.data.recording import Recording
 from nir_dynapse.errors import ConfigurationError, Finding
+from nir_dynapse.files.numbers import STEP
 from nir_dynapse.network.network import Network, Port
 
 __all__ = ["data_from_nir", "from_nir_data", "input_counts", "is_nir_data", "to_nir_data"]
@@ -119,11 +121,12 @@ def _width(found: dict[str, dict[str, Any]], dt: float | None, network: Network 
     """The width of a bin in s: as asked for, that of the data, or the network's step."""
     try:
         grids = [float(o.dt) for held in found.values() for o in held.values() if hasattr(o, "dt")]
-        width = float(dt) if dt is not None else grids[0] if grids else None if network is None else network.dt
+        width = dt if dt is not None else grids[0] if grids else None if network is None else network.dt
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"the width of a bin is no number ({error}). Give dt in seconds.") from error
-    if width is None or not (np.isfinite(width) and width > 0):
+    if width is None:
         raise ConfigurationError("the data holds events only, which have no bins. Pass dt=... in seconds.")
+    width = STEP.check("from_nir_data", "dt", width, "Give the width of a bin in seconds.", ConfigurationError)
     if any(abs(grid - width) > 1e-6 * width for grid in grids):
         steps = ", ".join(f"{grid:g}" for grid in sorted(set(grids)))
         raise ConfigurationError(f"the data has bins of {steps} s, asked for {width:g} s. Bring all to one dt.")
@@ -144,8 +147,8 @@ def _left_out(node: str, name: str) -> Finding:
 
 def _whole(node: str, grid: np.ndarray) -> np.ndarray:
     """Spike counts as whole numbers; ConfigurationError for anything else."""
-    if grid.dtype.kind not in "biuf" or not np.all((grid >= 0) & (grid < 2**31) & (grid == np.floor(grid))):
-        raise ConfigurationError(f"node {node!r}: its spikes are not whole numbers from 0. Export counts of spikes.")
+    grid = real_array(f"node {node!r}", grid, "spikes")
+    check_values("spikes", grid, ((node, grid.shape[-1]),) if grid.ndim else ())
     return grid.astype(np.uint8 if grid.max(initial=0) < 256 else np.int64)
 
 

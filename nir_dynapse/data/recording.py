@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from nir_dynapse.data.counts import check_values, real_array
 from nir_dynapse.errors import ConfigurationError, Finding
+from nir_dynapse.files.numbers import STEP
 
 __all__ = ["Recording"]
 
@@ -19,6 +21,7 @@ class Recording:
     `spikes[node]` (batch, time, neuron) counts; `values[node]` the voltages of readouts on the host; `states[name][node]`
     the same shape, in A at the end of each bin (`v` without unit for ideal runs). `dt` is the width of a bin in s.
     `findings` say what may be missing in recordings of others.
+    ConfigurationError for spikes that are no counts, and for arrays of other shapes.
     """
 
     spikes: dict[str, np.ndarray]
@@ -27,6 +30,22 @@ class Recording:
     states: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     values: dict[str, np.ndarray] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+
+    def __post_init__(self) -> None:
+        hint = "Give the width of a bin in seconds."
+        object.__setattr__(self, "dt", STEP.check("Recording", "dt", self.dt, hint, ConfigurationError))
+        shape = None
+        for what, arrays in (("spikes", self.spikes), ("values", self.values)):
+            for node, array in arrays.items():
+                array = real_array(f"node {node!r}", array, what)
+                shape = array.shape[:2] if shape is None else shape
+                if array.ndim != 3 or array.shape[:2] != shape:
+                    raise ConfigurationError(
+                        f"node {node!r}: its {what} have shape {array.shape}, needed is (batch, time, neuron), with batch "
+                        f"and time {shape} for all nodes. Give arrays of one run."
+                    )
+                if what == "spikes":
+                    check_values("spikes", array, ((node, array.shape[2]),))
 
     def __repr__(self) -> str:
         nodes = ", ".join(f"{name} {values.shape[2]}" for name, values in (self.spikes | self.values).items())

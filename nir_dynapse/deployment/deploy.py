@@ -16,6 +16,7 @@ from nir_dynapse.circuit.params import Params
 from nir_dynapse.circuit.params_file import save_params
 from nir_dynapse.data.data import Data
 from nir_dynapse.data.recording import Recording
+from nir_dynapse.deployment.files import FILES, TRAINING_FILES
 from nir_dynapse.deployment.stages import AFTER, BEFORE, Stages, check_request, compared, fine_tuned, spread_text
 from nir_dynapse.errors import ConfigurationError
 from nir_dynapse.evaluation.checks import check_data, check_output, check_params, losses, score
@@ -44,10 +45,6 @@ __all__ = [
     "silicon_of",
 ]
 
-FILES = ("layout.json", "config.json.gz", "report.json", "report.txt", "report.html")
-"""What `Deployment.write` writes into its folder."""
-TRAINING_FILES = ("tuned.npz", "training.csv", "training.svg", "chips.svg")
-"""What it writes besides where the network was trained: Params, log, its picture, accuracies before and after."""
 UNTRAINED = "untrained circuit"
 STAGES = (
     *("read", "compile untrained", "train", "compile", "verify"),
@@ -75,6 +72,10 @@ class Deployment:
     counts: dict[str, np.ndarray]
     params: Params | None = None
     log: TrainingLog | None = None
+
+    def __repr__(self) -> str:
+        rows = "; ".join(f"{row.name} {100 * row.share:.1f} %" for row in self.accuracy)
+        return f"Deployment({self.layout!r}; {rows})"
 
     @property
     def accuracy(self) -> tuple[Accuracy, ...]:

@@ -9,13 +9,12 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from nir_dynapse.chip.device import Device, Mismatch
 from nir_dynapse.circuit.params import Params
 from nir_dynapse.data.data import Data
-from nir_dynapse.errors import ConfigurationError, ParameterRangeError
+from nir_dynapse.errors import ConfigurationError
 from nir_dynapse.evaluation.evaluate import evaluate
+from nir_dynapse.files.numbers import COMPARED
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.network.network import Network
 from nir_dynapse.reporting.training_log import TrainingLog
@@ -57,8 +56,7 @@ class Stages:
 
 def check_request(train: Data | None, params: Params | None, training: Mapping[str, Any] | None, compare: int) -> None:
     """ConfigurationError or ParameterRangeError where what `deploy` is asked about training contradicts itself."""
-    if isinstance(compare, bool) or not isinstance(compare, (int, np.integer)) or compare < 0:
-        raise ParameterRangeError(f"deploy: compare is {compare!r}. Give a number of virtual chips, 0 for none.")
+    COMPARED.check("deploy", "compare", compare, "Give a number of virtual chips, 0 for none.")
     if train is None and params is None and training:
         raise ConfigurationError(
             f"deploy: training says {', '.join(training)}, but there is nothing to train with. Give train=Data(x, y, dt)."

@@ -14,10 +14,14 @@ from typing import Any
 import numpy as np
 
 from nir_dynapse.circuit.params import Params
+from nir_dynapse.data.counts import check_values
 from nir_dynapse.data.data import Data
 from nir_dynapse.data.images import check_image
 from nir_dynapse.errors import ConfigurationError, Finding, ParameterRangeError
 from nir_dynapse.files.whole import check_target
+from nir_dynapse.import_.checks import like_snntorch
+from nir_dynapse.import_.frontends import profile_of
+from nir_dynapse.import_.timing import TIME_UNITS, gain_step, rescaled
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.network.network import Network
 from nir_dynapse.reporting.report import Accuracy
@@ -76,10 +80,13 @@ def losses(accuracy: Sequence[Accuracy], *, trained: bool) -> tuple[Finding, ...
     return tuple(findings)
 
 
-def check_data(data: Data, thing: Network | Params | Layout, *, labels: bool = True) -> tuple[Finding, ...]:
+def check_data(
+    data: Data, thing: Network | Params | Layout, *, labels: bool = True, whole: bool = True
+) -> tuple[Finding, ...]:
     """Findings about what `data` means for `thing`; raises ConfigurationError or ParameterRangeError if it does not fit.
 
-    Channels, step, whole event counts and, unless `labels=False`, classes within the output size are checked.
+    Channels, step, whole event counts (`whole=False`: for an ideal run, which takes values, too) and, unless
+    `labels=False`, classes within the output size are checked.
     """
     known: Any = described(thing) if isinstance(thing, Params) else thing
     ports = ", ".join(f"{port.name!r} ({port.size})" for port in known.inputs)
@@ -96,12 +103,8 @@ def check_data(data: Data, thing: Network | Params | Layout, *, labels: bool = T
         )
     if abs(data.dt - known.dt) > 1e-6 * known.dt:
         raise _step_mismatch(data, known)
-    fractions = data.x[data.x != np.floor(data.x)] if np.issubdtype(data.x.dtype, np.floating) else data.x[:0]
-    if fractions.size:
-        raise ConfigurationError(
-            f"the data holds {fractions.flat[0]:g} events in a bin, a chip receives whole events. Encode the values as "
-            "counts of events."
-        )
+    if whole:  # else `Data` has checked what there is to check
+        check_values("data", data.x, [(port.name, port.size) for port in known.inputs])
     if not known.outputs:
         raise ConfigurationError(
             "the network has no output node, so there is no accuracy. Mark a population as output."
@@ -142,15 +145,13 @@ def _output_size(thing: Network | Layout) -> int:
     return thing.sizes.get(source) or next(p.size for p in thing.readout.populations if p.name == source)
 
 
-def _step_mismatch(data: Data, thing: Network | Layout) -> ParameterRangeError:
+def _step_mismatch(data: Data, thing: Any) -> ParameterRangeError:
     """The bins of the data are not the steps of the network: both values, and how to bring them together."""
-    scale = float(thing.origin.get("time_scale") or 1.0)
-    read_again = (
-        f"Read the network with --time-scale {scale * data.dt / thing.dt:.6g} if its time constants are meant that much "
-        f"{'longer' if data.dt > thing.dt else 'shorter'}, with --dt {data.dt / scale:.6g} if only its step is wrong, "
-        f"or bin the data to {thing.dt:g} s."
-    )
-    hint = f"Bin the data to {thing.dt:g} s, or compile the network again." if isinstance(thing, Layout) else read_again
+    if isinstance(thing, Network) and "frontend" in thing.origin:
+        hint = f"{read_again(thing, data.dt)}, or bin the data to {thing.dt:g} s."
+    else:
+        again = "compile" if isinstance(thing, Layout) else "make"
+        hint = f"Bin the data to {thing.dt:g} s, or read the network for bins of {data.dt:g} s and {again} it again."
     finding = Finding(
         "error",
         "step",
@@ -161,6 +162,30 @@ def _step_mismatch(data: Data, thing: Network | Layout) -> ParameterRangeError:
         hint=hint,
     )
     return ParameterRangeError(finding)
+
+
+def read_again(network: Network, dt: float) -> str:
+    """How to read `network` from its file so that its step is `dt` s, without gains that mean another one."""
+    scale = float(network.origin.get("time_scale") or 1.0)
+    profile = profile_of(network.origin["frontend"])
+    step = f"dt={dt / scale:.6g}"
+    if profile.clock == "steps":
+        return f"Read the network with {step}, the real length of a step"
+    populations = [*network.populations, *network.readout.populations]
+    unit = scale * TIME_UNITS.get(str(network.origin.get("time_unit")), 1.0)
+    if profile.name == "spec" and like_snntorch([rescaled(p, 1 / unit) for p in populations]):
+        wrote = "Its gains are those of snnTorch, which writes 0.0001 s for every step"
+        return f'{wrote}: read the network with frontend="snntorch" and {step}'
+    told = gain_step(populations)
+    if told is not None and abs(told - dt) <= 1e-3 * dt:
+        return f"Its gains tell a step of {told:.6g} s: read the network with {step}"
+    if told is not None:
+        scaled = f"time_scale={scale * dt / told:.6g}"
+        return f"Its gains tell a step of {told:.6g} s: if a step is {dt:g} s of real time, read it with {scaled} and no dt"
+    return (
+        f"Read the network with time_scale={scale * dt / network.dt:.6g} if its time constants are meant that much "
+        f"{'longer' if dt > network.dt else 'shorter'}, with {step} if that is the step of the framework that it comes from"
+    )
 
 
 def check_params(params: Params, network: Network) -> None:

@@ -16,9 +16,10 @@ import numpy as np
 from nir_dynapse.chip.device import DYNAPSE2, Device, Mismatch
 from nir_dynapse.circuit.params import Params
 from nir_dynapse.data.data import Data
-from nir_dynapse.errors import ConfigurationError, ParameterRangeError
+from nir_dynapse.errors import ConfigurationError
 from nir_dynapse.evaluation.checks import check_data, check_file, described, score
 from nir_dynapse.files.bounds import read_arrays
+from nir_dynapse.files.numbers import DEVICES, PART, SEED, Whole
 from nir_dynapse.files.whole import locked, write_arrays
 from nir_dynapse.layout.decoding import as_params
 from nir_dynapse.layout.layout import Layout
@@ -27,7 +28,6 @@ from nir_dynapse.sim import ensemble
 
 __all__ = ["Evaluation", "described", "digest", "evaluate", "kept"]
 
-MOST_DEVICES = 10_000_000
 FORMAT = "nir_dynapse.evaluation 1"
 PARTS = ("thing", "data", "mismatch", "key", "device", "version")
 """What a checkpoint belongs to, each with a digest; the number of chips may change from call to call."""
@@ -54,13 +54,19 @@ class Evaluation:
         for name, dtype in (("accuracy", np.float64), ("seeds", np.int64), ("ties", np.int64), ("silent", np.int64)):
             object.__setattr__(self, name, freeze(getattr(self, name), dtype))
 
+    def __repr__(self) -> str:
+        low, middle = (
+            (100 * float(np.quantile(self.accuracy, q)) for q in (0.0, 0.5)) if len(self) else (np.nan, np.nan)
+        )
+        return f"Evaluation({len(self)} chips, {self.samples} samples; median {middle:.1f} %, minimum {low:.1f} %)"
+
     def __len__(self) -> int:
         """Number of chips."""
         return len(self.seeds)
 
     def quantile(self, share: float) -> float:
         """The accuracy that `share` (0 to 1) of the chips stay below, linearly interpolated."""
-        return float(np.quantile(self.accuracy, share))
+        return float(np.quantile(self.accuracy, PART.check("Evaluation.quantile", "share", share)))
 
     @property
     def median(self) -> float:
@@ -146,8 +152,8 @@ def evaluate(
     ConfigurationError or ParameterRangeError where the data does not fit or the checkpoint is that of something else.
     """
     tell = progress or (lambda stage, fraction: None)
-    devices, key = _whole("devices", devices, 1, MOST_DEVICES), _whole("key", key, 0, 2**62)
-    memory = _whole("memory", memory, 1, 2**62)
+    devices, key = DEVICES.check("evaluate", "devices", devices), SEED.check("evaluate", "key", key)
+    memory = Whole(1, 2**62).check("evaluate", "memory", memory, "Give bytes.")
     mismatch = device.mismatch if mismatch is None else mismatch
     if not isinstance(data, Data):
         raise ConfigurationError(f"evaluate: the data is a {type(data).__name__}. Give Data(x, y, dt).")
@@ -177,14 +183,6 @@ def evaluate(
     correct, ties, silent = table[1:].T
     seeds = key + np.arange(devices)
     return Evaluation(correct / len(data), seeds, ties, silent, len(data), float(table[0, 0] / len(data)))
-
-
-def _whole(name: str, value: Any, lowest: int, highest: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not lowest <= value <= highest:
-        raise ParameterRangeError(
-            f"evaluate: {name} is {value!r}, allowed are whole numbers from {lowest} to {highest}. Choose one of them."
-        )
-    return int(value)
 
 
 def digest(value: Any) -> str:

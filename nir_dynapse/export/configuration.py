@@ -88,8 +88,10 @@ class Dynapse2Parameter:
 class Dynapse2Neuron:
     """64 CAM rows, 4 SRAM rows and the 14 latches of a neuron."""
 
-    synapses: list[Dynapse2Synapse] = field(default_factory=lambda: [Dynapse2Synapse()] * CAM_ROWS)
-    destinations: list[Dynapse2Destination] = field(default_factory=lambda: [Dynapse2Destination()] * SRAM_ROWS)
+    synapses: list[Dynapse2Synapse] = field(default_factory=lambda: [Dynapse2Synapse()] * CAM_ROWS, repr=False)
+    destinations: list[Dynapse2Destination] = field(
+        default_factory=lambda: [Dynapse2Destination()] * SRAM_ROWS, repr=False
+    )
     latch_so_dc: bool = False
     latch_so_adaptation: bool = False
     latch_soif_kill: bool = False
@@ -118,8 +120,8 @@ def _parameters() -> dict[str, Dynapse2Parameter]:
 class Dynapse2Core:
     """256 neurons, the biases by name, and which neuron's membrane is monitored."""
 
-    neurons: list[Dynapse2Neuron] = field(default_factory=_neurons)
-    parameters: dict[str, Dynapse2Parameter] = field(default_factory=_parameters)
+    neurons: list[Dynapse2Neuron] = field(default_factory=_neurons, repr=False)
+    parameters: dict[str, Dynapse2Parameter] = field(default_factory=_parameters, repr=False)
     neuron_monitoring_on: bool = False
     monitored_neuron: int = 0
 
@@ -129,6 +131,9 @@ class Dynapse2Chip:
     """Four cores."""
 
     cores: list[Dynapse2Core] = field(default_factory=lambda: [Dynapse2Core() for _ in range(CORES)])
+
+    def __repr__(self) -> str:
+        return f"Dynapse2Chip({len(self.cores)} cores)"
 
 
 @dataclass(slots=True, init=False)
@@ -141,3 +146,6 @@ class Dynapse2Configuration:
     def __init__(self, n_chips: int = 1) -> None:
         self.chips = [Dynapse2Chip() for _ in range(n_chips)]
         self.names = None
+
+    def __repr__(self) -> str:
+        return f"Dynapse2Configuration({len(self.chips)} chips, {'with' if self.names else 'without'} names)"

@@ -14,7 +14,7 @@ from nir_dynapse.network.linear import LinearMap, compose
 from nir_dynapse.network.network import LinearNode, Projection
 from nir_dynapse.network.primitives import fold_node
 
-__all__ = ["Kept", "split"]
+__all__ = ["Kept", "chain", "split"]
 
 MAX_PATHS = 4096
 
@@ -115,7 +115,7 @@ def _same_paths(group: list[Projection], edges: list) -> bool:
     return paths == len(group)
 
 
-def _chain(via: Sequence[LinearNode], maps: dict[int, LinearMap]) -> Any:
+def chain(via: Sequence[LinearNode], maps: dict[int, LinearMap]) -> Any:
     """The matrix of a chain of nodes in order of signal flow, None for the identity; multiplied as when it was read."""
     matrix = None
     for node in reversed(via):
@@ -124,7 +124,7 @@ def _chain(via: Sequence[LinearNode], maps: dict[int, LinearMap]) -> Any:
 
 
 def _same_weights(q: Projection, maps: dict[int, LinearMap]) -> bool:
-    matrix = _chain(q.via, maps)
+    matrix = chain(q.via, maps)
     if matrix is None:
         index = np.arange(len(q.weight))
         return bool(np.array_equal(q.pre, index) and np.array_equal(q.post, index) and np.all(q.weight == 1))
@@ -143,7 +143,7 @@ def _same_biases(group: list[Projection], maps: dict[int, LinearMap]) -> bool:
                 bias = maps[id(node)].bias
                 if bias is not None and (way := q.nodes[k:]) not in seen:
                     seen.add(way)
-                    matrix = _chain(q.via[k + 1 :], maps)
+                    matrix = chain(q.via[k + 1 :], maps)
                     want.append(bias if matrix is None else matrix @ bias)
         if bool(have) != bool(want):
             return False

@@ -14,6 +14,7 @@ import numpy as np
 from nir_dynapse.errors import Finding, UnsupportedGraphError
 from nir_dynapse.export.linear_nodes import Kept, split
 from nir_dynapse.network.linear import MAX_ELEMENTS, make_node
+from nir_dynapse.network.names import file_names, own_names, writable
 from nir_dynapse.network.network import Network, Population, Port, Projection
 from nir_dynapse.network.neurons import write_neuron
 from nir_dynapse.network.population import STEPPING
@@ -25,7 +26,8 @@ __all__ = ["Extras", "to_nir"]
 def to_nir(network: Network, extras: Extras | None = None) -> nir.NIRGraph:
     """`network` as a flat `nir.NIRGraph` in real seconds, with metadata["dt"] in s.
 
-    Nodes have the names of the Network ('/', which nir cannot read back, becomes '_'). Linear nodes that a projection was
+    Nodes have the names of the Network, but for those that nir cannot read back ('/' becomes '_'; `from_nir` says so in a
+    finding). Linear nodes that a projection was
     read from are written as they were, as long as they still stand for its weights; any other projection becomes a
     Linear, or an Affine where it has a bias, with the dense weight (out, in), named after the last node that was folded
     into it; a direct edge stays an edge. Populations and ports keep their shape beside convolutions and are flat beside
@@ -46,7 +48,7 @@ class Extras:
 class _Writer:
     def __init__(self, network: Network, extras: Extras) -> None:
         self.network, self.extras = network, extras
-        self.names = _Names()
+        self.names = _Names(file_names(own_names(network)))
         self.nodes: dict[str, Any] = {}
         self.edges: list[tuple[str, str]] = []
         self.links = (*network.projections, *network.readout.projections)
@@ -213,12 +215,12 @@ class _Writer:
 class _Names:
     """Names for nodes, each once, that nir can write and read back."""
 
-    def __init__(self) -> None:
-        self.taken: set[str] = set()
+    def __init__(self, known: Mapping[str, str]) -> None:
+        self.known, self.taken = known, set[str]()
 
     def take(self, *candidates: str) -> str:
         """The first candidate that is still free, made readable for nir; the last one with a number if none is."""
-        clean = [c.replace("/", "_") if c not in ("", ".") else "node" for c in candidates]
+        clean = [self.known.get(c) or writable(c) for c in candidates]
         numbered = (f"{clean[-1]}_{k}" for k in count(1))
         name = next(name for name in chain(clean, numbered) if name not in self.taken)
         self.taken.add(name)

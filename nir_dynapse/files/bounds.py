@@ -21,7 +21,17 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["LINE_ENDS", "MOST_BYTES", "UnreadableError", "array_names", "parse_json", "read_arrays", "read_text"]
+__all__ = [
+    "LINE_ENDS",
+    "MOST_BYTES",
+    "UnreadableError",
+    "array_names",
+    "foreign",
+    "kind_of",
+    "parse_json",
+    "read_arrays",
+    "read_text",
+]
 
 MOST_BYTES = 1 << 31
 """Most bytes of all arrays of a file together."""
@@ -50,6 +60,19 @@ class UnreadableError(ValueError):
     """A file holds something else than it should, or more."""
 
 
+def foreign(start: bytes) -> tuple[str, str]:
+    """What a file that begins so is in place of what was meant, and what helps; empty where nothing tells."""
+    if start.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, a few lines in place of the file", "Fetch the file itself: git lfs pull."
+    head = start.lstrip(b"\xef\xbb\xbf \t\r\n")[:16].lower()
+    if head.startswith((b"<!doctype html", b"<html", b"<head")):
+        return (
+            "an HTML page, as a download gives that needs a login or another address",
+            "Download the file itself, not the page about it (on GitHub: raw).",
+        )
+    return "", ""
+
+
 # -- text -------------------------------------------------------------------------------------------------------------
 
 
@@ -62,14 +85,39 @@ def read_text(path: str | os.PathLike[str], most: int = MOST_TEXT) -> str:
         raise OSError(None, str(error)) from error
     if len(content) > most:
         raise UnreadableError(f"more than {most >> 20} MiB")
+    _not_foreign(content[:64])
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UnreadableError(f"byte {error.start} is not UTF-8") from error
 
 
+def kind_of(start: bytes) -> str:
+    """What a file that begins so is, in words, whatever was meant."""
+    if start.startswith(b"PK\x03\x04"):
+        return "a zip archive, as torch.save and numpy write them; it is not opened, for it may hold a pickle"
+    if start[:1] == b"\x80" and len(start) > 1 and start[1] <= 5:
+        return "a Python pickle, as torch.save wrote them; it is never loaded, for that would run its code"
+    if start.startswith(b"\x93NUMPY"):
+        return "a NumPy array"
+    if start.startswith(b"\x1f\x8b"):
+        return "a gzip archive"
+    try:
+        start.decode("utf8")
+        return "a text file"
+    except UnicodeDecodeError as error:
+        return "a text file" if error.start > len(start) - 4 else "of an unknown binary format (no HDF5 signature)"
+
+
+def _not_foreign(start: bytes) -> None:
+    what, advice = foreign(start)
+    if what:
+        raise UnreadableError(f"it is {what}. {advice.rstrip('.')}")
+
+
 def parse_json(text: str) -> Any:
     """What a JSON text holds, once its lists, values and levels were counted."""
+    _not_foreign(text[:64].encode("utf-8", "replace"))
     lists, members, values, depth = _counted(text)
     counts = (lists, MOST_LISTS, "lists"), (members, MOST_MEMBERS, "members"), (values, MOST_VALUES, "values")
     for count, most, what in (*counts, (depth, MOST_DEPTH, "levels")):
@@ -114,6 +162,8 @@ def read_arrays(path: str | os.PathLike[str], wanted: Container[str] | None = No
     Nothing is unpacked before all sizes were compared; names stand once; text is text, arrays of objects are refused.
     """
     try:
+        with _File(path, "rb") as stream:
+            _not_foreign(stream.read(64))
         with _File(path, "rb") as stream, zipfile.ZipFile(stream) as archive:
             members = _members(archive, os.fstat(stream.fileno()).st_size)
             return {

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
+import scipy.sparse
+from scipy.sparse.csgraph import connected_components
 
 from nir_dynapse.errors import Finding
 from nir_dynapse.import_.flatten import FlatGraph, FlatNode
+from nir_dynapse.import_.frontends import PROFILES, SPIKINGJELLY_STEP
 from nir_dynapse.network.network import Population
 from nir_dynapse.network.primitives import parameter
 
-__all__ = ["check_gains", "check_origin", "check_values", "like_snntorch"]
+__all__ = [
+    "check_cycles",
+    "check_gains",
+    "check_origin",
+    "check_values",
+    "like_snntorch",
+    "likely",
+    "used_resets",
+]
 
 UNITS = {"tau": "s", "tau_mem": "s", "tau_syn": "s"}
 
@@ -33,8 +46,6 @@ def check_values(flat: FlatGraph, seconds: float, findings: list[Finding]) -> se
                 broken.add(node.name)
             elif key in UNITS or key in ("r", "w_in"):
                 _positive(node, key, values * (seconds if key in UNITS else 1.0), findings)
-        if node.role == "population" and node.name not in broken:
-            _threshold(node, findings)
     return broken
 
 
@@ -119,21 +130,32 @@ _POSITIVE_HINT = dict.fromkeys(
 )
 
 
-def _threshold(node: FlatNode, findings: list[Finding]) -> None:
-    key = "threshold" if node.entry is not None and node.entry.name == "Threshold" else "v_threshold"
-    threshold, reset = (np.asarray(parameter(node.node, k, 0.0), float) for k in (key, "v_reset"))
-    try:
-        bad, threshold_all, reset_all = np.broadcast_arrays(threshold <= reset, threshold, reset)
-    except ValueError:
-        return  # different shapes: said where shapes are checked
-    if bad.any():
-        first, more = several(bad.ravel())
-        used, limit = float(threshold_all.ravel()[first]), float(reset_all.ravel()[first])
-        what = f"{key} is {used:.4g}{more}, it must be above {'0' if key == 'threshold' else f'v_reset, {limit:.4g}'}."
-        hint = "The neuron would fire without end: raise v_threshold or lower v_reset."
-        findings.append(
-            Finding("error", "threshold", what, node.name, first if bad.ndim else None, used, limit, "", hint)
-        )
+def used_resets(populations: Iterable[Population], findings: list[Finding]) -> list[Population]:
+    """`populations` with a v_reset that is not used, for the reset is another, at 0 where it is no reset; refuse others.
+
+    A reset to a value at or above the threshold would fire without end. One by subtraction takes away v_threshold −
+    v_reset, v_reset being 0 in all frontends that subtract: at or above the threshold it says nothing.
+    """
+    result = []
+    for p in populations:
+        bad = p.v_threshold <= p.v_reset
+        if p.spiking and p.reset not in ("value", "value-late") and np.any(bad & (p.v_reset != 0)):
+            first, more = several(bad)
+            what = f"v_reset is {p.v_reset[first]:.4g}{more}, at or above v_threshold; it was read as 0"
+            why = "does not use it" if p.reset == "none" else "subtracts v_threshold"
+            findings.append(Finding("info", "repair", f"{what}, for its reset ({p.reset}) {why}.", p.name, first))
+            p = replace(p, v_reset=np.zeros(p.size))
+            bad = p.v_threshold <= 0
+        if p.spiking and bad.any():
+            first, more = several(bad)
+            used, limit = float(p.v_threshold[first]), float(p.v_reset[first])
+            word = "v_reset, " if limit else ""
+            key = "threshold" if p.kind == "Threshold" else "v_threshold"
+            what = f"{key} is {used:.4g}{more}, it must be above {word}{limit:.4g}."
+            hint = "The neuron would fire without end: raise v_threshold" + (" or lower v_reset." if limit else ".")
+            findings.append(Finding("error", "threshold", what, p.name, first, used, limit, "", hint))
+        result.append(p)
+    return result
 
 
 def like_snntorch(populations: Iterable[Population]) -> bool:
@@ -142,15 +164,88 @@ def like_snntorch(populations: Iterable[Population]) -> bool:
     return bool(leaky) and all(np.allclose(p.r * 1e-4, p.tau_mem, rtol=1e-4) and not np.any(p.v_reset) for p in leaky)
 
 
-def check_origin(populations: Iterable[Population], findings: list[Finding]) -> None:
-    """Say where a file (in its own units) looks like snnTorch's, whose resets it cannot tell."""
-    if like_snntorch(populations):
+def like_spikingjelly(names: Iterable[str], populations: Iterable[Population]) -> bool:
+    """Whether names are those that SpikingJelly's exporter gives the parts of a Sequential, and values those it writes.
+
+    torch.fx calls a Sequential's input input_1 and its parts _0, _1, …; in a module's own forward(x) they are x and
+    block_0, block_1, …. Norse's next release will do so, too, but for the input (input_tensor).
+    """
+    names, spiking = set(names), [p for p in populations if p.spiking]
+    named = bool(names & {"input_1", "x"}) and any(
+        re.fullmatch(r"\w*_\d+(_\w+)?", name) for name in names - {"input_1"}
+    )
+    return named and bool(spiking) and all(_spikingjelly_values(p) for p in spiking)
+
+
+def likely(names: Iterable[str], populations: Iterable[Population]) -> str | None:
+    """The profile of the exporter whose files, among those with a step of their own, look like this one."""
+    populations = list(populations)
+    if like_spikingjelly(names, populations):
+        return "spikingjelly"
+    return "snntorch" if like_snntorch(populations) else None
+
+
+def _spikingjelly_values(p: Population) -> bool:
+    if p.kind == "LIF":
+        return bool(np.all((p.r >= 1) & (p.v_leak == p.v_reset)))
+    if p.kind == "CubaLIF":
+        return bool(np.all((p.r >= 1) & (p.v_leak == 0)) and p.w_in is not None and np.all(p.w_in >= 1))
+    return p.kind == "IF"
+
+
+def check_origin(names: Iterable[str], populations: Iterable[Population], h: float, findings: list[Finding]) -> None:
+    """Say where a file (in its own units, read with step `h`) looks like SpikingJelly's or snnTorch's."""
+    populations = list(populations)
+    origin = likely(names, populations)
+    if origin == "spikingjelly":
+        found = PROFILES["spikingjelly"].step(populations)
+        known = SPIKINGJELLY_STEP if found is None else found
+        what = (
+            "names like input_1, _0 and block_0 and these gains are what SpikingJelly's exporter writes. It fires at "
+            "v ≥ v_threshold, not only above it"
+        )
+        other = abs(h - known) > 1e-3 * known
+        if other:
+            told = "its default dt is" if found is None else "by its gains its dt was"
+            what += f", and {told} {known:g} s, the file was read with steps of {h:g} s"
+        hint = 'If the network comes from it, pass frontend="spikingjelly", where dt is the real length of a step.'
+        findings.append(Finding("warning" if other else "info", "frontend", f"{what}.", hint=hint))
+    elif origin == "snntorch":
         what = (
             "r = tau_mem/0.0001 s and v_reset = 0 in every neuron are what snnTorch writes, whatever its neurons do; read "
             "as reset to 0."
         )
         hint = 'If they reset by subtraction (its default) or one step late, pass frontend="snntorch".'
         findings.append(Finding("info", "frontend", what, hint=hint))
+
+
+def check_cycles(flat: FlatGraph, findings: list[Finding]) -> None:
+    """Warn of cycles that are no recurrent layer of snnTorch's, X.lif with X.w_rec: its exporter makes them by itself."""
+    names = list(flat.nodes)
+    place = {name: i for i, name in enumerate(names)}
+    edges = np.array([(place[a], place[b]) for a, b in flat.edges], int).reshape(-1, 2)
+    matrix = scipy.sparse.coo_array((np.ones(len(edges)), edges.T), shape=(len(names), len(names)))
+    count, label = connected_components(matrix, connection="strong")
+    alone = {a for a, b in flat.edges if a == b}
+    members: list[list[str]] = [[] for _ in range(count)]
+    for name, k in zip(names, label, strict=True):
+        members[k].append(name)
+    for cycle in members:
+        if len(cycle) == 1 and cycle[0] not in alone:
+            continue
+        own = {name.removesuffix(".lif").removesuffix(".w_rec") for name in cycle}
+        if len(cycle) == 2 and len(own) == 1 and any(name.endswith(".w_rec") for name in cycle):
+            continue
+        listed = ", ".join(map(repr, cycle[:6])) + (", …" if len(cycle) > 6 else "")
+        what = (
+            f"a cycle of {listed} was read as recurrence, with a step of delay. snnTorch's exporter merges a module that "
+            "is called twice in one step into one node, which gives such a cycle too; the file cannot tell which it is."
+        )
+        hint = (
+            "If a module is used twice, give every use a module of its own (copy.deepcopy) before exporting; if it is "
+            "recurrent, compare an ideal run with snnTorch."
+        )
+        findings.append(Finding("warning", "recurrence", what, cycle[0], hint=hint))
 
 
 def check_gains(populations: Iterable[Population], dt: float, findings: list[Finding]) -> None:

@@ -9,8 +9,11 @@ exactly what the framework does:
     sinabs    V ← α·V + (1−α)·x, α = e^(−1/τ):       τ ← 1/(1−α) steps; ExpLeak has no (1−α): r = τ
     spyx      V ← β·V + x, spikes one step late:     τ = h/(1−β), r = β in the file; r = τ/h, w_in = τ_syn/h
     rockpool  I ← β·(I + x), V ← α·V + I, α = e^(−h/τ): r = τ·α/h in the file; τ ← h/(1−α), r = τ/h, w_in·h/τ_syn = β
+    spikingjelly  V ← V + (x − (V − V_reset))/τ, or + x: τ·h and r = 1, or r = τ (steps), which is NIR's; fires at V ≥ θ
 
-Measured against the released packages (snnTorch 1.0.0, Norse 1.1.0, Sinabs 3.1.3, Spyx 1.0.0, Rockpool 3.1.0).
+Measured against the released packages (snnTorch 1.0.0, Norse 1.1.0, Sinabs 3.1.3, Spyx 1.0.0, Rockpool 3.1.0,
+SpikingJelly 2.0.0). Those that fire at V ≥ θ get the largest float32 number below θ for their threshold: what an ideal run
+compares are float32 numbers, of which those above it are those from θ on.
 """
 
 from __future__ import annotations
@@ -26,10 +29,11 @@ from nir_dynapse.errors import Finding, ParameterRangeError
 from nir_dynapse.network.network import Population, Stepping
 from nir_dynapse.network.population import STEPPING, Reset
 
-__all__ = ["PROFILES", "Profile", "agreed", "profile_of"]
+__all__ = ["PROFILES", "Profile", "agreed", "just_below", "profile_of", "untold_step"]
 
 SNNTORCH_STEP = 1e-4
 NORSE_STEP = 1e-3
+SPIKINGJELLY_STEP = 1e-4
 
 
 @dataclass(frozen=True)
@@ -38,11 +42,12 @@ class Profile:
 
     `clock` is what a unit of time in the file is: "time" (multiplied with time_unit and time_scale) or "steps" (only the
     ratio to the step counts; real time comes from dt). `step(populations)` is the exporter's step in units of the file,
-    None where the file does not tell; `default_step` stands in for it. `adapt(population, h, everything)` gives NIR's
-    equations at step `h`, `everything` being all populations of the file. `reset`, `reset_late` and `multiple` (several
-    spikes per step) are its default reset; `gains` says in words what it writes for r and `usual` whether that is what the
-    file holds; `assumed` says what the file leaves open. `writes` are the primitives that the exporter of `release` writes,
-    beside Input and Output (read in its source).
+    None where the file does not tell; `default_step` stands in for it, or metadata["dt"] where `step_noted`.
+    `adapt(population, h, everything)` gives NIR's equations at step `h`, `everything` being all populations of the file.
+    `reset`, `reset_late` and `multiple` (several spikes per step) are its default reset, `writes_reset` whether its files
+    hold no other; `at_threshold` says that v = v_threshold fires; `gains` says in words what it writes for r and `usual`
+    whether that is what the file holds; `assumed` says what the file leaves open. `writes` are the primitives that the
+    exporter of `release` writes, beside Input and Output (read in its source).
     """
 
     name: str
@@ -53,6 +58,9 @@ class Profile:
     reset: Literal["value", "subtract"] = "value"
     reset_late: bool = False
     multiple: bool = False
+    at_threshold: bool = False
+    writes_reset: bool = False
+    step_noted: bool = False
     stepping: Stepping = STEPPING
     gains: str = ""
     usual: Callable[[list[Population]], bool] = lambda populations: True
@@ -88,6 +96,20 @@ class Profile:
         # Leaky resets before it decays, which is the same as in the step of the spike; the others end at zero.
         return "value-late" if late and (recurrent or p.kind == "CubaLIF") else "value"
 
+    def firing(self, p: Population) -> Population:
+        """`p` (with its reset) with thresholds that v > v_threshold passes where v passes them in the framework."""
+        if not (self.at_threshold and p.spiking) or p.reset == "subtract-multiple":  # which compares so by itself
+            return p
+        return replace(p, v_threshold=just_below(p.v_threshold))
+
+
+def just_below(threshold: np.ndarray) -> np.ndarray:
+    """The largest float32 numbers below `threshold` as float32: v > just_below(θ) is v ≥ θ for float32 values."""
+    met = np.asarray(threshold, np.float32)
+    below = np.nextafter(met, np.float32(-np.inf))
+    # a processor that counts denormals as 0 would compare 0 > 0
+    return np.where(met == 0, -np.finfo(np.float32).tiny, below).astype(float)
+
 
 _LATE: dict[Reset, Reset] = {"value": "value-late", "subtract": "subtract-late"}
 _SOON: dict[Reset, Reset] = {late: soon for soon, late in _LATE.items()}
@@ -105,15 +127,15 @@ def _with(p: Population, **values: np.ndarray | None) -> Population:
     return replace(p, **{key: value for key, value in values.items() if value is not None})  # pyright: ignore
 
 
-def agreed(values: Iterable[np.ndarray]) -> float | None:
-    """The one value that all share to 0.1 %, None if there is none."""
+def agreed(values: Iterable[np.ndarray], digits: int = 6) -> float | None:
+    """The one value that all share to 0.1 %, with so many digits, None if there is none."""
     parts = [np.ravel(v) for v in values]
     flat = np.concatenate(parts) if parts else np.zeros(0)
     if not len(flat) or not np.all(np.isfinite(flat) & (flat > 0)):
         return None
     middle = float(np.median(flat))
     # float32 exporters leave noise in the seventh digit
-    return float(f"{middle:.6g}") if np.allclose(flat, middle, rtol=1e-3, atol=0) else None
+    return float(f"{middle:.{digits}g}") if np.allclose(flat, middle, rtol=1e-3, atol=0) else None
 
 
 def _leaky(populations: Iterable[Population]) -> list[Population]:
@@ -201,6 +223,60 @@ def _rockpool(p: Population, h: float, everything: list[Population]) -> Populati
     return _with(p, tau_mem=tau, r=tau / h, tau_syn=tau_syn, w_in=np.exp(-h / p.tau_syn) * tau_syn / h)
 
 
+def _spikingjelly_told(populations: list[Population]) -> list[np.ndarray]:
+    """Steps by the gains; r = 1 is that of decay_input=True, which tells none."""
+    told = []
+    for p in populations:
+        if p.kind in ("IF", "I"):
+            told.append(1 / p.r)
+        elif p.tau_syn is not None and p.w_in is not None:
+            told += [p.tau_mem / p.r, p.tau_syn / p.w_in]
+        elif p.leaky:
+            told.append((p.tau_mem / p.r)[p.r != 1])
+    return [steps for steps in told if len(steps)]
+
+
+def _spikingjelly_step(populations: list[Population]) -> float | None:
+    return agreed(_spikingjelly_told(populations), digits=12)  # its exporter writes float64
+
+
+def _spikingjelly_usual(populations: list[Population]) -> bool:
+    """Gains of 1 or of one step for all; a τ of less than a step, which it refuses, would have r < 1."""
+    told = _spikingjelly_told(populations)
+    return (not told or agreed(told) is not None) and not any(np.any(p.r < 1 - 1e-6) for p in _leaky(populations))
+
+
+def _spikingjelly(p: Population, h: float, everything: list[Population]) -> Population:
+    """Time constants from the gains, which hold them in steps: h has been rounded."""
+    if p.kind in ("IF", "I"):
+        return _with(p, r=np.full(p.size, 1 / h))
+    if not p.leaky or _spikingjelly_step(everything) is None:
+        return p
+    if p.tau_syn is not None and p.w_in is not None:
+        return _with(p, tau_mem=p.r * h, tau_syn=p.w_in * h)
+    return _with(p, tau_mem=np.where(p.r == 1, p.tau_mem, p.r * h))
+
+
+def untold_step(populations: list[Population], h: float, dt: float | None) -> Finding:
+    """That h of the exporter was taken, which the file does not tell; a warning where it could as well have been `dt`.
+
+    SpikingJelly takes only τ above one step.
+    """
+    name = f"the file does not say with which dt SpikingJelly exported it; its default, {h:g} s, was taken"
+    shortest = min((float(p.tau_mem.min()) for p in _leaky(populations)), default=h)
+    what = f"{name}: the shortest tau is {shortest / h:.4g} steps."
+    if shortest <= h:
+        hint = f"SpikingJelly takes only tau above 1 step, so that dt was another: {_AGAIN}"
+        return Finding("warning", "dt", what, used=h, unit="s", hint=hint)
+    if dt is None or abs(dt - h) <= 1e-6 * h or shortest <= dt * (1 + 1e-6):
+        return Finding("info", "dt", what, used=h, unit="s", hint=f"If it was exported with another dt, {_AGAIN}")
+    hint = f"If it was exported with dt={dt:g}, that is {shortest / dt:.4g} steps: {_AGAIN}"
+    return Finding("warning", "dt", what, used=h, unit="s", hint=hint)
+
+
+_AGAIN = 'export it without dt=, or note it: graph.metadata["dt"] = ... before nir.write.'
+
+
 def _steady(step: Callable[[list[Population]], float | None]) -> Callable[[list[Population]], bool]:
     """Whether the gains of all leaky populations are those of one step."""
     return lambda populations: not _leaky(populations) or step(populations) is not None
@@ -245,6 +321,7 @@ PROFILES: dict[str, Profile] = {
             1.0,
             reset="subtract",
             multiple=True,
+            at_threshold=True,
             gains="1",
             usual=_gains_of_one,
             assumed="Sinabs writes neither its reset, nor tau_syn and min_v_mem (read as none), nor norm_input (read as "
@@ -287,11 +364,27 @@ PROFILES: dict[str, Profile] = {
             NORSE_STEP,
             reset="subtract",
             multiple=True,
+            at_threshold=True,
             gains="tau_mem/dt·exp(−dt/tau_mem)",
             usual=_steady(_rockpool_step),
             assumed="Rockpool writes neither its reset, nor the bias of its neurons, nor recurrent weights",
             release="Rockpool 3.1.0",
             writes=("Linear", "Affine", "LIF", "CubaLIF", "LI"),
+        ),
+        Profile(
+            "spikingjelly",
+            "steps",
+            _spikingjelly,
+            _spikingjelly_step,
+            SPIKINGJELLY_STEP,
+            at_threshold=True,
+            writes_reset=True,
+            step_noted=True,
+            gains="1 or tau_mem/dt (decay_input), the same dt for all",
+            usual=_spikingjelly_usual,
+            assumed="SpikingJelly does not write its dt, which gains of 1 do not tell (read as its default, 0.0001 s)",
+            release="SpikingJelly 2.0.0",
+            writes=("Linear", "Affine", "Conv1d", "Conv2d", "AvgPool2d", "Flatten", "LIF", "CubaLIF", "IF"),
         ),
     )
 }

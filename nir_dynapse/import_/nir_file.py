@@ -10,6 +10,7 @@ import hashlib
 import mmap
 import os
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,6 +19,7 @@ import nir
 import numpy as np
 
 from nir_dynapse.errors import Finding, UnsupportedGraphError
+from nir_dynapse.files.bounds import foreign, kind_of
 from nir_dynapse.network.primitives import PRIMITIVES, graph, nearest
 
 __all__ = ["read_nir", "read_version"]
@@ -39,6 +41,7 @@ MAX_FREE, MAX_PACKED = 2**22, 25
 """Weights other than 0 of a file that may be packed as one likes, and most of more per byte of the file: each becomes a
 connection of some 60 bytes, and a constant packs to a thousandth."""
 MAX_DEPTH = 32
+_AGAIN = "Export the network again: nir.write may have stopped within the file."
 _HEAP_HEADER = 16  # bytes of the header of a global heap, and of each object in it
 _DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError, AttributeError, MemoryError)
 
@@ -109,7 +112,9 @@ def _checked_digest(file: Path) -> str:
         if not file.exists():
             raise _refuse(file, "does not exist.", "Check the path and the working directory.")
         if file.is_dir():
-            raise _refuse(file, "is a directory.", "Give the .nir file in it.")
+            there = sorted(path.name for path in file.glob("*.nir"))[:3]
+            which = f"Give the .nir file in it: {' or '.join(map(repr, there))}." if there else "Give a .nir file."
+            raise _refuse(file, "is a directory.", which)
         if not file.is_file():
             raise _refuse(file, "is not a regular file.", "Give the path of a .nir file.")
         size = file.stat().st_size
@@ -124,9 +129,9 @@ def _checked_digest(file: Path) -> str:
         digest = hashlib.sha256()
         with file.open("rb") as stream:
             start = stream.read(512)
-            kind = _kind(start)
-            if kind:
-                raise _refuse(file, f"is not a NIR file: it is {kind}.", export)
+            if not start.startswith(b"\x89HDF\r\n\x1a\n"):
+                kind, advice = foreign(start)
+                raise _refuse(file, f"is not a NIR file: it is {kind or kind_of(start)}.", advice or export)
             digest.update(start)
             while block := stream.read(2**20):
                 digest.update(block)
@@ -135,25 +140,6 @@ def _checked_digest(file: Path) -> str:
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise _refuse(file, f"cannot be opened: {error}.", "Check the path and its permissions.") from error
     return digest.hexdigest()
-
-
-def _kind(start: bytes) -> str:
-    """What a file that does not begin like HDF5 is, in words; empty for HDF5."""
-    if start.startswith(b"\x89HDF\r\n\x1a\n"):
-        return ""
-    if start.startswith(b"PK\x03\x04"):
-        return "a zip archive, as torch.save and numpy write them; it is not opened, for it may hold a pickle"
-    if start[:1] == b"\x80" and len(start) > 1 and start[1] <= 5:
-        return "a Python pickle, as torch.save wrote them; it is never loaded, for that would run its code"
-    if start.startswith(b"\x93NUMPY"):
-        return "a NumPy array"
-    if start.startswith(b"\x1f\x8b"):
-        return "a gzip archive"
-    try:
-        start.decode("utf8")
-        return "a text file"
-    except UnicodeDecodeError as error:
-        return "a text file" if error.start > len(start) - 4 else "of an unknown binary format (no HDF5 signature)"
 
 
 def _endless_heap(stream: BinaryIO) -> bool:
@@ -202,6 +188,14 @@ def _root(file: Path, h5: h5py.File) -> h5py.Group:
     if not isinstance(h5.get("node", getlink=True), h5py.HardLink):
         raise missing
     root = h5["node"]
+    if isinstance(root, h5py.Group) and not {"type", "edges"} & {*root} and "version" in h5:
+        held = ", ".join(map(repr, list(root)[:5])) or "nothing"
+        raise _refuse(
+            file,
+            f"was not written to its end: /node holds {held}, and neither edges nor a type.",
+            "nir.write stopped within it, as it does over a value that HDF5 cannot hold: see the error that it raised, "
+            "mend that node and write the file again.",
+        )
     if not isinstance(root, h5py.Group) or "type" not in root:
         raise missing
     return root
@@ -340,9 +334,9 @@ class _Reader:
     def graph(self, members: dict[str, Any], metadata: dict[str, Any], name: str, depth: int) -> Any:
         nodes, edges = members.get("nodes"), members.get("edges")
         if not isinstance(nodes, h5py.Group) or not isinstance(edges, h5py.Dataset):
-            return self.error(name, "a NIRGraph without nodes or edges.", "Export the network again.")
+            return self.error(name, "a NIRGraph without nodes or edges.", _AGAIN)
         inner = {key: self.node(group, _join(name, key), depth + 1) for key, group in self.named(nodes, depth + 1)}
-        pairs = self.edges(edges, name)
+        pairs = [(self.met(a, inner, name), self.met(b, inner, name)) for a, b in self.edges(edges, name)]
         return graph({key: node for key, node in inner.items() if node is not None}, pairs, metadata)
 
     def named(self, group: h5py.Group, depth: int, prefix: str = ""):
@@ -356,6 +350,14 @@ class _Reader:
                 yield prefix + key, child
             else:
                 yield from self.named(child, depth + 1, f"{prefix}{key}/")
+
+    def met(self, end: str, nodes: Mapping[str, Any], name: str) -> str:
+        """The node that an end of an edge names: HDF5 drops from a path what is empty or '.'."""
+        path = "/".join(part for part in end.split("/") if part not in ("", "."))
+        if end in nodes or path not in nodes:
+            return end
+        self.repaired(_join(name, path), f"an edge names it {end!r}, which HDF5 cannot hold; read as this node.")
+        return path
 
     def only_groups(self, group: h5py.Group, depth: int) -> bool:
         members = self.children(group, depth).values()

@@ -18,7 +18,14 @@ from nir_dynapse.errors import (
     sort_findings,
     strictly,
 )
-from nir_dynapse.import_.checks import check_gains, check_origin, check_values, like_snntorch
+from nir_dynapse.import_.checks import (
+    check_cycles,
+    check_gains,
+    check_origin,
+    check_values,
+    likely,
+    used_resets,
+)
 from nir_dynapse.import_.conversion import conversions
 from nir_dynapse.import_.flatten import FlatGraph, flatten, natural
 from nir_dynapse.import_.fold import Folder, check_structure
@@ -27,6 +34,7 @@ from nir_dynapse.import_.nir_file import read_nir, read_version
 from nir_dynapse.import_.outputs import check_hosts, find_outputs, read_readout
 from nir_dynapse.import_.shapes import Shapes, infer, noted
 from nir_dynapse.import_.timing import check_step, check_taus, clock, positive, rescaled, seconds_per_unit
+from nir_dynapse.network.names import renamed
 from nir_dynapse.network.network import RESETS, Network, Population, Port, Projection, Stepping
 from nir_dynapse.network.population import STEPPINGS
 from nir_dynapse.network.primitives import as_array, graph
@@ -56,7 +64,8 @@ def from_nir(
     Real seconds = value · `time_unit` ("s", "ms", "us") · `time_scale` (real seconds per file second). `dt` is the
     source framework's step in seconds before `time_scale`; without it metadata["dt"] counts, then what the gains say,
     then 1 ms. `frontend` names the framework whose exporter wrote the file (`FRONTENDS`): gains, time constants and reset
-    are read as it means them; where its unit of time is a step (snntorch, sinabs, spyx), `dt` is the real length of one.
+    are read as it means them; where its unit of time is a step (snntorch, sinabs, spyx, spikingjelly), `dt` is the real
+    length of one.
     `reset` and `reset_delay` (the reset acts one step late) say what no NIR file says, where the neurons were not the
     framework's default; "subtract" is one spike per step, where Sinabs and Rockpool fire several by default. `strict`
     turns warnings into errors. The result does not depend on the order of nodes and edges.
@@ -78,6 +87,8 @@ def from_nir(
     flat = flatten(root, findings)
     shapes = infer(flat, check_values(flat, unit * scale if profile.clock == "time" else 1.0, findings), findings)
     check_structure(flat, findings)
+    if frontend == "snntorch":
+        check_cycles(flat, findings)
     check_hosts(flat, findings)
     outputs = find_outputs(flat, shapes, findings)
     metadata = _plain(getattr(root, "metadata", None) or {})
@@ -85,17 +96,19 @@ def from_nir(
     raw = _populations(flat, shapes)
     usable = _valid(raw)
     step = clock(profile, dt, metadata, usable, unit, scale, findings)
-    read = [_adapted(p, flat, profile, step.file, reset, reset_delay, usable) for p in raw]
+    read = used_resets([_adapted(p, flat, profile, step.file, reset, reset_delay, usable) for p in raw], findings)
     populations = [rescaled(p, step.seconds) for p in read]
     _tell_clamped(profile, raw, step.file, findings)
+    _tell_firing(profile, raw, populations, findings)
     _tell_resets(profile, populations, (reset, reset_delay) != (None, None), findings)
-    check_taus(populations, time_unit, float(time_scale), profile, findings)
+    wrote = likely(flat.nodes, usable) if frontend == "spec" else None
+    check_taus(populations, time_unit, float(time_scale), profile, findings, gains=step.gains, origin=wrote)
     wrong_unit = any(f.code == "time-unit" for f in findings)
     if not wrong_unit:  # it makes every step wrong too: one cause, one error
-        check_step(populations, step.real, frontend == "spec" and like_snntorch(usable), findings)
+        check_step(populations, step.real, wrote, findings, step.gains)
     if frontend == "spec":
         check_gains(_valid(populations), step.real, findings)
-        check_origin(usable, findings)
+        check_origin(flat.nodes, usable, step.file, findings)
     if strict:
         findings = strictly(findings)
     pairs = {before.name: (before, after) for before, after in zip(raw, populations, strict=True)}
@@ -128,20 +141,20 @@ def from_nir(
         stepping=stepping,
         conversion=conversions(*changed, links=(*links, *readout.projections)),
     )
-    late = _delayed(network)
-    return replace(network, findings=sort_findings((*network.findings, late))) if late else network
+    late = [*_delayed(network), *renamed(network)]
+    return replace(network, findings=sort_findings((*network.findings, *late))) if late else network
 
 
-def _delayed(network: Network) -> Finding | None:
+def _delayed(network: Network) -> list[Finding]:
     """Which connections of a cycle of several populations act one step late, for nothing in NIR says."""
     rank = {name: i for i, name in enumerate(network.order())}
     back = {(q.source, q.target) for q in network.projections if rank.get(q.source, -1) > rank[q.target]}
     if not back:
-        return None
+        return []
     listed = ", ".join(f"{a!r} -> {b!r}" for a, b in sorted(back)[:6])
     what = f"in the cycles of populations these connections act one step late: {listed}; the others in the same step."
     hint = "Where the framework delays others, its spikes differ by a step: compare an ideal run with it."
-    return Finding("info", "recurrence", what, hint=hint)
+    return [Finding("info", "recurrence", what, hint=hint)]
 
 
 def _stepping(metadata: dict[str, Any]) -> Stepping:
@@ -166,7 +179,7 @@ def _adapted(
     """
     recurrent = p.name in flat.reach([p.name], flat.after, ("linear", "wire"))
     adapted = profile.adapt(p, h, usable) if any(p is q for q in usable) else p
-    return replace(adapted, reset=profile.reset_of(p, recurrent, reset, late))
+    return profile.firing(replace(adapted, reset=profile.reset_of(p, recurrent, reset, late)))
 
 
 def _tell_clamped(profile: Profile, raw: list[Population], h: float, findings: list[Finding]) -> None:
@@ -182,12 +195,26 @@ def _tell_clamped(profile: Profile, raw: list[Population], h: float, findings: l
 def _tell_resets(profile: Profile, populations: list[Population], asked: bool, findings: list[Finding]) -> None:
     """Say once how the neurons were taken to reset, where the file cannot say."""
     resets = list(dict.fromkeys(p.reset for p in populations if p.spiking))
-    if profile.name == "spec" or not resets or asked:
+    if profile.name == "spec" or not resets or asked or profile.writes_reset:
         return
     listed = "; ".join(f"{name}: {RESETS[name]}" for name in resets)
     if profile.assumed:
         hint = 'Pass reset="value" (and reset_delay) if they reset to a value.'
         findings.append(Finding("info", "reset", f"{profile.assumed}; read as its default ({listed}).", hint=hint))
+
+
+def _tell_firing(profile: Profile, raw: list[Population], read: list[Population], findings: list[Finding]) -> None:
+    """Say once that v = v_threshold fires, and by which thresholds it does here."""
+    for before, after in zip(raw, read, strict=True):
+        if np.any(after.v_threshold != before.v_threshold):
+            value, below = float(before.v_threshold[0]), float(after.v_threshold[0])
+            what = (
+                f"{profile.name} fires at v ≥ v_threshold, NIR at v > v_threshold: each threshold is the float32 number "
+                f"just below ({value:.9g} became {below:.9g}), which is the same in an ideal run."
+            )
+            hint = "A circuit does not meet a threshold exactly: weights that pass it clearly are safer there."
+            findings.append(Finding("info", "threshold", what, used=below, limit=value, hint=hint))
+            return
 
 
 def _load(source: Any) -> tuple[Any, list[Finding], dict[str, Any]]:

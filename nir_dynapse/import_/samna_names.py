@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from nir_dynapse.chip.device import PARAMETERS
 from nir_dynapse.errors import ConfigurationError, Finding
 from nir_dynapse.import_.samna_findings import latch_findings
 from nir_dynapse.import_.samna_rows import CORES, NEURONS, SHAPE_ERRORS, Bits, where
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.layout.rows import has_rows
 
-__all__ = ["beside", "named"]
+__all__ = ["beside", "files_beside", "named"]
 
 SIDE_FILE = "layout.json"
 
@@ -61,12 +62,8 @@ def beside(path: str | os.PathLike[str], bits: Bits) -> tuple[Layout | None, lis
     It does where its neurons are those of the configuration and send and listen to the same tags; biases and weights may
     have been changed since. Files that do not belong to it become a warning.
     """
-    config = Path(path)
-    stem = config.name.removesuffix(".gz").removesuffix(".json")
     others = []
-    for file in dict.fromkeys((config.with_name(f"{stem}.{SIDE_FILE}"), config.with_name(SIDE_FILE))):
-        if not file.is_file() or file == config:
-            continue
+    for file in files_beside(path):
         try:
             layout = Layout.load(file)
             if _same_wiring(layout, named(bits, layout)):
@@ -80,6 +77,14 @@ def beside(path: str | os.PathLike[str], bits: Bits) -> tuple[Layout | None, lis
     what = f"{' and '.join(others)} beside the configuration does not belong to it and was not used for names."
     hint = "Give the Layout that was written as names, or names=False."
     return None, [Finding("warning", "names-unfit", what, hint=hint)]
+
+
+def files_beside(path: str | os.PathLike[str]) -> tuple[Path, ...]:
+    """The files beside the configuration `path` that may hold its names, as far as they are there."""
+    config = Path(path)
+    stem = config.name.removesuffix(".gz").removesuffix(".json")
+    files = dict.fromkeys((config.with_name(f"{stem}.{SIDE_FILE}"), config.with_name(SIDE_FILE)))
+    return tuple(file for file in files if file.is_file() and file != config)
 
 
 def _same_wiring(a: Layout, b: Layout) -> bool:
@@ -98,17 +103,15 @@ def _skeleton(names: Any) -> tuple[Layout, list[int]]:
         return names, np.flatnonzero(~has_rows(names.cam, names.sram)).tolist()
     try:
         places = [[*place, 0] for place in names["neurons"]]
-        layout = Layout.from_dict({**names, "neurons": places, "cam": [], "sram": [], "cores": {}})
-        used = np.zeros(layout.n_chips * CORES, bool)
-        used[np.array(names["used_cores"], np.int64)] = True
+        codes = dict.fromkeys(PARAMETERS, (0, 0))  # those of the configuration come later
+        cores = {str(core): codes for core in names["used_cores"]}
+        layout = Layout.from_dict({**names, "neurons": places, "cam": [], "sram": [], "cores": cores})
         silent = [range(layout.n_neurons)[i] for i in names["silent"]]
     except SHAPE_ERRORS as error:
         raise ConfigurationError(
             f"the names are damaged ({type(error).__name__}: {error}). Give a Layout, or the path of a layout.json."
         ) from error
-    if not used[layout.core_index].all():
-        raise ConfigurationError("the names place a neuron in a core that is not used. Give the Layout instead.")
-    return replace(layout, used_cores=used), silent
+    return layout, silent
 
 
 def _place(flat: int) -> tuple[int, int, int]:

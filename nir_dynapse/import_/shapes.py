@@ -9,7 +9,8 @@ import numpy as np
 
 from nir_dynapse.errors import Finding, UnsupportedGraphError
 from nir_dynapse.import_.flatten import FlatGraph, FlatNode
-from nir_dynapse.network.linear import Shape, note_of
+from nir_dynapse.network.broadcast import Shape, broadcasts
+from nir_dynapse.network.linear import note_of
 from nir_dynapse.network.primitives import as_array, parameter, port_shape
 
 __all__ = ["Shapes", "infer", "noted"]
@@ -81,13 +82,15 @@ def _forward(flat: FlatGraph, shapes: Shapes, todo: list[str], findings: list[Fi
         node = flat.nodes[name]
         if name in shapes.broken:
             continue
-        incoming = next((shapes.after[a] for a in flat.before(name) if shapes.after.get(a)), None)
-        incoming = incoming or shapes.before.get(name)
+        source = next((a for a in flat.before(name) if shapes.after.get(a)), None)
+        incoming = shapes.before.get(name) if source is None else shapes.after[source]
         try:
             if node.role == "wire" or node.entry is None or node.entry.shape is None:
                 before = after = incoming
             else:
                 before, after = node.entry.shape(node.node, name, incoming)
+                if incoming and after is not None and source is not None and _repeats(node, flat.nodes[source], after):
+                    before = after = incoming if broadcasts(after, incoming) else after
         except UnsupportedGraphError as error:
             findings.extend(error.findings)
             shapes.broken.add(name)
@@ -97,6 +100,12 @@ def _forward(flat: FlatGraph, shapes: Shapes, todo: list[str], findings: list[Fi
         shapes.after[name] = shapes.after.get(name) or after
         if news:
             todo += [b for b in flat.after(name) if shapes.after.get(b) is None]
+
+
+def _repeats(node: FlatNode, source: FlatNode, own: Shape) -> bool:
+    """Whether a node may repeat its values along axes in front of its `own`: behind an Input those are batch and time."""
+    by_value = node.role in ("population", "host") or (node.entry is not None and node.entry.name in ("Scale", "Delay"))
+    return by_value and source.role not in ("input", "wire") and math.prod(own) > 1
 
 
 def _backward(flat: FlatGraph, shapes: Shapes) -> bool:
@@ -123,13 +132,21 @@ def _keeps(node: FlatNode, shape: Shape) -> bool:
 
 
 def _broadcasts(flat: FlatGraph, shapes: Shapes, findings: list[Finding]) -> None:
-    """Say where one value was taken for all neurons of a population, or all values of a linear node."""
+    """Say where one value, or one per channel or row, was taken for all neurons of a population or linear node."""
     for name in flat.of("population", "host", "linear"):
         node, shape = flat.nodes[name], shapes.after.get(name)
         if name in shapes.broken or node.entry is None or shape is None or math.prod(shape) == 1:
             continue
         keys = [key for key in node.entry.fields if node.role != "linear" or key == "scale"]
         scalar = [key for key in keys if as_array(getattr(node.node, key)).size == 1]
+        fewer: dict[Shape, list[str]] = {}
+        for key in (*keys, *(node.entry.optional if node.role != "linear" else ())):
+            value = parameter(node.node, key)
+            if value is not None and 1 < value.size < math.prod(shape):
+                fewer.setdefault(value.shape, []).append(key)
+        for own, names in fewer.items():
+            what = f"{', '.join(names)}: shape {own} was broadcast to the {shape} of its layer."
+            findings.append(Finding("info", "repair", what, node=name))
         bias = parameter(node.node, "bias") if "bias" in node.entry.optional else None
         scalar += ["bias"] if bias is not None and not bias.ndim else []
         if scalar:
@@ -233,7 +250,11 @@ def _misfit(flat: FlatGraph, a: str, got: Shape, b: str, want: Shape) -> Finding
         if as_array(node.weight).shape[0] == n_got:
             hint = "The weight looks transposed: NIR stores (out, in)."
     elif flat.nodes[b].role == "population":
-        what = f"it has {n_want} neurons, {a!r} delivers {n_got} values."
+        what = f"it has {n_want} neurons, {a!r} delivers {n_got} values"
+        what += f": its shape {want} does not broadcast to {got}." if len(got) > 1 else "."
+        if len(got) > 1:
+            per_channel = (got[0], *[1] * (len(got) - 1))
+            hint = f"Give every parameter shape {got}, or {per_channel} for one value per channel, or correct the edge."
     else:
         what = f"it takes shape {want} ({n_want} values), {a!r} delivers {got} ({n_got})."
     return Finding("error", "shape", what, node=b, hint=hint)

@@ -5,7 +5,6 @@ real seconds = value · unit · time_scale.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,32 +14,36 @@ import numpy as np
 from nir_dynapse.chip import biasgen
 from nir_dynapse.chip.device import DYNAPSE2
 from nir_dynapse.errors import Finding, ParameterRangeError
-from nir_dynapse.import_.checks import several
-from nir_dynapse.import_.frontends import Profile, agreed
+from nir_dynapse.files.numbers import TIME_SCALE
+from nir_dynapse.import_.checks import like_snntorch, several
+from nir_dynapse.import_.frontends import Profile, agreed, untold_step
 from nir_dynapse.network.network import Population
 from nir_dynapse.network.primitives import as_array
 
-__all__ = ["TIME_UNITS", "Clock", "check_step", "check_taus", "clock", "positive", "rescaled", "seconds_per_unit"]
+__all__ = [
+    "TIME_UNITS",
+    "Clock",
+    "check_step",
+    "check_taus",
+    "clock",
+    "gain_step",
+    "positive",
+    "rescaled",
+    "seconds_per_unit",
+]
 
 TIME_UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 SHORTEST = 100e-6
 """Time constants below this are within the chip's currents but not its purpose: more likely a wrong time unit."""
 DEFAULT_DT = 1e-3
 _ROUNDING = 0.01  # what the codes of a bias may give beyond the range
+_DISAGREE = 0.01  # relative: of a step that was given and what the gains tell
 _NOISE = 1e-6  # relative: float32 and products of units
 
 
 def positive(name: str, value: Any) -> float:
-    """`value` as a float above 0; raises `ParameterRangeError` otherwise."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if math.isfinite(number) and number > 0:
-        return number
-    raise ParameterRangeError(
-        Finding("error", "argument", f"{name} is {value!r}, it must be a finite number above 0.", hint="Give seconds.")
-    )
+    """`value` as a float, a time scale or a step before it is scaled; raises `ParameterRangeError` otherwise."""
+    return TIME_SCALE.check("from_nir", name, value, "Give seconds.")
 
 
 def seconds_per_unit(time_unit: str, time_scale: float) -> float:
@@ -54,11 +57,15 @@ def seconds_per_unit(time_unit: str, time_scale: float) -> float:
 
 @dataclass(frozen=True)
 class Clock:
-    """The exporter's step in units of the file, real seconds per unit, and real seconds per step."""
+    """The exporter's step in units of the file, real seconds per unit, and real seconds per step.
+
+    `gains` are the real seconds per step that the gains tell of, None where they tell of none, or need not agree.
+    """
 
     file: float
     seconds: float
     real: float
+    gains: float | None = None
 
 
 def clock(
@@ -75,13 +82,15 @@ def clock(
     `dt` is in seconds before `scale`, metadata["dt"] and `populations` are in units of the file, of which each is `unit`
     s before `scale`. In a profile whose clock counts steps, `dt` and metadata["dt"] are the real length of a step in s.
     """
-    noted = _noted(metadata, findings)
-    found = profile.step(populations)
+    found = profile.step(populations) if profile.name != "spec" else gain_step(populations)
+    noted = _noted(metadata, found is not None, findings)
     if not profile.usual(populations):
         what = f"the gains r are not those that {profile.name} writes ({profile.gains}); it was read as if they were."
         hint = f'Was the file written by another framework? Pass its name, or frontend="spec", instead of "{profile.name}".'
         findings.append(Finding("warning", "gain", what, hint=hint))
     if profile.clock == "steps":
+        if found is None and noted is not None and profile.step_noted:
+            found = noted
         h = found or profile.default_step or 1.0
         real = dt if dt is not None else noted if noted is not None else h * unit
         if dt is None and noted is None and h == 1.0:
@@ -89,28 +98,33 @@ def clock(
             what = f"{profile.name} counts time in steps; {DEFAULT_DT:g} s per step was assumed."
             findings.append(Finding("warning", "dt", what, used=DEFAULT_DT, unit="s", hint="Pass dt=... in seconds."))
         elif dt is None and noted is None and scale == 1:
-            what = f"{profile.name} counts time in steps, and its exporter wrote {real:g} s for one; read as that."
+            said = "wrote" if found is not None else "writes by default"
+            what = f"{profile.name} counts time in steps, and its exporter {said} {real:g} s for one; read as that."
             findings.append(
                 Finding(
                     "warning", "dt", what, used=real, unit="s", hint="Pass dt=... in seconds, the length of your bins."
                 )
             )
+        if found is None and profile.step_noted and any(p.leaky for p in populations):
+            findings.append(untold_step(populations, h, dt))
         return Clock(h, real * scale / h, real * scale)
     seconds = unit * scale
-    if dt is not None:
-        return Clock(dt / unit, seconds, dt * scale)
-    if noted is not None:
-        return Clock(noted, seconds, noted * seconds)
+    gains = None if found is None else found * seconds
+    given = dt / unit if dt is not None else noted
+    if given is not None:
+        if found is not None and abs(given - found) > _DISAGREE * found:
+            findings.append(_contradiction(profile, populations, given, found, unit, scale, dt is None))
+        return Clock(given, seconds, given * seconds if dt is None else dt * scale, gains)
     inferred = found if found is not None else _from_gains(populations) if profile.name == "spec" else None
     if inferred is not None:
         why = "r = tau_mem/dt, w_in = tau_syn/dt" if profile.name == "spec" else f"as {profile.name} writes them"
         what = f"dt {inferred * seconds:.4g} s was inferred from the gains ({why})."
-        sure = profile.name != "spec" or _evidence(populations, inferred)
+        sure = found is not None
         hint = "" if sure else "One ratio is no evidence: pass dt=... in seconds."
         findings.append(
             Finding("info" if sure else "warning", "dt", what, None, None, inferred * seconds, None, "s", hint)
         )
-        return Clock(inferred, seconds, inferred * seconds)
+        return Clock(inferred, seconds, inferred * seconds, gains)
     if profile.default_step is not None:
         what = f"dt = {profile.default_step:g} s, the default of {profile.name}, was assumed; the file does not say."
         hint = "Pass dt=... in seconds: time constants and gains depend on it."
@@ -121,6 +135,39 @@ def clock(
     return Clock(DEFAULT_DT / seconds, seconds, DEFAULT_DT)
 
 
+def gain_step(populations: Iterable[Population]) -> float | None:
+    """The step for which all gains are 1 per step, r = tau_mem/dt and w_in = tau_syn/dt, in the unit of the populations.
+
+    None where there is none, or where it may be chance.
+    """
+    populations = [p for p in populations if p.kind not in ("Threshold", "Linear")]
+    step = _from_gains(populations)
+    return step if step is not None and _evidence(populations, step) else None
+
+
+def _contradiction(
+    profile: Profile, populations: list[Population], given: float, found: float, unit: float, scale: float, noted: bool
+) -> Finding:
+    """A step that was given beside gains of another one, both in units of the file of `unit` s before `scale`."""
+    step, told, ratio = given * unit, found * unit, given / found
+    snntorch = profile.name == "spec" and like_snntorch(populations)
+    who = "snntorch" if snntorch else "exporters" if profile.name == "spec" else profile.name
+    written = profile.gains or "r = tau_mem/dt, w_in = tau_syn/dt"
+    what = (
+        f"{'metadata dt' if noted else 'dt'} is {step:.4g} s, the gains are those that {who} would write for steps of "
+        f"{told:.4g} s ({written}): they contradict each other. Read by profile {profile.name!r} with {step:.4g} s, so "
+        f"that what a spike adds is off by a factor of {ratio:.4g}."
+    )
+    if snntorch:
+        hint = (
+            f'If snnTorch wrote it, pass frontend="snntorch", and dt={step:.6g} if that is the real length of a step.'
+        )
+    else:
+        first = f"Pass dt={told:.6g}" if noted else "Leave dt out"
+        hint = f"{first}, and pass time_scale={scale * ratio:.6g} if a step is {step * scale:.4g} s of real time."
+    return Finding("warning", "dt", what, None, None, step, told, "s", hint)
+
+
 def _evidence(populations: list[Population], dt: float) -> bool:
     """Whether a step that all gains agree on is likely meant: several time constants do, or it is a round number."""
     taus = {float(f"{t:.4g}") for p in populations for v in (p.tau_mem, p.tau_syn) if v is not None for t in v}
@@ -128,7 +175,7 @@ def _evidence(populations: list[Population], dt: float) -> bool:
     return len(taus) > 1 or float(digits) in (1.0, 2.0, 2.5, 5.0)
 
 
-def _noted(metadata: Mapping[str, Any], findings: list[Finding]) -> float | None:
+def _noted(metadata: Mapping[str, Any], told: bool, findings: list[Finding]) -> float | None:
     """metadata["dt"], None (and a finding, if it is nonsense) where there is none."""
     if "dt" not in metadata:
         return None
@@ -136,7 +183,8 @@ def _noted(metadata: Mapping[str, Any], findings: list[Finding]) -> float | None
         return positive("dt", as_array(metadata["dt"]).item())
     except (ParameterRangeError, TypeError, ValueError):
         what = f"metadata dt is {metadata['dt']!r}, which is no time step; it was ignored."
-        findings.append(Finding("warning", "dt", what, hint="Pass dt=... in seconds."))
+        hint = "The gains tell the step." if told else "Pass dt=... in seconds."
+        findings.append(Finding("warning", "dt", what, hint=hint))
         return None
 
 
@@ -177,11 +225,19 @@ def _longest(parameter: str) -> float:
 
 
 def check_taus(
-    populations: Iterable[Population], time_unit: str, time_scale: float, profile: Profile, findings: list[Finding]
+    populations: Iterable[Population],
+    time_unit: str,
+    time_scale: float,
+    profile: Profile,
+    findings: list[Finding],
+    *,
+    gains: float | None = None,
+    origin: str | None = None,
 ) -> None:
     """Refuse time constants out of the chip's reach, with the reading of the time unit under which they would fit.
 
-    One cause, one finding: it names the first time constant that is too long (or too short) and lists the others.
+    One cause, one finding: it names the first time constant that is too long (or too short) and lists the others. Where
+    `gains` tell the step, or the file looks like those of the profile `origin`, only what leaves them right is recommended.
     """
     populations = list(populations)
     taus = [(p.name, *item) for p in populations if p.spiking for item in _taus(p)]
@@ -200,7 +256,11 @@ def check_taus(
         value = float(tau[0])
         what = f"{key} is {value:.4g} s{more}, {word} {limit:.3g} s{f' (likewise {others})' if others else ''}."
         hint = _unit_hint(tau, factor, (SHORTEST, longest), time_unit, time_scale, value)
-        if profile.name == "spec" and time_unit == "s" and time_scale == 1:
+        if origin is not None:
+            hint = _own_step(origin)
+        elif profile.clock == "time" and gains is not None:
+            hint = _scale_hint(tau, factor, (SHORTEST, longest), time_scale, gains)
+        elif profile.name == "spec" and time_unit == "s" and time_scale == 1:
             hint = _likely(populations, too_long, hint)
         elif profile.clock == "steps" or profile.name == "norse":
             word = "smaller" if too_long else "larger"
@@ -242,10 +302,33 @@ def _unit_hint(tau, factor: float, limits: tuple[float, float], unit: str, scale
     )
 
 
-def check_step(populations: Iterable[Population], dt: float, snntorch: bool, findings: list[Finding]) -> None:
+def _scale_hint(tau, factor: float, limits: tuple[float, float], scale: float, gains: float) -> str:
+    """How to read a file so that `tau` fits and its gains stay those of its step, `gains` s at the present `scale`."""
+    fits = np.all((tau * factor >= limits[0]) & (tau * factor <= limits[1]))
+    number = f"{scale * factor:.6g}" if fits else "..."
+    return (
+        f"The gains tell a step of {gains:.4g} s: leave dt out, and pass time_scale={number} (now {scale:g}), real seconds "
+        "per second of the file, which stretches step and time constants alike."
+    )
+
+
+def _own_step(origin: str) -> str:
+    """What to do with a file that looks like one of `origin`, a profile with a step of its own."""
+    said = "SpikingJelly writes 0.0001 s by default" if origin == "spikingjelly" else "snnTorch writes 0.0001 s"
+    return f'{said} for every step: pass frontend="{origin}", where dt is its real length.'
+
+
+def check_step(
+    populations: Iterable[Population],
+    dt: float,
+    origin: str | None,
+    findings: list[Finding],
+    gains: float | None = None,
+) -> None:
     """Refuse a dt at which forward Euler diverges (dt ≥ 2τ); warn where τ/dt is outside 1 … 10⁴.
 
-    `snntorch`: the file looks like snnTorch's, but is read as the specification says.
+    `origin`: the profile ("snntorch", "spikingjelly") whose files look like this one, which is read as the specification
+    says. `gains`: the step that they tell.
     """
     for p in populations:
         for key, tau, _ in _taus(p):
@@ -254,8 +337,12 @@ def check_step(populations: Iterable[Population], dt: float, snntorch: bool, fin
             first = int(np.argmin(tau))
             low, high = float(tau[first]), float(tau.max())
             hint = "Pass the dt of the source framework in seconds (dt=...), and check time_unit and time_scale."
-            if snntorch:
-                hint = 'snnTorch writes 0.0001 s for every step: pass frontend="snntorch", where dt is its real length.'
+            if gains is not None:
+                hint = (
+                    f"The gains tell a step of {gains:.4g} s: leave dt out; time_scale stretches step and times alike."
+                )
+            if origin is not None:
+                hint = _own_step(origin)
             if dt >= 2 * low:
                 what = f"{key} is {low:.4g} s, half of dt = {dt:.4g} s or less: forward Euler diverges."
                 findings.append(Finding("error", "dt", what, p.name, first, dt, 2 * low, "s", hint))

@@ -10,7 +10,9 @@ import numpy as np
 
 from nir_dynapse.chip.device import DENDRITES, Device, Mismatch
 from nir_dynapse.circuit.params import Params
-from nir_dynapse.errors import ConfigurationError, ParameterRangeError
+from nir_dynapse.data.counts import LARGEST
+from nir_dynapse.errors import ConfigurationError
+from nir_dynapse.files.numbers import SEED, STEP, Real
 from nir_dynapse.lava_process.kernel import compiled
 from nir_dynapse.lava_process.stepper import Stepper
 from nir_dynapse.layout.decoding import as_params
@@ -78,16 +80,15 @@ def circuit_of(
         return thing
     if not isinstance(thing, (Network, Params, Layout)):
         thing = _read(thing, dt)
+    key = SEED.check("Lava process", "key", key, "Give the number of a virtual chip.")
     params = as_params(thing, device)
     params = params if mismatch is None else fabricate(params, mismatch, key)
     params = params.numpy()
-    width = params.topology.dt if dt is None else float(dt)
-    if not (np.isfinite(width) and width > 0):
-        raise ParameterRangeError(f"dt is {dt} s, it must be positive. Give the chip time of one Lava step in seconds.")
+    hint = "Give the chip time of one Lava step in seconds."
+    width = params.topology.dt if dt is None else STEP.check("Lava process", "dt", dt, hint)
     if not params.topology.outputs:
         raise ConfigurationError("the network has no output node: nothing is read out. Add an Output to the graph.")
-    if not most >= 1:
-        raise ParameterRangeError(f"most_events is {most}, allowed are numbers from 1. Give the most events per step.")
+    most = Real(1, LARGEST).check("Lava process", "most_events", most, "Give the most events per step.")
     compiled()  # here, in the parent: each worker would compile anew
     return Circuit(params, width, Disturbance.of(mismatch, key), float(most))
 

@@ -1,15 +1,35 @@
-"""Parts of a Layout as they stand in a file, checked before anything is made of them."""
+"""A Layout as it stands in a file: its parts, checked before anything is made of them, and whether they fit together."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from nir_dynapse.errors import ConfigurationError
+from nir_dynapse.chip.biasgen import off_codes
+from nir_dynapse.chip.device import DELAYS, PARAMETERS
+from nir_dynapse.errors import ConfigurationError, Finding
+from nir_dynapse.files.numbers import STEP, TIME_SCALE
 
-__all__ = ["MOST_NEURONS", "checked_errors", "integer_rows", "name_of", "seconds_of", "shape_of"]
+__all__ = [
+    "MOST_NEURONS",
+    "SPIKING",
+    "check_together",
+    "checked_errors",
+    "core_codes",
+    "integer_rows",
+    "name_of",
+    "numbered",
+    "rows_once",
+    "seconds_of",
+    "shape_of",
+]
+
+SPIKING = ("LIF", "CubaLIF", "IF", "Threshold")
+"""Kinds of populations."""
+AGAIN = "Compile the network again."
 
 MOST_NEURONS = 1 << 20
 """Of a shape, and of all input channels: a stack of eight chips has 8192 neurons and 65 536 addresses."""
@@ -33,9 +53,8 @@ def shape_of(sizes: Any) -> tuple[int, ...]:
 
 
 def seconds_of(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        raise ValueError(f"{name} is {str(value)[:40]}, needed is a finite number of seconds above 0")
-    return float(value)
+    """A step or a period as a file holds it."""
+    return STEP.check("Layout", name, value, AGAIN, ConfigurationError)
 
 
 def checked_errors(data: Any, n_neurons: int) -> dict[str, Any]:
@@ -78,3 +97,81 @@ def integer_rows(
             "Compile the network again."
         )
     return values
+
+
+def rows_once(name: str, rows: np.ndarray) -> np.ndarray:
+    """`rows` whose first two columns, neuron and row, name no place twice: only one of two could be written."""
+    places, count = np.unique(rows[:, :2], axis=0, return_counts=True)
+    if (count > 1).any():
+        neuron, row = places[int((count > 1).argmax())].tolist()
+        raise ConfigurationError(f"Layout: {name!r} holds row {row} of neuron {neuron} twice. {AGAIN}")
+    return rows
+
+
+def numbered(name: str, items: dict[str, Any], count: int) -> Iterator[tuple[int, Any]]:
+    """(number, value) of what a file holds by number, 0 to `count` - 1, written as `str` does."""
+    known = {str(i): i for i in range(count)}
+    for key, value in items.items():
+        if key not in known:
+            raise ConfigurationError(
+                f"Layout: {name!r} holds number {str(key)[:40]!r}, allowed are 0 to {count - 1}. {AGAIN}"
+            )
+        yield known[key], value
+
+
+def core_codes(core: int, values: dict[str, Any], version: int) -> np.ndarray:
+    """Coarse and fine codes (parameters, 2) of a core; files before version 3 have none of the delays."""
+    added = {} if version >= 3 else {name: off_codes(name) for name in DELAYS}
+    given = {**added, **values}
+    if set(given) != set(PARAMETERS):
+        odd = ", ".join(sorted(set(given) ^ set(PARAMETERS)))[:200]
+        raise ConfigurationError(f"Layout: codes of core {core} are missing or added: {odd}. {AGAIN}")
+    return integer_rows(f"cores {core}", [given[name] for name in PARAMETERS], 2, (6, 256))
+
+
+def check_together(layout: Any) -> None:
+    """ConfigurationError, with every finding, where the parts of `layout` contradict each other."""
+    if findings := [*_stray(layout), *_ends(layout)]:
+        raise ConfigurationError(
+            [Finding("error", "layout", f"Layout: {what}", *where, hint=AGAIN) for where, what in findings]
+        )
+
+
+def _stray(layout: Any) -> Iterator[tuple[tuple[str | None, int | None], str]]:
+    """Neurons in cores without codes, tonic events without a period, kinds that nobody knows."""
+    here = np.flatnonzero(~layout.used_cores[layout.core_index])
+    if len(here):
+        chip, core = layout.chip[here[0]], layout.core[here[0]]
+        what = f"{len(here)} neurons are in cores without bias codes, the first in core {core} of chip {chip}."
+        yield layout.names[here[0]], what
+    if layout.tonic_period is None and (layout.input_rows["channel"] == layout.n_channels).any():
+        yield (
+            (None, None),
+            f"channel {layout.n_channels} is that of tonic events, which have no period ('tonic_period_s').",
+        )
+    for name, kind, _ in layout.populations:
+        if kind not in SPIKING:
+            yield (name, None), f"kind {kind[:40]!r} does not spike, allowed are {', '.join(SPIKING)}."
+    scale = layout.origin.get("time_scale")
+    if scale is not None and not TIME_SCALE.holds(scale):
+        yield (None, None), f"its time_scale is {str(scale)[:40]!r}, allowed are {TIME_SCALE}."
+
+
+def _ends(layout: Any) -> Iterator[tuple[tuple[str | None, int | None], str]]:
+    """Names that stand twice, outputs of another size than what they read, projections between nodes that are not there."""
+    hosts = {p.name: p.size for p in layout.readout.populations}
+    sources = [*(port.name for port in layout.inputs), *layout.sizes]
+    for name in {name for name in (*sources, *hosts) if [*sources, *hosts].count(name) > 1}:
+        yield (name, None), "two input nodes or populations have this name."
+    sizes = {**layout.sizes, **hosts}
+    for port in layout.outputs:
+        if port.size != (size := sizes[str(port.source)]):
+            yield (
+                (port.name, None),
+                f"this output has {port.size} neurons, {port.source!r}, which it reads, has {size}.",
+            )
+    for source, target, node in layout.projections:
+        for end, known in ((source, {*sources, *hosts}), (target, sizes)):
+            if end not in known:
+                yield (node, None), f"this projection leads from {source!r} to {target!r}; there is no {end!r}."
+                break

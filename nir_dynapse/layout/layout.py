@@ -15,12 +15,22 @@ from typing import Any
 
 import numpy as np
 
-from nir_dynapse.chip.biasgen import off_codes
-from nir_dynapse.chip.device import DELAYS, LATCHES, PARAMETERS
+from nir_dynapse.chip.device import LATCHES, PARAMETERS
 from nir_dynapse.errors import ConfigurationError, Finding, UnsupportedGraphError
 from nir_dynapse.files.bounds import UnreadableError, parse_json, read_text
 from nir_dynapse.files.whole import write_atomically
-from nir_dynapse.layout.checks import MOST_NEURONS, checked_errors, integer_rows, name_of, seconds_of, shape_of
+from nir_dynapse.layout.checks import (
+    MOST_NEURONS,
+    check_together,
+    checked_errors,
+    core_codes,
+    integer_rows,
+    name_of,
+    numbered,
+    rows_once,
+    seconds_of,
+    shape_of,
+)
 from nir_dynapse.layout.rows import (
     CAM_DTYPE,
     INPUT_DTYPE,
@@ -250,25 +260,23 @@ class Layout:
         if len({tuple(place) for place in neurons[:, :3].tolist()}) != total:
             raise ConfigurationError("Layout: two neurons share one place. Compile the network again.")
         cam = np.full((total, 64), UNUSED_CAM)
-        rows = integer_rows("cam", data["cam"], 6, (total, 64, 2048, 4, 16, 8), low=(0, 0, 0, -1, 0, 0))
+        rows = rows_once(
+            "cam", integer_rows("cam", data["cam"], 6, (total, 64, 2048, 4, 16, 8), low=(0, 0, 0, -1, 0, 0))
+        )
         for k, name in enumerate(CAM_DTYPE.names or ()):
             cam[name][rows[:, 0], rows[:, 1]] = rows[:, 2 + k]
         sram = np.zeros((total, 4), SRAM_DTYPE)
-        rows = integer_rows("sram", data["sram"], 6, (total, 4, 2048, 16, 8, 8), low=(0, 0, 0, 0, -7, -7))
+        rows = rows_once(
+            "sram", integer_rows("sram", data["sram"], 6, (total, 4, 2048, 16, 8, 8), low=(0, 0, 0, 0, -7, -7))
+        )
         for k, name in enumerate(SRAM_DTYPE.names or ()):
             sram[name][rows[:, 0], rows[:, 1]] = rows[:, 2 + k]
         codes = np.zeros((n_chips * 4, len(PARAMETERS), 2), "u1")
         used = np.zeros(n_chips * 4, bool)
-        added = {} if data["version"] >= 3 else {name: off_codes(name) for name in DELAYS}
-        for key, values in data["cores"].items():
-            if int(key) < 0:
-                raise ConfigurationError(f"Layout: core {key} does not exist. Compile the network again.")
-            used[int(key)] = True
-            codes[int(key)] = integer_rows(
-                f"cores {key}", [{**added, **values}[name] for name in PARAMETERS], 2, (6, 256)
-            )
+        for core, values in numbered("cores", data["cores"], n_chips * 4):
+            used[core], codes[core] = True, core_codes(core, values, data["version"])
         membranes = np.full(n_chips * 4, -1)
-        rows = [[int(key), slot] for key, slot in data.get("membranes", {}).items()]
+        rows = [[core, slot] for core, slot in numbered("membranes", data.get("membranes", {}), n_chips * 4)]
         rows = integer_rows("membranes", rows, 2, (n_chips * 4, 256))
         membranes[rows[:, 0]] = rows[:, 1]
         inputs = tuple(Port(name_of(n), shape_of(s)) for n, s in data["inputs"])
@@ -285,7 +293,7 @@ class Layout:
             check_readout(readout, outputs, {name: math.prod(shape) for name, _, shape in populations})
         except UnsupportedGraphError as error:
             raise ConfigurationError(f"Layout: {error} Compile the network again.") from error
-        return cls(
+        made = cls(
             n_chips=n_chips,
             populations=populations,
             chip=neurons[:, 0],
@@ -309,6 +317,8 @@ class Layout:
             weight_errors=checked_errors(data.get("weight_errors", {}), total),
             membranes=membranes,
         )
+        check_together(made)
+        return made
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write as JSON, to a temporary name first, then renamed."""

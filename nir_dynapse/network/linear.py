@@ -17,6 +17,7 @@ import numpy as np
 import scipy.sparse
 
 from nir_dynapse.errors import Finding, UnsupportedGraphError
+from nir_dynapse.network.broadcast import Shape, broadcasts, spread
 
 __all__ = [
     "MAX_ELEMENTS",
@@ -32,7 +33,6 @@ __all__ = [
     "too_big",
 ]
 
-Shape = tuple[int, ...]
 MAX_ELEMENTS = 32 * 2**20
 """Most elements of a dense matrix: an 8-chip stack fed by 4096 channels, fully connected."""
 MAX_ENTRIES = 8 * 2**20
@@ -152,7 +152,7 @@ def fold_matrix(node: Any, shape_in: Shape) -> LinearMap:
 
 
 def fold_scale(node: Any, shape_in: Shape) -> LinearMap:
-    scale = np.broadcast_to(np.ravel(np.asarray(as_array(node.scale), float)), (math.prod(shape_in),))
+    scale = spread(np.asarray(as_array(node.scale), float), shape_in)
     return LinearMap(scipy.sparse.diags_array(scale, format="csr"))
 
 
@@ -179,6 +179,7 @@ def delay_shape(node: Any, name: str, incoming: Shape | None) -> tuple[Shape | N
             )
         )
     own = delay.shape if delay is not None and delay.size > 1 else incoming
+    own = incoming if own and incoming and 1 in own and broadcasts(own, incoming) else own
     return own, own
 
 

@@ -12,6 +12,7 @@ import scipy.sparse
 
 from nir_dynapse.chip.device import DENDRITES
 from nir_dynapse.errors import Finding, UnsupportedGraphError
+from nir_dynapse.files.numbers import STEP
 from nir_dynapse.network.population import RESETS, STEPPING, Population, Reset, Stepping, freeze
 
 __all__ = [
@@ -78,6 +79,11 @@ class Projection:
             raise UnsupportedGraphError(
                 f"projection {self.name!r}: unknown dendrite {self.dendrite!r}. Choose one of {', '.join(DENDRITES)}."
             )
+
+    def __repr__(self) -> str:
+        folded = f" through {', '.join(self.nodes)}" if self.nodes else ""
+        further = (", with bias" if self.bias is not None else "") + (f", {self.dendrite}" if self.dendrite else "")
+        return f"Projection({self.source} -> {self.target}{folded}: {len(self.weight)} synapses{further})"
 
     @property
     def name(self) -> str:
@@ -203,8 +209,8 @@ class Network:
         sizes = {p.name: p.size for p in parts}
         if len(sizes) != len(parts):
             raise UnsupportedGraphError("two nodes of the network have the same name; rename one of them.")
-        if not (np.isfinite(self.dt) and self.dt > 0):
-            raise UnsupportedGraphError(f"the network has a step of {self.dt} s; give a finite one above 0.")
+        hint = "Give the step of the source framework in real seconds."
+        STEP.check("Network", "dt", self.dt, hint, UnsupportedGraphError)
         for spiking, where, here in (
             (False, "the readout", self.populations),
             (True, "populations", self.readout.populations),

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from nir_dynapse.network.linear import Shape, make_node, misfit, note_of, parameter
+from nir_dynapse.errors import UnsupportedGraphError
+from nir_dynapse.network.broadcast import Shape, broadcasts, spread
+from nir_dynapse.network.linear import make_node, misfit, note_of, parameter
 from nir_dynapse.network.population import RESETS, Kind, Population
 
 __all__ = ["NEURONS", "elementwise", "neuron_fields", "read_neuron", "write_neuron"]
@@ -34,7 +36,9 @@ NEURONS: dict[str, dict[str, Any]] = {
 
 _NAMES = {"tau": "tau_mem", "threshold": "v_threshold"}
 _TIMES = ("tau_mem", "tau_syn")
-_HINT = "Give every parameter one value per neuron, or one scalar for all."
+_HINT = (
+    "Give every parameter one value per neuron, one scalar for all, or a shape that broadcasts to that of the layer."
+)
 
 
 def neuron_fields(kind: str) -> dict[str, str]:
@@ -43,15 +47,23 @@ def neuron_fields(kind: str) -> dict[str, str]:
 
 
 def _common_shape(shapes: Mapping[str, Shape], name: str) -> Shape | None:
-    """Shape that all parameters share; a parameter of one element counts for all; None if all are 0-d."""
+    """Shape that all parameters broadcast to; a parameter of one element counts for all; None if all are 0-d."""
     full = {key: shape for key, shape in shapes.items() if math.prod(shape) != 1}
-    if len(set(full.values())) > 1:
-        listed = ", ".join(f"{key} {shape}" for key, shape in full.items())
-        raise misfit(name, f"its parameters have different shapes: {listed}.", _HINT)
     shape = next(iter(full.values()), max(shapes.values(), key=len))
+    if len(set(full.values())) > 1:
+        try:
+            shape = np.broadcast_shapes(*full.values())
+        except ValueError:
+            raise _different(name, full) from None
     if 0 in shape:
         raise misfit(name, f"its parameters have shape {shape}, that is no element at all.", _HINT)
     return shape or None
+
+
+def _different(name: str, shapes: Mapping[str, Shape], incoming: Shape | None = None) -> UnsupportedGraphError:
+    listed = ", ".join(f"{key} {shape}" for key, shape in shapes.items() if math.prod(shape) != 1)
+    arrives = "" if incoming is None else f", and shape {incoming} arrives"
+    return misfit(name, f"its parameters have different shapes: {listed}{arrives}.", _HINT)
 
 
 def elementwise(fields: Mapping[str, Any]):
@@ -59,9 +71,15 @@ def elementwise(fields: Mapping[str, Any]):
 
     def shape(node: Any, name: str, incoming: Shape | None) -> tuple[Shape | None, Shape | None]:
         values = {key: parameter(node, key, default) for key, default in fields.items()}
-        own = _common_shape({key: value.shape for key, value in values.items() if value is not None}, name) or incoming
+        shapes = {key: value.shape for key, value in values.items() if value is not None}
+        own = _common_shape(shapes, name) or incoming
         if own is not None and incoming is not None and math.prod(own) == 1:  # one value counts for all
             own = incoming if math.prod(incoming) > 1 else max(own, incoming, key=len)
+        elif own is not None and incoming is not None and 1 in own and broadcasts(own, incoming):
+            own = incoming if math.prod(own) != math.prod(incoming) else own
+        grown = own is not None and math.prod(own) > max(math.prod(shape) for shape in shapes.values())
+        if grown and own != incoming and len({shape for shape in shapes.values() if math.prod(shape) != 1}) > 1:
+            raise _different(name, shapes, incoming)  # (8,) beside (8, 1) is a matrix, which nobody means
         return own, own
 
     return shape
@@ -71,7 +89,7 @@ def read_neuron(kind: Kind):
     def read(node: Any, name: str, shape: Shape, seconds: float) -> Population:
         size = math.prod(shape)
         values = {
-            _NAMES.get(key, key): np.broadcast_to(np.ravel(np.asarray(parameter(node, key, default), float)), (size,))
+            _NAMES.get(key, key): spread(np.asarray(parameter(node, key, default), float), shape)
             for key, default in NEURONS[kind].items()
         }
         for key in _TIMES:

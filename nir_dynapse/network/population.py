@@ -84,6 +84,11 @@ class Population:
             object.__setattr__(self, "shape", (self.size,))
         self._check()
 
+    def __repr__(self) -> str:
+        shape = f" of shape {self.shape}" if len(self.shape) > 1 else ""
+        reset = "" if self.reset == "value" or not self.spiking else f", reset {self.reset}"
+        return f"Population({self.name}: {self.size} {self.kind}{shape}{reset})"
+
     def _check(self) -> None:
         sizes = {key: len(v) for key in _VALUES if (v := getattr(self, key)) is not None}
         if len(set(sizes.values())) > 1:

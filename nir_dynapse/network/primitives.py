@@ -181,8 +181,13 @@ def fold_node(node: LinearNode) -> LinearMap:
 
 
 def write_linear(node: LinearNode, metadata: dict[str, Any] | None = None) -> Any:
-    """The NIR node of a `LinearNode`; nir cannot write a missing bias: a convolution gets zeros, an Affine is a Linear."""
+    """The NIR node of a `LinearNode`, as nir can write it.
+
+    A missing bias becomes zeros in a convolution, and an Affine without one a Linear; one number for all (of a pool's
+    window, a bias or a scale), which nir writes no file of, becomes an array.
+    """
     values: dict[str, Any] = {key: np.array(v) if isinstance(v, np.ndarray) else v for key, v in node.fields.items()}
+    values |= _arrays(node)
     if node.kind == "Affine" and "bias" not in values:
         return make_node("Linear", metadata, **values)
     if node.kind in ("Conv1d", "Conv2d"):
@@ -201,6 +206,20 @@ def write_linear(node: LinearNode, metadata: dict[str, Any] | None = None) -> An
         start, stop = (start, stop) if own else (0, -1)  # NIR counts no batch axis
         return make_node("Flatten", metadata, input_type=axes, start_dim=start, end_dim=stop)
     return make_node(node.kind, metadata, **values)
+
+
+def _arrays(node: LinearNode) -> dict[str, np.ndarray]:
+    """Fields of a node that hold one number for all, as arrays of all."""
+    found = {}
+    if node.kind in ("SumPool2d", "AvgPool2d"):
+        window = {**node.fields, "padding": node.fields.get("padding", np.zeros(1))}
+        window["stride"] = node.fields.get("stride", node.fields["kernel_size"])
+        found = {key: np.array(np.broadcast_to(np.ravel(window[key]), (2,)), int) for key in _POOL}
+    for key, value in node.fields.items():
+        if key in ("scale", "delay", "bias") and np.size(value) == 1:
+            shape = (len(node.fields["weight"]),) if key == "bias" else node.shape_in
+            found[key] = np.full(shape, np.ravel(value)[0])
+    return found
 
 
 # --- the table -------------------------------------------------------------------------------------------------------

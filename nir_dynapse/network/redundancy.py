@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from nir_dynapse.errors import ParameterRangeError
+from nir_dynapse.files.numbers import SEED, Whole
 from nir_dynapse.network.network import Network, Population, Port, Projection, Readout
 
 __all__ = ["copies_mean", "replicate"]
@@ -20,10 +20,8 @@ def replicate(network: Network, copies: int, *, key: int = 0) -> Network:
     away). Populations that are read out as spikes get a readout on the host: the mean over the copies. ParameterRangeError
     for `copies` below 1.
     """
-    if isinstance(copies, bool) or not isinstance(copies, int) or copies < 1:
-        raise ParameterRangeError(
-            f"replicate: copies is {copies!r}, allowed are whole numbers from 1. Choose one of them."
-        )
+    copies = Whole(1, 1024).check("replicate", "copies", copies)
+    key = SEED.check("replicate", "key", key)
     if copies == 1:
         return network
     rng = np.random.default_rng(key)

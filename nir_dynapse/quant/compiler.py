@@ -12,6 +12,7 @@ import numpy as np
 from nir_dynapse.chip.device import DYNAPSE2, Device
 from nir_dynapse.circuit.closed_form import to_params
 from nir_dynapse.circuit.params import Params
+from nir_dynapse.data.counts import real_array
 from nir_dynapse.errors import (
     CapacityError,
     ConfigurationError,
@@ -21,6 +22,8 @@ from nir_dynapse.errors import (
     sort_findings,
     strictly,
 )
+from nir_dynapse.files.numbers import PLACE_SECONDS, SEED
+from nir_dynapse.files.numbers import TOLERANCE as ALLOWED
 from nir_dynapse.layout.decoding import to_network
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.layout.rewriting import OF_BITS
@@ -77,14 +80,9 @@ def compile(
         raise ParameterRangeError(f"compile: fan_in is {fan_in!r}. Choose 'refuse' or 'prune'.")
     if monitor not in ("outputs", "all"):
         raise ParameterRangeError(f"compile: monitor is {monitor!r}. Choose 'outputs' or 'all'.")
-    for name, value, sound in (
-        ("seed", seed, seed >= 0),
-        ("tolerance", tolerance, tolerance >= 0),
-        ("budget", budget, budget > 0),
-    ):
-        if not sound:
-            least = "above 0" if name == "budget" else "from 0"
-            raise ParameterRangeError(f"compile: {name} is {value}. Give a number {least}.")
+    seed = SEED.check("compile", "seed", seed)
+    tolerance = ALLOWED.check("compile", "tolerance", tolerance)
+    budget = PLACE_SECONDS.check("compile", "budget", budget)
     watched = _watched(net, membranes)
     asked = to_params(net, device) if params is None else params.numpy().check()
     given = asked.topology.mask is not None
@@ -142,7 +140,7 @@ def _checked(importance: np.ndarray | None, params: Params) -> np.ndarray | None
     """`importance` as an array, one finite value from 0 per synapse (ParameterRangeError)."""
     if importance is None:
         return None
-    values = np.asarray(importance, float).reshape(-1)
+    values = real_array("compile: importance", importance, "weights of synapses").astype(float).reshape(-1)
     if len(values) != params.topology.n_synapses or not np.isfinite(values).all() or (values < 0).any():
         raise ParameterRangeError(
             f"compile: importance has {len(values)} values, needed is a finite one from 0 for each of the "

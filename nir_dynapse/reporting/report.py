@@ -79,6 +79,11 @@ class Report:
     def __post_init__(self) -> None:
         object.__setattr__(self, "virtual_chips", checked_chips(self.virtual_chips))
 
+    def __repr__(self) -> str:
+        rows = [f"{row.name} {100 * row.share:.1f} %" for row in self.accuracy]
+        found = f"{len(self.approximations)} approximations"
+        return f"Report({'; '.join([self.title, f'{len(self.nodes)} nodes', *rows, found])})"
+
     @property
     def notes(self) -> tuple[Finding, ...]:
         """Findings that are no approximations: repairs and remarks."""

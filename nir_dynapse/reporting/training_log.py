@@ -56,6 +56,9 @@ class TrainingLog:
     learning_rate: np.ndarray = field(default_factory=_none)
     seconds: np.ndarray = field(default_factory=_none)
 
+    def __repr__(self) -> str:
+        return f"TrainingLog({len(self)} entries{f', to step {self.step[-1]}' if len(self) else ''})"
+
     def __post_init__(self) -> None:
         for name in COLUMNS:
             dtype = np.int64 if name == "step" else np.float64

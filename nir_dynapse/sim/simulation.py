@@ -12,13 +12,15 @@ import numpy as np
 
 from nir_dynapse.chip.device import DYNAPSE2, Device, Mismatch
 from nir_dynapse.circuit.params import Params
+from nir_dynapse.data.counts import check_counts
 from nir_dynapse.data.images import flattened
 from nir_dynapse.data.nir_data import input_counts, is_nir_data
 from nir_dynapse.data.recording import Recording
-from nir_dynapse.errors import ConfigurationError, ParameterRangeError
+from nir_dynapse.errors import ParameterRangeError
+from nir_dynapse.files.numbers import SEED, STEP
 from nir_dynapse.layout.decoding import as_params
 from nir_dynapse.layout.layout import Layout
-from nir_dynapse.network.network import Network, Port
+from nir_dynapse.network.network import Network
 from nir_dynapse.network.readout import run_readout
 from nir_dynapse.sim.circuit import (
     RECORDABLE,
@@ -62,10 +64,14 @@ def simulate(
     `x` may also be an `nir.NIRGraphData` (or one of NIR's other data containers) with the spikes of the input nodes.
 
     `ideal=True` (Network only) runs NIR semantics, forward Euler at the network's own dt. Otherwise the circuits are
-    simulated: a Network through its closed-form mapping, a Layout from its bits. `mismatch` puts it on virtual chip `key`.
+    simulated: a Network through its closed-form mapping, a Layout from its bits; they receive whole events, an ideal run
+    takes values, too. `mismatch` puts it on virtual chip `key`.
     `record` names what to return besides spikes (`RECORDABLE`; "v" in ideal runs). Raises ParameterRangeError for a dt
     that contradicts the network's and ConfigurationError for input of the wrong shape or content.
     """
+    key = SEED.check("simulate", "key", key, "Give the number of a virtual chip.")
+    if dt is not None:
+        dt = STEP.check("simulate", "dt", dt, "Give the width of a bin of x in seconds.")
     if ideal:
         if not isinstance(thing, Network):
             raise ParameterRangeError(
@@ -77,7 +83,8 @@ def simulate(
                 "Leave dt out, or read the network with the dt that you mean."
             )
         x = input_counts(x, thing.inputs, thing.dt) if is_nir_data(x) else x
-        counts = check_input(x, thing.inputs)
+        nodes, x = [(port.name, port.size) for port in thing.inputs], flattened(x, thing.inputs)
+        counts = check_counts(x, nodes, whole=False).astype(np.float32)
         result = run_reference(thing, counts, record=record, backend=backend)
         outputs = {p.name: str(p.source) for p in thing.outputs}
         return Recording(result.spikes, thing.dt, outputs, result.traces, result.values)
@@ -85,35 +92,11 @@ def simulate(
     params = as_params(thing, device)
     if mismatch is not None:
         params = fabricate(params, mismatch, key)
-    bin_width = params.topology.dt if dt is None else float(dt)
-    if not (np.isfinite(bin_width) and bin_width > 0):
-        raise ParameterRangeError(
-            f"simulate: dt is {dt} s, it must be positive. Give the width of a bin of x in seconds."
-        )
+    bin_width = params.topology.dt if dt is None else dt
     x = input_counts(x, params.topology.inputs, bin_width) if is_nir_data(x) else x
-    counts = check_input(x, params.topology.inputs)
+    x = flattened(x, params.topology.inputs)
+    counts = check_counts(x, [(port.name, port.size) for port in params.topology.inputs]).astype(np.float32)
     return run_circuit(params, counts, bin_width, record, backend, Disturbance.of(mismatch, key))
-
-
-def check_input(x: Any, inputs: Sequence[Port]) -> np.ndarray:
-    """Event counts as float32 (batch, time, channel), or a ConfigurationError that says what does not fit."""
-    counts = flattened(x, inputs)
-    channels = sum(port.size for port in inputs)
-    names = ", ".join(f"{port.name!r} ({port.size})" for port in inputs)
-    if counts.ndim == 2:
-        counts = counts[None]
-    if counts.ndim != 3 or counts.shape[2] != channels:
-        raise ConfigurationError(
-            f"input of shape {np.asarray(x).shape}: the network expects (batch, time, {channels}) or (time, {channels}) "
-            f"event counts for input node {names}. Transpose or bin the data accordingly."
-        )
-    if counts.dtype == object or (not np.issubdtype(counts.dtype, np.number) and counts.dtype != bool):
-        raise ConfigurationError(f"input of type {counts.dtype}: event counts must be numbers. Convert the data.")
-    if not np.all(np.isfinite(counts)) or counts.min(initial=0) < 0:
-        raise ConfigurationError(
-            "input contains negative or non-finite event counts; counts start at 0. Clean the data."
-        )
-    return counts.astype(np.float32)
 
 
 def run_circuit(

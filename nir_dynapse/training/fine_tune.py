@@ -6,20 +6,25 @@ import os
 import re
 import time
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from typing import Any
 
+import jax
 import numpy as np
 
 from nir_dynapse.board.board import Board
 from nir_dynapse.chip.biasgen import reach
 from nir_dynapse.chip.device import DYNAPSE2, Device, Mismatch
-from nir_dynapse.circuit.params import Params
+from nir_dynapse.circuit.params import Params, Topology
 from nir_dynapse.data.data import Data
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
 from nir_dynapse.evaluation.evaluate import kept
+from nir_dynapse.files.numbers import KEY, PER_STEP, STEPS, Whole
+from nir_dynapse.files.places import check_apart
 from nir_dynapse.layout.decoding import as_params
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.network.network import Network
+from nir_dynapse.training.clock import Clock
 from nir_dynapse.training.in_the_loop import InTheLoop
 from nir_dynapse.training.losses import Loss
 from nir_dynapse.training.options import TrainingOptions
@@ -35,6 +40,8 @@ __all__ = ["fine_tune"]
 Progress = Callable[[str, float], None]
 STEP = 1e-3
 """Longest internal step of training in s."""
+MOST_ELEMENTS = 1 << 34
+"""Counts of a step of training: some 16 GiB in their smallest form."""
 LEAST_REFRACTORY, LEAST_MEMBRANE = 1.5, 2.5
 """Shortest refractory period and membrane time constant in internal steps of training."""
 
@@ -74,10 +81,12 @@ def fine_tune(
 
     `validation` (default: `data`) is seen by held-out virtual chips; the best state on them, the start included, is
     returned. `checkpoint` names an .npz file from which the same call goes on, bit for bit; `log` a .csv file.
-    `progress(what, fraction)` is told at every check. Deterministic by `key` on one machine. Raises ConfigurationError,
-    ParameterRangeError or CapacityError.
+    `progress(what, fraction)` is told after the second step and at every check, with the time until all is done.
+    Deterministic by `key` on one machine. Raises ConfigurationError, ParameterRangeError or CapacityError.
     """
-    options = options or TrainingOptions()
+    options = TrainingOptions() if options is None else options
+    if not isinstance(options, TrainingOptions):
+        raise ConfigurationError(f"fine_tune: options is a {type(options).__name__}. Give TrainingOptions(...).")
     _checked(devices, steps, bits, key)
     mismatch = device.mismatch if mismatch is None else mismatch
     if not isinstance(mismatch, Mismatch):
@@ -86,6 +95,8 @@ def fine_tune(
         )
     circuit = as_params(thing, device)
     task = task_of(thing, circuit, data, validation, loss, teacher)
+    _check_size(devices if board is None else 1, options, task, circuit.topology)
+    check_apart({"checkpoint": checkpoint, "log": log}, {})
 
     width = circuit.topology.dt / (options.substeps or int(np.ceil(circuit.topology.dt / STEP - 1e-6)))
     substeps = round(circuit.topology.dt / width)
@@ -145,7 +156,19 @@ def _which(board: Board | None) -> str:
 def _identity(options: Any) -> str:
     """What a training depends on beside its arrays; optax transformations and schedules by their names only."""
     values = {k: v for k, v in vars(options).items() if k not in ("chart", "drop", "patience")}
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(values))
+    return re.sub(r" at 0x[0-9a-f]+", "", _whole(values))
+
+
+def _whole(value: Any) -> str:
+    """All that `value` holds as text; what dataclasses print of themselves may be less."""
+    if is_dataclass(value) and not isinstance(value, type):
+        listed = ", ".join(f"{f.name}={_whole(getattr(value, f.name))}" for f in fields(value) if f.repr)
+        return f"{type(value).__qualname__}({listed})"
+    if type(value) is dict:
+        return "{" + ", ".join(f"{key!r}: {_whole(each)}" for key, each in value.items()) + "}"
+    if type(value) is tuple:
+        return "(" + ", ".join(map(_whole, value)) + (",)" if len(value) == 1 else ")")
+    return repr(value)
 
 
 def _recipe(chart: Any, task: Task, mismatch: Mismatch, substeps: int, options: TrainingOptions) -> Recipe:
@@ -182,17 +205,27 @@ def _delays(chart: Any) -> np.ndarray:
 
 
 def _checked(devices: int, steps: int, bits: int | None, key: int) -> None:
-    for name, value, low, high in (
-        ("devices", devices, 1, 10**6),
-        ("steps", steps, 0, 10**9),
-        ("key", key, 0, 2**31 - 1),
+    for name, value, limit in (
+        ("devices", devices, PER_STEP),
+        ("steps", steps, Whole(0, STEPS.high)),
+        ("key", key, KEY),
     ):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
-            raise ParameterRangeError(
-                f"fine_tune: {name} is {value!r}, allowed are whole numbers from {low} to {high}. Choose one of them."
-            )
+        limit.check("fine_tune", name, value)
     if bits is not None and (isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 4):
         raise ParameterRangeError(f"fine_tune: bits is {bits!r}, a CAM row has 4. Choose 1 to 4, or None.")
+
+
+def _check_size(devices: int, options: TrainingOptions, task: Task, topology: Topology) -> None:
+    """ParameterRangeError where what a step, or a check, holds at once would not fit into any memory."""
+    bins, each = task.x.shape[1], topology.n_channels + topology.n_neurons
+    checked = min(options.validation_size, len(task.check_x))
+    for what, chips, samples_ in (("devices", devices, options.batch), ("held_out", options.held_out, checked)):
+        if chips * samples_ * bins * each > MOST_ELEMENTS:
+            raise ParameterRangeError(
+                f"fine_tune: {what} is {chips}, with {samples_} samples of {bins} bins for {each} channels and neurons on "
+                f"each chip; allowed are {MOST_ELEMENTS} counts at once. Choose fewer chips or samples (batch, "
+                "validation_size)."
+            )
 
 
 class _Run:
@@ -207,17 +240,24 @@ class _Run:
         state = State.new(first, self.trainer.start(first))
         if store is not None:
             state = store.load(state)
-        begun, clock = time.monotonic(), _Clock(self.steps)
+        begun, clock = time.monotonic(), Clock(self.steps, self.options.check_every, self._work(), state.step)
+        early = state.step + 2  # the first step compiles
         while state.step < self.steps and not self._done(state):
             state = self._step(state)
-            clock.stepped(state.step)
-            if state.step % self.options.check_every == 0 or state.step == self.steps:
+            due = state.step % self.options.check_every == 0 or state.step == self.steps
+            if due or early - 1 <= state.step <= early:
+                jax.block_until_ready(state.latent)
+                clock.stepped(state.step)
+            if state.step == early and not due:
+                tell(f"step {state.step}, {clock.left():.0f} s left", state.step / self.steps)
+            if due:
                 state = self._check(state, time.monotonic() - begun)
                 if store is not None:
                     store.save(state)
                 if log is not None and is_first_process():
                     state.log.save(log)
-                tell(f"{self._said(state)}, {clock.left(state.step):.0f} s left", state.step / self.steps)
+                clock.checked()
+                tell(f"{self._said(state)}, {clock.left():.0f} s left", state.step / self.steps)
         if log is not None and is_first_process():
             state.log.save(log)
         if state.best_step < 0:
@@ -226,6 +266,11 @@ class _Run:
             tell("no better than the start on held-out chips: the start is kept; try more steps, or a lower rate", 1.0)
             return first
         return state.best
+
+    def _work(self) -> float:
+        """Runs (chips times samples) of a check per run of a step."""
+        samples_ = min(len(self.task.check_x), self.options.validation_size)
+        return self.trainer.held_out * samples_ / (self.trainer.devices * self.options.batch)
 
     def _step(self, state: State) -> State:
         task, devices = self.task, self.trainer.devices
@@ -286,35 +331,12 @@ class _Run:
         return f"step {state.step}, loss {log.loss[-1]:.3g}, held out {value}"
 
 
-class _Clock:
-    """How long `steps` will take: the first step and the first check compile, which is no measure of the others."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps, self.first, self.checked = steps, True, False
-        self.start, self.begun = 0, time.monotonic()
-        self.since = self.now = self.begun
-
-    def stepped(self, step: int) -> None:
-        """Step `step` is done."""
-        self.now = time.monotonic()
-        if self.first:
-            self.first, self.start, self.since = False, step, self.now
-
-    def left(self, step: int) -> float:
-        """Seconds that are left after step `step` and its check, by the steps since the first check, or before it."""
-        done = step - self.start
-        each = (self.now - self.since) / done if done else self.now - self.begun
-        if not self.checked:
-            self.checked, self.start, self.since = True, step, time.monotonic()
-        return each * (self.steps - step)
-
-
 def samples(key: int, first: int, count: int, n: int) -> np.ndarray:
     """Numbers (count,) of the samples `first`, `first` + 1, … of a stream of shuffled passes through `n` of them."""
-    place_, result = first, []
-    while len(result) < count:
-        epoch, inside = divmod(place_, n)
-        order = np.random.default_rng((key, epoch)).permutation(n)[inside : inside + count - len(result)]
-        result.extend(order.tolist())
-        place_ += len(order)
-    return np.array(result, int)
+    result, done = np.empty(count, np.int64), 0
+    while done < count:
+        epoch, inside = divmod(first + done, n)
+        order = np.random.default_rng((key, epoch)).permutation(n)[inside : inside + count - done]
+        result[done : done + len(order)] = order
+        done += len(order)
+    return result

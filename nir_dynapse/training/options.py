@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from nir_dynapse.chip.device import CURRENTS, Mismatch
 from nir_dynapse.errors import ParameterRangeError
+from nir_dynapse.files import numbers
+from nir_dynapse.files.numbers import Real, Whole, shown
 from nir_dynapse.sim.surrogate import FAST_SIGMOID, Surrogate
 from nir_dynapse.training.losses import Penalty
 from nir_dynapse.training.start import MOST_ROWS
@@ -21,6 +23,25 @@ TRAINED: tuple[str, ...] = (
     *(f"i_{part}_{dendrite}" for part in ("tau", "gain") for dendrite in ("ampa", "gaba")),
 )
 """What is trained unless asked otherwise: weights, base currents, the membrane leak, leaks and gains of AMPA and GABA."""
+LIMITS: dict[str, Whole | Real] = {
+    "batch": numbers.BATCH,
+    "rows": Whole(1, 64),
+    "check_every": numbers.STEPS,
+    "held_out": numbers.PER_STEP,
+    "validation_size": Whole(1, 10**9),
+    "patience": numbers.STEPS,
+    "substeps": Whole(1, 1000),
+    "ramp": numbers.PART,
+    "dropout": numbers.DROPOUT,
+    "mixed": numbers.PART,
+    "worst": numbers.WORST,
+    "bias_rate": numbers.LEARNING_RATE,
+    "clip": numbers.CLIP,
+    "rate": numbers.LEARNING_RATE,
+}
+"""What the numbers among the options may be."""
+OTHERS = {"patience": "None", "substeps": "None", "rate": "an optax schedule"}
+"""What some may be besides."""
 
 
 @dataclass(frozen=True)
@@ -64,28 +85,27 @@ class TrainingOptions:
     substeps: int | None = None
     rounded: bool = True
 
+    def __repr__(self) -> str:
+        usual = {f.name: f.default if f.default is not MISSING else Penalty() for f in fields(self)}
+        changed = [f"{name}={getattr(self, name)!r}" for name, value in usual.items() if getattr(self, name) != value]
+        return f"TrainingOptions({', '.join(changed)})"
+
     def __post_init__(self) -> None:
-        whole = {"batch": 1, "rows": 1, "check_every": 1, "held_out": 1, "validation_size": 1}
-        for name, least in whole.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise _wrong(name, value, f"whole numbers from {least}")
-        for name in ("patience", "substeps"):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise _wrong(name, value, "whole numbers from 1, or None")
-        for name, low, high in (("ramp", 0, 1), ("dropout", 0, 0.95), ("mixed", 0, 1), ("worst", 1e-9, 1)):
-            if not low <= getattr(self, name) <= high:
-                raise _wrong(name, getattr(self, name), f"{low:g} to {high:g}")
-        for name in ("bias_rate", "clip"):
-            if not getattr(self, name) > 0:
-                raise _wrong(name, getattr(self, name), "numbers above 0")
-        if not callable(self.rate) and not self.rate > 0:
-            raise _wrong("rate", self.rate, "numbers above 0, or an optax schedule")
+        for name, limit in LIMITS.items():
+            value, other = getattr(self, name), OTHERS.get(name)
+            if not (value is None and other == "None") and not (callable(value) and name == "rate"):
+                hint = f"Choose one of them{f', or {other}' if other else ''}."
+                object.__setattr__(self, name, limit.check("fine_tune", name, value, hint))
+        for name, kind in (("penalty", Penalty), ("surrogate", Surrogate)):
+            if not isinstance(getattr(self, name), kind):
+                raise _wrong(name, getattr(self, name), f"{kind.__name__}(...)")
+        for name, kind in (("attack", Attack), ("check_mismatch", Mismatch)):
+            if getattr(self, name) is not None and not isinstance(getattr(self, name), kind):
+                raise _wrong(name, getattr(self, name), f"None and {kind.__name__}(...)")
         strange = [name for name in self.trained if name not in ("weight", "base", *CURRENTS)]
         if strange:
             raise _wrong("trained", strange[0], f"weight, base, {', '.join(CURRENTS)}")
 
 
 def _wrong(name: str, value: Any, allowed: str) -> ParameterRangeError:
-    return ParameterRangeError(f"fine_tune: {name} is {value!r}, allowed are {allowed}. Choose one of them.")
+    return ParameterRangeError(f"fine_tune: {name} is {shown(value)}, allowed are {allowed}. Choose one of them.")

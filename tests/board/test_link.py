@@ -107,13 +107,14 @@ def test_what_does_not_fit_is_refused(layout: Layout) -> None:
     for wrong, message in (
         (events((0, 0), node="im"), "events for node 'im', the Layout's input nodes are in"),
         (events((0, 4)), "node 'in': an event names channel 4, it has 4 channels"),
-        (events((0, -1)), "channel -1"),
         (events((100, 0), (3, 0)), r"1 events lie outside the run \(the first at 100 µs, the run lasts 100 µs\)"),
         (events((-1, 0)), "outside the run"),
         (events(*[(90, 0)] * 2000), r"events for a run of 100 µs: the bus carries one per µs.*Run for longer"),
     ):
         with pytest.raises(ConfigurationError, match=message):
             to_grid(layout, wrong, 100)
+    with pytest.raises(ConfigurationError, match=r"events: index\[0\] is -1, allowed are whole numbers from 0"):
+        events((0, -1))
 
 
 def test_a_crowded_bus_is_late_but_loses_nothing(layout: Layout) -> None:
@@ -261,8 +262,17 @@ def test_batch_of_runs_is_the_batch_of_the_virtual_board(layout: Layout, stack: 
 def test_a_batch_must_be_whole_events(layout: Layout) -> None:
     board = LinkedBoard(Recorder())
     board.apply(layout)
-    for x in (np.ones((2, 5, 3)), np.full((2, 5, 4), 0.5), -np.ones((2, 5, 4)), np.full((5, 4), np.nan), np.ones(4)):
-        with pytest.raises(ConfigurationError, match=r"\(batch, time, 4\)"):
+    for x, words in (
+        (np.ones((2, 5, 3)), r"expects \(batch, time, 4\)"),
+        (np.ones(4), r"expects \(batch, time, 4\)"),
+        (
+            np.full((2, 5, 4), 0.5),
+            "node 'in': sample 0, bin 0, channel 0 .* 0.5 events, a circuit receives whole events",
+        ),
+        (-np.ones((2, 5, 4)), "holds -1 events, allowed are 0 to 16777216"),
+        (np.full((5, 4), np.nan), "holds nan events"),
+    ):
+        with pytest.raises(ConfigurationError, match=words):
             board.run_batch(x, DT)
     assert board.run_batch(counts()[0], DT).output.shape == (1, 60, 4)
 
@@ -320,7 +330,7 @@ def test_a_context_closes_whatever_happens(layout: Layout) -> None:
     with LinkedBoard(link) as board:
         board.apply(layout)
         for duration in (0.0, -1.0, 2001.0, float("nan")):
-            with pytest.raises(ParameterRangeError, match="allowed are up to 2000 s"):
+            with pytest.raises(ParameterRangeError, match="allowed are numbers above 0 up to 2000 s"):
                 board.run(events(), duration)
         with pytest.raises(ConfigurationError):
             board.run(events((20_000, 0)), 0.01)

@@ -63,6 +63,7 @@ def test_scales_are_found(hidden: ChipProfile, measured: ChipProfile) -> None:
     assert np.mean(list(off.values())) < 0.1 * planted
 
 
+@pytest.mark.long
 def test_bad_rows_neurons_and_tags_are_found(hidden: ChipProfile, measured: ChipProfile) -> None:
     assert (measured.neurons == hidden.neurons).mean() > 0.998
     both = measured.neurons & hidden.neurons
@@ -74,6 +75,7 @@ def test_bad_rows_neurons_and_tags_are_found(hidden: ChipProfile, measured: Chip
     assert (~measured.tags & ~hidden.tags).sum() > 100
 
 
+@pytest.mark.long
 def test_factors_of_single_neurons_are_found(hidden: ChipProfile, measured: ChipProfile) -> None:
     place = np.stack(np.meshgrid([0], np.arange(4), np.arange(256), indexing="ij"), -1).reshape(-1, 3)
     here = measured.neurons & hidden.neurons
@@ -85,6 +87,7 @@ def test_factors_of_single_neurons_are_found(hidden: ChipProfile, measured: Chip
         assert np.std(np.log(true[here] / found[here])) < np.std(np.log(true[here])), name
 
 
+@pytest.mark.long
 def test_what_is_said_of_the_measurement(measured: ChipProfile, tmp_path: Any) -> None:
     said = measured.measured
     assert said["board"] == f"virtual:{SEED}"
@@ -98,6 +101,7 @@ def test_what_is_said_of_the_measurement(measured: ChipProfile, tmp_path: Any) -
     assert again[0].measured == said
 
 
+@pytest.mark.long
 def test_a_compiled_network_works_better_with_the_profile(
     hidden: ChipProfile, measured: ChipProfile, networks: Any
 ) -> None:
@@ -118,6 +122,7 @@ def test_a_compiled_network_works_better_with_the_profile(
     assert off["measured"] < 0.4 * off["nominal"], off
 
 
+@pytest.mark.long
 def test_the_measured_twin_predicts_the_chip(hidden: ChipProfile, measured: ChipProfile, networks: Any) -> None:
     """`as_measured`, what fine-tuning would train against, is nearer to the chip than the circuit without mismatch."""
     net = networks.feed_forward(np.random.default_rng(1).uniform(0.02, 0.12, (200, 10)))
@@ -182,6 +187,7 @@ def test_codes_are_set_by_what_is_known() -> None:
     assert (codes[:, COLUMN["i_dc"]] == codes[0, COLUMN["i_dc"]]).all()
 
 
+@pytest.mark.long
 def test_few_probes_make_little_noise(measured: ChipProfile) -> None:
     """Only probes spike and are heard; the others neither get the current nor count."""
     with nd.open_board("virtual:1") as board:
@@ -207,13 +213,14 @@ def test_all_experiments_ask_for_what_a_bias_can_do() -> None:
             assert 1.7 * low <= value <= high / 1.7 or value == PARAMETERS[name].off, (experiment.name, name)
 
 
+@pytest.mark.long
 def test_mistakes_and_silent_boards_are_told() -> None:
     with nd.open_board("virtual:1") as board:
-        with pytest.raises(ParameterRangeError, match="8 chips, allowed are 1 to 7"):
+        with pytest.raises(ParameterRangeError, match="chips is 8, allowed are whole numbers from 1 to 7"):
             calibrate(board, chips=8)
         with pytest.raises(ParameterRangeError, match="rounds is 0"):
             calibrate(board, rounds=0)
-        with pytest.raises(ParameterRangeError, match="300 probes of each core, allowed are 1 to 256"):
+        with pytest.raises(ParameterRangeError, match="probes is 300, allowed are whole numbers from 1 to 256"):
             calibrate(board, probes=300)
     silent = ChipProfile(neurons=np.repeat([[True], [True], [False], [True]], 256, axis=1))
     board = nd.open_board("virtual:1", device=DYNAPSE2.with_profiles(silent))

@@ -16,12 +16,14 @@ import pytest
 
 from cli_models import DT, fails, graph, save, write
 from nir_dynapse.cli import main as cli
+from nir_dynapse.cli import options
 from nir_dynapse.cli import verbs as cli_verbs
 from nir_dynapse.cli.main import main
 from nir_dynapse.data.data import Data
 from nir_dynapse.deployment import deploy as deployment
 from nir_dynapse.errors import CapacityError, ConfigurationError, Finding, HardwareError, ParameterRangeError
 from nir_dynapse.export import samna_board
+from nir_dynapse.export.readers import READERS
 from nir_dynapse.import_.nir_graph import FRONTENDS, from_nir
 
 # --- bad networks ----------------------------------------------------------------------------------------------------
@@ -118,7 +120,7 @@ def test_bad_data(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
         str(tmp_path / "text.npz"): ("text.npz", "npz"),
         save(tmp_path / "channels.npz", channels=5): ("5 channels", "expects 3", "'in'"),
         save(tmp_path / "classes.npz", classes=3): ("class 2", "'out'", "2 output neurons", "0 to 1"),
-        save(tmp_path / "step.npz", dt=0.05): ("0.05 s", "0.001 s", "--time-scale 50", "--dt 0.05"),
+        save(tmp_path / "step.npz", dt=0.05): ("0.05 s", "0.001 s", "--time-scale 50", "no dt"),
         save(tmp_path / "none.npz", samples=0): ("empty", "at least one sample"),
     }
     for path, words in cases.items():
@@ -128,10 +130,20 @@ def test_bad_data(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 def test_the_remedies_for_the_step_are_right(model: str, tmp_path: Path) -> None:
     sample = Data.load(save(tmp_path / "step.npz", dt=10 * DT))
-    for network in (from_nir(model, time_scale=10), from_nir(model, dt=5 * DT, time_scale=2)):
-        assert deployment.check_data(sample, network) == ()
-    with pytest.raises(ParameterRangeError, match=r"--time-scale 10 .*longer.*--dt 0\.005 "):
+    assert deployment.check_data(sample, from_nir(model, time_scale=10)) == ()
+    with pytest.raises(
+        ParameterRangeError, match=r"gains tell a step of 0\.002 s: .* time_scale=10 and no dt"
+    ) as caught:
         deployment.check_data(sample, from_nir(model, time_scale=2))
+    assert "dt=" not in str(caught.value)  # a spike would add five times as much
+    plain = nir.read(model)
+    for node in plain.nodes.values():
+        if isinstance(node, nir.CubaLIF):
+            node.r, node.w_in = np.ones_like(node.r), np.ones_like(node.r)  # gains that tell no step
+    for network in (from_nir(plain, time_scale=10), from_nir(plain, dt=5 * DT, time_scale=2)):
+        assert deployment.check_data(sample, network) == ()
+    with pytest.raises(ParameterRangeError, match=r"time_scale=10 .*longer.*dt=0\.005 "):
+        deployment.check_data(sample, from_nir(plain, time_scale=2))
 
 
 def test_fractional_counts_are_no_events(model: str) -> None:
@@ -207,6 +219,7 @@ def test_help_has_exit_codes_and_common_options(verb: str, capsys: pytest.Captur
 
 def test_choices_are_those_of_the_library() -> None:
     assert cli.FRONTENDS == FRONTENDS
+    assert tuple(READERS) == options.READERS
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -6,6 +6,7 @@ import inspect
 import io
 import json
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
@@ -253,7 +254,7 @@ def test_evaluate_and_simulate_take_params(folder: Path, capsys: pytest.CaptureF
     tuned, data = str(folder / "tuned.npz"), str(folder / "test.npz")
     assert main(["evaluate", tuned, "--data", data, "--devices", "2", "--seed", "5", "--json", "-q"]) == 0
     wanted = nd.evaluate(nd.load_params(tuned), nd.Data.load(data), devices=2, key=5)
-    assert json.loads(capsys.readouterr().out) == wanted.to_dict()
+    assert json.loads(capsys.readouterr().out) == {**wanted.to_dict(), "findings": []}
     assert main(["simulate", tuned, "--data", data, "--chip", "6", "--json", "-q"]) == 0
     accuracy = json.loads(capsys.readouterr().out)["accuracy"]
     assert accuracy["correct"] / accuracy["total"] == wanted.accuracy[1]
@@ -371,3 +372,21 @@ def test_the_board_is_not_compared_on() -> None:
         assert deployment_training.first_seed(board, 100) == 1000
     assert deployment_training.first_seed("virtual:1000", 100) == 1001
     assert deployment_training.first_seed("virtual:1099", 100) == 1100
+
+
+def test_what_comes_next_can_be_run(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The commands that are printed have the options with which the network was read."""
+    out = str(tmp_path / "tuned file.npz")
+    argv = ["finetune", str(folder / "m.nir"), "--train", str(folder / "train.npz"), *QUICK, "-o", out]
+    argv += ["--reset", "value", "--reset-delay"]
+    assert main(argv) == 0
+    captured = capsys.readouterr()
+    assert re.search(r"; \d+ s in all\.$", captured.out.splitlines()[0])
+    assert "compiling, then 4 steps" in captured.err
+    assert re.search(r"held out .* s left$", captured.err, re.M)
+    commands = [shlex.split(line.partition(": ")[2]) for line in captured.out.splitlines()[-2:]]
+    assert [command[:2] for command in commands] == [["nir-dynapse", "compile"], ["nir-dynapse", "deploy"]]
+    for command in commands:
+        assert {"--reset", "--reset-delay", "--params", out} <= {*command}
+        words = [str(folder / "test.npz") if word == "TEST.npz" else word for word in command[1:-1]]
+        assert main([*words, str(tmp_path / command[-1])]) == 0

@@ -16,6 +16,7 @@ from nir_dynapse.cli.main import main
 from nir_dynapse.data.data import Data
 from nir_dynapse.deployment import deploy as deployment
 from nir_dynapse.errors import ConfigurationError
+from nir_dynapse.export.readers import READERS
 from nir_dynapse.import_.nir_graph import FRONTENDS
 from nir_dynapse.import_.samna_config import from_samna
 from nir_dynapse.layout.layout import Layout
@@ -202,7 +203,7 @@ def test_simulate_refuses(model: str, data: str, tmp_path: Path, capsys: pytest.
     fails(capsys, ["compile", model, "-o", layout, "--config", str(tmp_path / "no" / "c.json")], "no folder")
 
 
-@pytest.mark.parametrize("what", ["device", "parameters", "primitives", "frontends"])
+@pytest.mark.parametrize("what", ["device", "parameters", "primitives", "frontends", "readers"])
 def test_show(what: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")  # whatever the terminal: names are not broken over lines
     assert main(["show", what]) == 0
@@ -217,6 +218,9 @@ def test_show(what: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
     elif what == "primitives":
         assert set(data) == set(PRIMITIVES)
         assert all(name in text for name in PRIMITIVES)
+    elif what == "readers":
+        assert {"spec", *(row["name"] for row in data)} == set(READERS)
+        assert all(row["name"] in text for row in data)
     else:
         assert {"spec", *(row["name"] for row in data)} == set(FRONTENDS)
         assert all(row["release"] in text and set(row["writes"]) <= set(PRIMITIVES) for row in data)
@@ -235,3 +239,33 @@ def test_doctor_misses_what_is_required(monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setattr("nir_dynapse.cli.doctor.REQUIRED", ("numpy", "no-such-package"))
     assert main(["doctor"]) == 3
     assert "no-such-package" in capsys.readouterr().out
+
+
+def test_a_step_that_the_gains_contradict_is_said_wherever_the_network_is_read(
+    model: str, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its gains are those of steps of 1 ms; a step of 2 ms gives numbers that look like any."""
+    other = save(tmp_path / "other.npz", dt=2 * DT)
+    step, layout = ["--dt", str(2 * DT)], str(tmp_path / "layout.json")
+    words = ("0.002 s", "0.001 s", "contradict", "profile 'spec'", "Leave dt out", "--time-scale 2 ")
+    for argv in (["simulate", model, "--data", other], ["evaluate", model, "--data", other, "--devices", "1"]):
+        assert main([*argv, *step, "-q"]) == 0
+        captured = capsys.readouterr()
+        assert captured.err.startswith("nir-dynapse: warning: dt is")
+        assert all(word in captured.err for word in words)
+        assert main([*argv, *step, "--json"]) == 0
+        captured = capsys.readouterr()
+        assert [f["code"] for f in json.loads(captured.out)["findings"]] == ["dt"]
+        assert captured.err == ""
+        fails(capsys, [*argv, *step, "--strict"], *words)
+    assert main(["compile", model, *step, "-o", layout, "-q"]) == 0
+    assert "they contradict each other" in " ".join(capsys.readouterr().out.split())
+    for argv in (["run", layout, "--input", other], ["simulate", layout, "--data", other]):
+        assert main([*argv, "-q"]) == 0
+        assert "contradict" in capsys.readouterr().err  # a Layout remembers
+    for verb in (["check", model], ["deploy", model, "--data", other]):
+        assert main([*verb, *step, "-q"]) == 0
+        assert "they contradict each other" in " ".join(capsys.readouterr().out.split())
+        assert main([*verb, *step, "--strict", "-q"]) == 1
+        refusal = capsys.readouterr().err
+        assert all(word in refusal for word in words)

@@ -331,7 +331,7 @@ def test_other_files(tmp_path: Path) -> None:
     path = tmp_path / "some.raw"
     for content, says in (
         (b"", "cannot be read: it begins with b''"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "it is a Git LFS pointer.*git lfs pull"),
         (b"#!AER-DAT3.1\r\n", "which is none of these"),
         (b"% evt 2.1\n% end\n", r"encoded as EVT2\.1"),
         (b"% evt 4.0\n% end\n", "encoded as EVT4"),

@@ -93,8 +93,13 @@ def test_data_goes_to_its_own_port_or_nowhere() -> None:
 
 
 def test_spikes_that_are_none(run: tuple) -> None:
-    for values in (np.full((1, 4, 3), 0.5), -np.ones((1, 4, 3)), np.full((1, 4, 3), np.nan)):
-        with pytest.raises(nd.ConfigurationError, match="not whole numbers"):
+    for value, words in (
+        (0.5, "receives whole events"),
+        (-1.0, "allowed are 0 to 16777216"),
+        (np.nan, "holds nan events"),
+    ):
+        values = np.full((1, 4, 3), value)
+        with pytest.raises(nd.ConfigurationError, match=f"node 'n': sample 0, bin 0, channel 0 .*{words}"):
             nd.from_nir_data(nir.NIRGraphData({"n": nir.NIRNodeData({"spikes": nir.TimeGriddedData(values, 1e-3)})}))
     early = nir.EventData(np.array([[0]]), np.array([[-2e-3]]), 3, 5e-3)
     with pytest.raises(nd.ConfigurationError, match="before the beginning"):

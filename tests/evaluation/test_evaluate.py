@@ -22,6 +22,7 @@ from nir_dynapse.evaluation import evaluate as evaluation
 from nir_dynapse.evaluation.evaluate import Evaluation, evaluate
 from nir_dynapse.network.network import Population, Projection, Readout
 from nir_dynapse.sim import ensemble, wiring
+from shortened import shortened
 
 COLUMNS = ("accuracy", "seeds", "ties", "silent", "nominal")
 
@@ -125,7 +126,7 @@ def test_chips_do_not_depend_on_the_others(layout: nd.Layout, samples: nd.Data, 
     assert (part.accuracy == whole.accuracy[4:7]).all()
 
 
-@pytest.mark.parametrize("memory", [1, 60_000, 200_000])
+@pytest.mark.parametrize("memory", shortened([1, 60_000, 200_000]))
 def test_little_memory_gives_the_same_numbers(
     memory: int, layout: nd.Layout, samples: nd.Data, whole: Evaluation, monkeypatch: pytest.MonkeyPatch
 ) -> None:

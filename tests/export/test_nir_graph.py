@@ -244,3 +244,43 @@ def test_a_damaged_graph_raises_our_errors_only(g, data):
     else:
         text = net.digest()
     assert text
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [("module/lif", "module_lif"), (".", "node"), ("", "node"), ("a//b", "a__b"), ("/lif", "_lif"), ("a\0b", "a_b")],
+)
+def test_a_name_that_nir_cannot_read_back_is_said_and_written_as_another(name, written, tmp_path):
+    net = read(small(hidden=None, **{name: lif(4)}, edges=[("in", "fc"), ("fc", name), (name, "out")]))
+    (found,) = [f for f in net.findings if f.code == "name"]
+    assert (found.severity, found.node) == ("info", name)
+    assert repr(written) in found.what
+    nir.write(tmp_path / "model.nir", to_nir(net))
+    again = from_nir(tmp_path / "model.nir")
+    assert [p.name for p in again.populations] == [written]
+    assert not [f for f in again.findings if f.code == "name"]
+    assert to_nir(again).nodes.keys() == to_nir(net).nodes.keys()
+
+
+def test_a_name_that_is_replaced_takes_no_name_that_is_there(tmp_path):
+    """'a/b' would become 'a_b', which another node has and keeps."""
+    nodes = {"in": port_in(3), "fc/a": linear(4, 3), "a/b": lif(4), "fc_a": linear(4, 4), "a_b": lif(4, tau=0.03)}
+    edges = [("in", "fc/a"), ("fc/a", "a/b"), ("a/b", "fc_a"), ("fc_a", "a_b"), ("a_b", "out")]
+    net = read(graph({**nodes, "out": port_out(4)}, edges))
+    said = {f.node: f.what for f in net.findings if f.code == "name"}
+    assert said.keys() == {"a/b", "fc/a"}
+    assert "'a_b_1'" in said["a/b"]
+    assert "'fc_a_1'" in said["fc/a"]
+    nir.write(tmp_path / "model.nir", to_nir(net))
+    again = from_nir(tmp_path / "model.nir")
+    assert [(p.name, p.tau_mem[0]) for p in again.populations] == [("a_b_1", 0.02), ("a_b", 0.03)]
+    assert [q.nodes for q in again.projections] == [("fc_a_1",), ("fc_a",)]
+
+
+@pytest.mark.parametrize("name", ["x/y", "x//y", "x/./y"])
+def test_files_that_nir_wrote_with_slashes_are_read(name, tmp_path):
+    """HDF5 makes groups of them, and drops what is empty; the edges keep the name."""
+    nir.write(
+        tmp_path / "model.nir", small(hidden=None, **{name: lif(4)}, edges=[("in", "fc"), ("fc", name), (name, "out")])
+    )
+    assert [p.name for p in from_nir(tmp_path / "model.nir").populations] == ["x/y"]

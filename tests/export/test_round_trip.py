@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import nir
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from nir_dynapse.export.nir_graph import to_nir
 from nir_dynapse.import_.nir_graph import from_nir
 from nir_dynapse.network.network import Network, Projection
-from nir_dynapse.network.primitives import PRIMITIVES
+from nir_dynapse.network.primitives import PRIMITIVES, graph
 from nir_dynapse.sim.simulation import simulate
+from nir_graphs import port_in, port_out
 from random_graphs import flat, graphs, shuffled
 
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -74,6 +78,7 @@ def test_the_same_through_a_file(tmp_path_factory: Any, g: Any) -> None:
     assert from_nir(path).digest() == net.digest()
 
 
+@pytest.mark.long
 @few(80)
 @given(graphs(), st.randoms(use_true_random=False))
 def test_order_does_not_matter(g: Any, rng: random.Random) -> None:
@@ -127,3 +132,53 @@ def test_changed_weights_are_written_as_they_are(g: Any, seed: int) -> None:
     assert [(p.name, p.shape) for p in back.populations] == [(p.name, p.shape) for p in net.populations]
     assert (back.inputs, back.outputs) == (net.inputs, net.outputs)
     assert from_nir(to_nir(back)).digest() == back.digest()
+
+
+ONE_FOR_ALL: dict[str, Any] = {
+    "whole number": int,
+    "0-d array": np.array,
+    "one element": lambda v: np.array([v]),
+    "NumPy scalar": np.int64,
+    "pair": lambda v: (v, v),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "form"),
+    [
+        *((kind, form) for kind in ("SumPool2d", "AvgPool2d") for form in ONE_FOR_ALL),
+        *((kind, form) for kind in ("Scale", "Delay") for form in ONE_FOR_ALL if form != "pair"),
+        *(("Affine", form) for form in ONE_FOR_ALL if form not in ("pair", "one element")),
+        *(("Conv2d", form) for form in ("whole number", "NumPy scalar", "pair")),
+    ],
+)
+def test_one_number_for_all_is_written_as_an_array(kind: str, form: str, tmp_path: Path) -> None:
+    """As exporters write pools; nir makes no file of what it read of one number, a 0-d array."""
+    make, both = ONE_FOR_ALL[form], kind in ("SumPool2d", "AvgPool2d", "Conv2d")
+    rng = np.random.default_rng(0)
+    nodes: dict[str, Any] = {
+        "SumPool2d": lambda: nir.SumPool2d(make(2), make(2), make(0)),
+        "AvgPool2d": lambda: nir.AvgPool2d(make(2), make(2), make(0)),
+        "Conv2d": lambda: nir.Conv2d(
+            (4, 4), rng.normal(size=(2, 2, 2, 2)), make(2), make(0), make(1), 1, np.array(0.5)
+        ),
+        "Scale": lambda: nir.Scale(np.asarray(make(2))),
+        "Affine": lambda: nir.Affine(rng.normal(size=(8, 32)), np.asarray(make(1))),
+        "Delay": lambda: nir.Delay(np.asarray(make(0))),
+    }
+    shape = (2, 4, 4) if both else (32,)
+    count = 8 if kind in ("SumPool2d", "AvgPool2d", "Conv2d", "Affine") else 32
+    lif = nir.LIF(*(np.full(count, v) for v in (0.02, 20.0, 0.0, 1.0)))
+    nodes_here = {"in": port_in(*shape), "node": nodes[kind](), "flat": nir.Flatten({"input": np.array([2, 2, 2])}, 0)}
+    nodes_here |= {"lif": lif, "out": port_out(count)}
+    if not both:
+        del nodes_here["flat"]
+    net = from_nir(graph(nodes_here, list(pairwise(nodes_here))), dt=1e-3)
+    path = tmp_path / "x.nir"
+    nir.write(path, to_nir(net))
+    again = nir.read(path)
+    assert from_nir(again).digest() == net.digest()
+    check_same_node("node", nodes_here["node"], again.nodes["node"])
+    if "Pool" in kind:
+        node: Any = again.nodes["node"]
+        assert [np.shape(v) for v in (node.kernel_size, node.stride, node.padding)] == [(2,)] * 3

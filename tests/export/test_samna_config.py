@@ -21,6 +21,7 @@ from nir_dynapse.export.samna_config import names_of, to_samna, write_config_jso
 from nir_dynapse.import_ import samna_findings, samna_rows
 from nir_dynapse.import_.samna_config import from_samna
 from nir_dynapse.layout.layout import Layout
+from shortened import shortened
 
 quick = settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 seeds = st.integers(0, 2**32 - 1)
@@ -48,6 +49,7 @@ def same_bits(invented: Layout, layout: Layout) -> None:
 # -- identities -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @quick
 @given(seeds, st.integers(1, 8), st.integers(0, 80))
 def test_plain_object_is_the_identity(random_layout, seed, n_chips, n_neurons):
@@ -92,7 +94,7 @@ def test_text_is_the_identity(random_layout, tmp_path, seed, n_chips, n_neurons,
     assert again == from_samna(to_samna(again)), "what was invented is kept"
 
 
-@pytest.mark.parametrize("n_neurons", [255, 256, 257, 1024])
+@pytest.mark.parametrize("n_neurons", shortened([255, 256, 257, 1024]))
 def test_full_cores(random_layout, fake_samna, tmp_path, n_neurons):
     layout = random_layout(1, 1, n_neurons)
     order = np.arange(n_neurons)

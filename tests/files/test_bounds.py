@@ -23,7 +23,7 @@ import fuzz_seeds
 import nir_dynapse as nd
 from nir_dynapse.chip import profile_files
 from nir_dynapse.chip.profile import ChipProfile
-from nir_dynapse.data import data
+from nir_dynapse.data import data as events_module
 from nir_dynapse.data.data import Data, Events
 from nir_dynapse.errors import ConfigurationError, Finding
 from nir_dynapse.evaluation import evaluate as evaluation
@@ -196,7 +196,7 @@ def test_too_many_arrays_and_names_twice(tmp_path: Path) -> None:
 
 
 def test_events_are_counted_before_they_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "MOST_EVENTS", 5)
+    monkeypatch.setattr(events_module, "MOST_EVENTS", 5)
     time = np.arange(6, dtype=np.int8)
     Events(time, time * 0, time, ("a",)).save(tmp_path / "e.npz")
     with pytest.raises(ConfigurationError, match=r"e\.npz: 6 events, at most 5 are read\. Split the file"):
@@ -207,7 +207,7 @@ def test_events_are_counted_before_they_grow(tmp_path: Path, monkeypatch: pytest
     ("change", "words"),
     [
         ({"dt": np.array("x")}, "dt has shape () and type <U1"),
-        ({"dt": np.array(np.nan)}, "Data: dt is nan s"),
+        ({"dt": np.array(np.nan)}, "Data: dt is nan, allowed are numbers from 1e-09 up to 1000 s"),
         ({"x": np.zeros(3)}, "Data: x has shape (3,)"),
         ({"y": np.array([1.5, 2])}, "Data: y has shape (2,)"),
     ],
@@ -400,3 +400,30 @@ def test_limits_leave_room_for_the_largest_stack() -> None:
     assert 2 * rows < outside.MOST_LISTS
     assert 7 * rows + 200_000 < outside.MOST_VALUES
     assert layout_checks.MOST_NEURONS > 8 * 4 * 2048
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n",
+            ("a Git LFS pointer", "git lfs pull"),
+        ),
+        (b"<!doctype html><title>404</title>", ("an HTML page", "Download the file itself")),
+    ],
+)
+def test_what_is_handed_in_for_a_file_of_ours_is_named(tmp_path: Path, content: bytes, words: tuple[str, ...]) -> None:
+    loads = {
+        "data.npz": nd.Data.load,
+        "events.npz": nd.Events.load,
+        "tuned.npz": nd.load_params,
+        "layout.json": nd.Layout.load,
+        "chip.json": nd.load_profiles,
+        "log.csv": nd.TrainingLog.load,
+    }
+    for name, load in loads.items():
+        path = tmp_path / name
+        path.write_bytes(content)
+        with pytest.raises(nd.DynapseError) as caught:
+            load(path)
+        assert all(word in str(caught.value) for word in words), (name, str(caught.value))

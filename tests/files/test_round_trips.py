@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 import fuzz_seeds
 import nir_dynapse as nd
 from nir_dynapse.chip.profile import ChipProfile
+from nir_dynapse.data.counts import LARGEST, LONGEST_TIME
 from nir_dynapse.data.data import Data, Events
 from nir_dynapse.errors import Finding
 from nir_dynapse.layout.layout import Layout
@@ -28,11 +29,12 @@ seconds = st.floats(1e-9, 1e3)
 @given(data=st.data())
 def test_data(tmp_path: Path, data: st.DataObject) -> None:
     dtype = data.draw(st.sampled_from([np.uint8, np.int64, np.float32, np.bool_, np.uint16]))
+    most = {np.uint8: 255, np.uint16: 65535, np.int64: LARGEST, np.float32: float(LARGEST)}
     x = data.draw(
         arrays(
             dtype,
             array_shapes(min_dims=3, max_dims=3, min_side=0, max_side=5),
-            elements={"min_value": 0} if dtype is not np.bool_ else None,
+            elements=None if dtype is np.bool_ else {"min_value": 0, "max_value": most[dtype]},
         )
     )
     if np.issubdtype(dtype, np.floating):
@@ -51,11 +53,12 @@ def test_data(tmp_path: Path, data: st.DataObject) -> None:
 @quick
 @given(data=st.data())
 def test_events(tmp_path: Path, data: st.DataObject) -> None:
-    nodes = tuple(data.draw(st.lists(names.filter(lambda n: not n.endswith("\0")), max_size=4)))
+    nodes = tuple(data.draw(st.lists(names.filter(lambda n: not n.endswith("\0")), max_size=4, unique=True)))
     count = data.draw(st.integers(0, 30)) if nodes else 0
-    whole = arrays(np.int64, count)
+    time = arrays(np.int64, count, elements=st.integers(-LONGEST_TIME, LONGEST_TIME))
+    index = arrays(np.int64, count, elements=st.integers(0, 2**31))
     node = arrays(np.int64, count, elements=st.integers(0, max(len(nodes) - 1, 0)))
-    first = Events(data.draw(whole), data.draw(node), data.draw(whole), nodes)
+    first = Events(data.draw(time), data.draw(node), data.draw(index), nodes)
     first.save(tmp_path / "e.npz")
     again = Events.load(tmp_path / "e.npz")
     assert again.nodes == nodes

@@ -169,6 +169,46 @@ def test_convolution_and_pooling(tmp_path: Path) -> None:
     assert_same(read_back(exported(net, 2, 8, 8), tmp_path / "model.nir", "snntorch", dt=1e-3), x, trains)
 
 
+def test_parameters_per_channel_are_broadcast_as_in_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """snnTorch runs and exports (C, 1, 1); nir's type check alone would not let it pass."""
+    monkeypatch.setattr(nir.NIRGraph, "infer_types", lambda graph: None)
+    draw = Draw(5)
+    conv = torch.nn.Conv2d(2, 8, 3, padding=1)
+    conv.weight.data = torch.tensor(draw.weight(8, 18, 1.0).reshape(8, 2, 3, 3))
+    net = torch.nn.Sequential(conv, neurons("Leaky", (8, 1, 1), draw))
+    x = input_spikes(2 * 6 * 6).reshape(4, STEPS, 2, 6, 6)
+    trains, _ = run(net, x)
+    read = nd.from_nir(exported(net, 2, 6, 6), frontend="snntorch", dt=1e-3)
+    assert read["1"].shape == (8, 6, 6)
+    assert any("shape (8, 1, 1) was broadcast to the (8, 6, 6)" in f.what for f in read.findings)
+    assert_same(read, x, trains)
+
+
+class Twice(torch.nn.Module):
+    """One neuron layer, called a second time behind a matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        draw = Draw(6)
+        self.fc1, self.fc2, self.fc3 = (linear(n, 5, draw, 1.6, True) for n in (6, 5, 5))
+        self.lif1, self.lif2 = neurons("Leaky", (5,), draw), neurons("Leaky", (5,), draw)
+
+    def forward(self, x: Any) -> Any:
+        return self.lif2(self.fc3(self.lif1(self.fc2(self.lif1(self.fc1(x))))))
+
+
+def test_a_module_that_is_used_twice_is_a_warning() -> None:
+    """The exporter merges both uses into one node: a cycle, which no file tells from recurrence."""
+    (found,) = [
+        f for f in nd.from_nir(exported(Twice(), 6), frontend="snntorch", dt=1e-3).findings if f.severity == "warning"
+    ]
+    assert found.code == "recurrence"
+    assert "'fc2', 'lif1'" in found.what
+    assert "copy.deepcopy" in found.hint
+    recurrent = nd.from_nir(exported(stack("RLeaky", SIZES[1]), SIZES[1][0]), frontend="snntorch", dt=1e-3)
+    assert not [f for f in recurrent.findings if f.severity == "warning"]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_rounding_at_the_threshold_can_differ(kind: str, tmp_path: Path) -> None:
     """float32 sums in another order can flip a membrane that is on the threshold, and nothing else does.

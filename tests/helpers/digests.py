@@ -13,6 +13,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import platform
 import sys
 import tempfile
@@ -119,6 +120,7 @@ def machine() -> dict[str, str]:
     return {
         "processor": f"{platform.machine()} {processor} {sha(flags.encode())[:8]}",
         "python": platform.python_version(),
+        "flags": os.environ.get("XLA_FLAGS", ""),
         **{name: version(name) for name in packages},
     }
 

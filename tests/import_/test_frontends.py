@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import nir_dynapse as nd
+from nir_dynapse.import_.frontends import just_below
 from nir_dynapse.network.primitives import graph
 from nir_graphs import port_in, port_out
 
@@ -226,6 +227,153 @@ def test_rockpool() -> None:
     np.testing.assert_array_equal(ours, spikes)
 
 
+# --- SpikingJelly, and all that fire where v = v_threshold ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dt", [None, 1e-3, 7e-3])
+@pytest.mark.parametrize("step", [1e-4, 1 / 3000])
+@pytest.mark.parametrize("decay_input", [False, True])
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_spikingjelly(recurrent: bool, decay_input: bool, step: float, dt: float | None) -> None:
+    tau, reset = 3.7, -0.1
+
+    def charge(state: dict[str, Any], x: np.ndarray) -> np.ndarray:
+        leak = state["v"] - reset
+        v = state["v"] + (x - leak) / tau if decay_input else state["v"] - leak / tau + x
+        spikes = v >= THRESHOLD
+        state["v"] = np.where(spikes, reset, v)
+        return spikes.astype(float)
+
+    weight = 3 * W if decay_input else W
+    gain = ONES if decay_input else tau * ONES
+    node = nir.LIF(tau=tau * step * ONES, r=gain, v_leak=reset * ONES, v_threshold=THRESHOLD, v_reset=reset * ONES)
+    nodes = {"input_1": port_in(4), "_0": nir.Linear(weight), "_1": node, "output": port_out(N)}
+    edges = [("input_1", "_0"), ("_0", "_1"), ("_1", "output")]
+    if recurrent:
+        nodes["back"] = nir.Linear(REC)
+        edges += [("_1", "back"), ("back", "_1")]
+    noted = {"dt": step} if decay_input and step != 1e-4 else None
+    net = nd.from_nir(graph(nodes, edges, noted), frontend="spikingjelly", dt=dt)
+    state = {"v": np.full((2, N), reset), "s": np.zeros((2, N))}
+    out = np.zeros((2, T, N))
+    for t in range(T):
+        out[:, t] = state["s"] = charge(state, X[:, t] @ weight.T + (state["s"] @ REC.T if recurrent else 0))
+    same(net, out)
+    assert net.dt == pytest.approx(dt or step)
+
+
+def jelly(weight: float, dt: float = 1e-3, **options: Any) -> nd.Network:
+    """An integrate-and-fire neuron with threshold 1 behind one input."""
+    neuron = nir.IF(r=np.array([1 / dt]), v_threshold=np.ones(1), v_reset=np.zeros(1))
+    nodes = {"input_1": port_in(1), "_0": nir.Linear(np.array([[weight]])), "_1": neuron, "output": port_out(1)}
+    return nd.from_nir(graph(nodes, [("input_1", "_0"), ("_0", "_1"), ("_1", "output")]), **options)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "jax"])
+@pytest.mark.parametrize(("weight", "spikes", "strictly"), [(1.0, 20, 10), (0.5, 10, 6), (0.125, 2, 2), (0.99, 10, 10)])
+def test_a_threshold_that_is_met(weight: float, spikes: int, strictly: int, backend: Any) -> None:
+    def count(net: nd.Network) -> int:
+        return int(nd.simulate(net, np.ones((1, 20, 1)), ideal=True, backend=backend).output.sum())
+
+    net = jelly(weight, frontend="spikingjelly", dt=5e-3)
+    assert count(net) == count(nd.from_nir(nd.to_nir(net))) == spikes
+    assert count(jelly(weight, dt=1e-3)) == strictly
+    assert len(told(net, "threshold")) == 1
+    assert not told(jelly(weight, dt=1e-3), "threshold")
+
+
+@pytest.mark.parametrize("threshold", [1.0, 0.1, 1 / 3, 0.0, -0.25, 1e-30, 3e38])
+def test_the_number_just_below_a_threshold(threshold: float) -> None:
+    """Above it are the float32 numbers from the threshold on, and no others."""
+    met = np.float32(threshold)
+    (below,) = just_below(np.array([threshold])).astype(np.float32)
+    assert met > below
+    under = np.nextafter(met, np.float32(-np.inf)) if met else -np.finfo(np.float32).tiny
+    assert not under > below
+
+
+@pytest.mark.parametrize("frontend", ["sinabs", "rockpool"])
+@pytest.mark.parametrize("reset", ["value", "subtract"])
+def test_single_spikes_of_those_that_fire_at_the_threshold(frontend: str, reset: Any) -> None:
+    """Sinabs' SingleSpike and Rockpool's max_spikes_per_dt=1 compare with ≥, as their several spikes per step do."""
+    node = nir.IF(r=np.ones(1), v_threshold=np.ones(1))
+    nodes = {"input": port_in(1), "fc": nir.Linear(np.array([[0.5]])), "if": node, "output": port_out(1)}
+    chain = list(itertools.pairwise(nodes))
+    net = nd.from_nir(graph(nodes, chain), frontend=frontend, dt=1.0, reset=reset)
+    counts = nd.simulate(net, np.ones((1, 20, 1)), ideal=True, backend="numpy").output
+    np.testing.assert_array_equal(counts[0, :, 0], np.tile([0, 1], 10))
+
+
+@pytest.mark.parametrize(
+    ("dt", "severity", "says"),
+    [
+        (None, "info", "10 steps"),
+        (1e-4, "info", "10 steps"),
+        (1e-3, "info", "10 steps"),
+        (5e-4, "warning", "exported with dt=0.0005, that is 2 steps"),
+    ],
+)
+def test_the_dt_of_spikingjelly_is_asked_for_where_it_may_be_another(
+    dt: float | None, severity: str, says: str
+) -> None:
+    node = nir.LIF(tau=1e-3 * ONES, r=ONES, v_leak=ZEROS, v_threshold=THRESHOLD, v_reset=ZEROS)
+    (asked,) = [f for f in told(read(node, frontend="spikingjelly", dt=dt), "dt") if "SpikingJelly" in f.what]
+    assert asked.severity == severity
+    assert says in asked.what + asked.hint
+
+
+def test_a_time_constant_that_spikingjelly_refuses() -> None:
+    node = nir.LIF(tau=0.8e-4 * ONES, r=ONES, v_leak=ZEROS, v_threshold=THRESHOLD, v_reset=ZEROS)
+    found = told(read(node, frontend="spikingjelly", dt=1e-3), "dt")
+    assert any(f.severity == "warning" and "above 1 step" in f.hint for f in found)
+
+
+@pytest.mark.parametrize(
+    ("names", "suggested"),
+    [
+        (("input_1", "_0", "_1"), True),
+        (("input_1", "_0", "_1_0"), True),
+        (("x", "fc", "block_0"), True),
+        (("input", "0", "1"), False),
+        (("input_tensor", "_0", "_1"), False),
+    ],
+)
+@pytest.mark.parametrize("step", [1e-4, 1e-3])
+def test_names_of_spikingjelly_suggest_its_profile(step: float, names: tuple[str, str, str], suggested: bool) -> None:
+    node = nir.LIF(tau=4 * step * ONES, r=ONES, v_leak=ZEROS, v_threshold=THRESHOLD, v_reset=ZEROS)
+    nodes = dict(zip(names, (port_in(4), nir.Linear(W), node), strict=True)) | {"output": port_out(N)}
+    found = told(nd.from_nir(graph(nodes, list(itertools.pairwise(nodes))), dt=step), "frontend")
+    assert [f.severity for f in found] == ([] if not suggested else ["info"] if step == 1e-4 else ["warning"])
+    if suggested:
+        assert 'frontend="spikingjelly"' in found[0].hint
+        with pytest.raises(nd.ParameterRangeError, match='frontend="spikingjelly"'):  # Euler diverges
+            nd.from_nir(graph(nodes, list(itertools.pairwise(nodes))), dt=2.5 * 4 * step)
+
+
+# --- hxtorch, which has no profile: as docs/frontends.md says ---------------------------------------------------------
+
+
+def test_hxtorch_by_hand() -> None:
+    """Its membrane takes the current of the step before: dv = dt/c·(i + g·(v_leak − v)), then i ← i·(1 − dt/τ_syn) + x."""
+    dt, leak, reset, c = 1e-3, 0.1, -0.1, 1e-2
+    g = c / TAU_MEM
+
+    def step(state: dict[str, Any], x: np.ndarray) -> np.ndarray:
+        v = state["v"] + dt / c * (state["i"] + g * (leak - state["v"]))
+        state["i"] = state["i"] * (1 - dt / TAU_SYN) + x
+        spikes = v > THRESHOLD
+        state["v"] = np.where(spikes, reset, v)
+        return spikes.astype(float)
+
+    rest: dict[str, Any] = {"v_leak": leak * ONES, "v_threshold": THRESHOLD, "v_reset": reset * ONES}
+    node = nir.CubaLIF(tau_mem=1e3 * TAU_MEM, tau_syn=1e3 * TAU_SYN, r=TAU_MEM / c, w_in=TAU_SYN / dt, **rest)
+    nodes = {"0": port_in(4), "1": nir.Linear(4 * W), "2": node, "3": port_out(N)}
+    net = nd.from_nir(graph(nodes, list(itertools.pairwise(nodes))), time_unit="ms", dt=dt)
+    state = {"v": np.full((2, N), leak), "i": np.zeros((2, N))}
+    spikes = np.stack([step(state, 4 * X[:, t] @ W.T) for t in range(T)], 1)
+    same(net.with_semantics(emission="next-step", start="leak"), spikes)
+
+
 # --- what the specification makes of foreign values ------------------------------------------------------------------
 
 
@@ -293,9 +441,14 @@ def test_norse_with_a_time_constant_of_a_second() -> None:
     assert "v_reset" in told(net, "reset")[0].what
 
 
-@pytest.mark.parametrize("frontend", ["norse", "sinabs", "spyx", "snntorch", "rockpool"])
+@pytest.mark.parametrize("frontend", ["norse", "sinabs", "spyx", "snntorch", "rockpool", "spikingjelly"])
 def test_gains_that_the_frontend_does_not_write_are_told(frontend: str) -> None:
-    unit, dt = {"snntorch": (1e-3, 1e-3), "norse": (1e-2, 1e-2), "rockpool": (1e-2, 1e-2)}.get(frontend, (1.0, 1e-2))
+    unit, dt = {
+        "snntorch": (1e-3, 1e-3),
+        "spikingjelly": (1e-3, 1e-3),
+        "norse": (1e-2, 1e-2),
+        "rockpool": (1e-2, 1e-2),
+    }.get(frontend, (1.0, 1e-2))
     odd = nir.LIF(tau=np.linspace(2, 3, N) * unit, r=np.linspace(2, 9, N), v_leak=ZEROS, v_threshold=ONES)
     net = read(odd, frontend=frontend, dt=dt)
     assert [f.severity for f in told(net, "gain")] == ["warning"]

@@ -154,6 +154,28 @@ def test_paths_that_hold_no_file(tmp_path):
     assert "not a regular file" in refused(tmp_path / "pipe.nir")
 
 
+def test_a_folder_names_the_files_in_it(tmp_path, file):
+    assert "Give the .nir file in it: 'model.nir'." in refused(tmp_path)
+
+
+@pytest.mark.parametrize("written", [True, False], ids=["nodes", "nothing"])
+def test_a_file_that_nir_write_did_not_finish(tmp_path, written):
+    """A value that HDF5 cannot hold ends nir.write in a TypeError, after /version and some of /node/nodes."""
+    graph = network()
+    if written:
+        graph.nodes["lif"].metadata = {"note": object()}
+        with pytest.raises(TypeError):
+            nir.write(tmp_path / "half.nir", graph)
+    else:
+        with h5py.File(tmp_path / "half.nir", "w") as h5:
+            h5["version"] = "1.0.8"
+            h5.create_group("node")
+    text = refused(tmp_path / "half.nir")
+    assert "was not written to its end" in text
+    assert "write the file again" in text
+    assert "nir.write" in text
+
+
 class Bomb:
     """Its unpickling creates a file: the reader must not."""
 
@@ -182,6 +204,10 @@ def test_pickles_are_never_loaded(tmp_path):
     [
         (b"", "is empty (0 bytes)"),
         (b"hello\n", "a text file"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n", "a Git LFS pointer"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n", "git lfs pull"),
+        (b"\n<!DOCTYPE html>\n<html><body>404</body></html>", "an HTML page"),
+        (b"<html>", "Download the file itself"),
         ("Größe τ".encode() * 100, "a text file"),
         (b"\x93NUMPY\x01\x00", "a NumPy array"),
         (b"\x1f\x8b\x08", "a gzip archive"),

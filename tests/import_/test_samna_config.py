@@ -328,6 +328,7 @@ def test_missing_files_are_refused(tmp_path):
             from_samna(path)
 
 
+@pytest.mark.long
 @quick
 @given(st.data())
 def test_values_across_chunks(monkeypatch, tmp_path, data):

@@ -22,6 +22,7 @@ from nir_dynapse.export.samna_config import to_samna, write_config_json
 from nir_dynapse.import_.samna_config import from_samna
 from nir_dynapse.layout.layout import Layout
 from random_networks import build
+from shortened import shortened
 
 Maker = Callable[..., Layout]
 
@@ -33,7 +34,7 @@ def codes_of(layout: Layout) -> list[str]:
 # -- the file beside --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["config.json", "config.json.gz"])
+@pytest.mark.parametrize("name", shortened(["config.json", "config.json.gz"]))
 @pytest.mark.parametrize("side", ["layout.json", "config.layout.json"])
 def test_the_layout_beside_a_file_gives_the_names(random_layout: Maker, tmp_path: Path, name: str, side: str) -> None:
     layout = random_layout(1, 2, 60)

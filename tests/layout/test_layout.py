@@ -158,6 +158,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.long
 @settings(quick, max_examples=300)
 @given(st.data())
 def test_damaged_values_are_configuration_errors(random_layout, data):

@@ -147,6 +147,7 @@ def test_low_tags_where_the_high_ones_do_not_suffice(board: str) -> None:
     assert (tags >= 1024).sum() == 1024
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("boards", "n", "groups"), [(("green", "purple"), 1100, "one"), (("red", "dev", "orange"), 2100, "interleaved")]
 )
@@ -158,6 +159,7 @@ def test_every_chip_of_a_stack_has_its_own_bad_rows(boards: tuple[str, ...], n: 
     assert misuse(layout, *chips[1:], chips[0])  # which is not what would have done on the wrong chip
 
 
+@pytest.mark.long
 def test_a_profile_acts_on_its_chip_only() -> None:
     odd = np.ones((4, 256), bool)
     odd[:, ::2] = False

@@ -289,11 +289,13 @@ def test_targets_on_too_many_chips() -> None:
     assert compile(fan_out(9, 20), device=DYNAPSE2.stack(6), spare_rows=False).n_neurons == 21
 
 
+@pytest.mark.long
 def test_targets_that_fill_four_chips() -> None:
     """16 targets in 16 cores fit on four chips, and the five other neurons on the two that are left."""
     compile(fan_out(16, 20), device=DYNAPSE2.stack(6))
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_layout() -> None:
     net, device = recurrent(3, 3, 6, 2, fan_in=2), SMALL
     first, other, again = (compile(net, device=device, seed=seed, spare_rows=False) for seed in (4, 5, 4))

@@ -114,6 +114,7 @@ def test_small_networks(case: Case, chosen: dict[str, Any]) -> None:
     is_whole(case, chosen)
 
 
+@pytest.mark.long
 @given(case=cases(most=1500, chips=4), chosen=options())
 @settings(max_examples=12)
 def test_networks_of_some_cores(case: Case, chosen: dict[str, Any]) -> None:
@@ -206,6 +207,7 @@ def test_a_full_neuron_and_a_full_chip_fit() -> None:
 # -- the interpreter --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @given(case=cases(most=200, chips=2))
 @settings(max_examples=5)
 def test_both_front_ends_read_the_same_bits(case: Case) -> None:

@@ -70,7 +70,7 @@ def test_fits_counts_cores_group_by_group_and_keeps_the_monitored_near() -> None
 
 
 # All of the seeds 0 to 149 were at the optimum when this was written.
-@pytest.mark.parametrize("seed", shortened([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14], 4))
+@pytest.mark.parametrize("seed", shortened([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14], 3))
 def test_small_networks_are_within_a_tenth_of_the_exact_optimum(seed: int) -> None:
     w, device = small_case(seed)
     found = partition(w, device, device.n_chips, budget=300.0)
@@ -107,6 +107,7 @@ def test_layered_networks_send_30_percent_fewer_events_than_in_index_order(famil
     assert found.cost.overflow == 0
 
 
+@pytest.mark.long
 def test_separate_networks_that_fill_the_chips_are_kept_apart() -> None:
     """Eight networks of 1024 neurons, interleaved, on eight full chips: only swaps are possible, and none costs none."""
     rng = np.random.default_rng(4)
@@ -118,6 +119,7 @@ def test_separate_networks_that_fill_the_chips_are_kept_apart() -> None:
     assert (np.bincount(found.chip) == 1024).all()
 
 
+@pytest.mark.long
 def test_a_shuffled_small_world_on_full_chips() -> None:
     found = on_chips(small_world(4096, 20, seed=1), 4)
     assert found.cost.events < 0.5 * found.start.events
@@ -129,6 +131,7 @@ def test_synapses_without_structure_are_no_worse_than_index_order() -> None:
     assert found.cost.events < found.start.events
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("share", [0.2, 0.8])
 def test_monitored_neurons_stay_within_reach_of_the_fpga(share: float) -> None:
     device = replace(DYNAPSE2, neurons_per_core=4, n_chips=8)
@@ -154,7 +157,9 @@ def test_more_monitored_neurons_than_reach_the_fpga() -> None:
     assert fits(w, partition(w, device, 8).chip, device)
 
 
-@pytest.mark.parametrize(("chips", "per_core", "rows", "fan"), [(6, 4, 4, 12), (4, 64, 3, 10), (5, 16, 2, 6)])
+@pytest.mark.parametrize(
+    ("chips", "per_core", "rows", "fan"), shortened([(6, 4, 4, 12), (4, 64, 3, 10), (5, 16, 2, 6)])
+)
 def test_sram_rows_suffice_where_a_partition_has_enough(chips: int, per_core: int, rows: int, fan: int) -> None:
     """Targets on few enough chips by construction, renumbered; index order asks for more rows than there are."""
     rng = np.random.default_rng(1)

@@ -24,6 +24,7 @@ from nir_dynapse.reporting.report import report
 from nir_dynapse.sim.mismatch import as_measured, fabricate
 from nir_dynapse.sim.simulation import simulate
 from random_networks import build
+from shortened import shortened
 from small_networks import feed_forward, population, recurrent
 
 
@@ -73,7 +74,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("family", "seed", "kind", "options"), CASES)
+@pytest.mark.parametrize(("family", "seed", "kind", "options"), shortened(CASES))
 def test_codes_give_the_wanted_currents_on_the_measured_chips(family, seed, kind, options):
     net = build(family, seed, 130, **kind)
     device = DYNAPSE2.stack(2).with_profiles(measured(seed), measured(seed + 10))

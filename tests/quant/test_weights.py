@@ -141,6 +141,7 @@ def test_more_base_currents_are_better_and_one_is_the_best_threshold() -> None:
     assert errors[0] == pytest.approx(min(one), rel=1e-6)
 
 
+@pytest.mark.long
 @given(seeds, st.integers(5, 100), st.integers(-60, 60))
 @settings(max_examples=20)
 def test_scale_and_order_do_not_matter(seed: int, n: int, exponent: int) -> None:
@@ -193,6 +194,7 @@ def test_a_weight_of_great_importance_is_met(seed: int, n: int) -> None:
     assert abs(values[which] - weights[which]) <= 1e-3 * np.sqrt(np.mean(weights**2))
 
 
+@pytest.mark.long
 @given(seeds, st.integers(5, 100), st.sampled_from([0.5, 1.0, 30.0, 1e6]))
 @settings(max_examples=20)
 def test_a_weight_of_no_importance_does_not_matter(seed: int, n: int, size: float) -> None:

@@ -17,7 +17,7 @@ import pytest
 import bad_places
 from bad_places import SITUATIONS, VERBS, target_of
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="users and pipes of POSIX")
+pytestmark = [pytest.mark.long, pytest.mark.skipif(sys.platform == "win32", reason="users and pipes of POSIX")]
 MOUNTED = ("full disk", "read-only disk")
 MOUNT = ("unshare", "-m")
 WORDS = {

@@ -15,6 +15,7 @@ from nir_dynapse.errors import ConfigurationError, ParameterRangeError
 from nir_dynapse.sim.dynamics import reach
 from nir_dynapse.sim.mismatch import fabricate
 from nir_dynapse.sim.simulation import run_circuit, simulate
+from shortened import shortened
 
 DT = 1e-3
 
@@ -166,7 +167,7 @@ def test_adaptation_slows_down_shunt_and_gate_act(networks: ModuleType) -> None:
     assert trace(gated, alone, "i_mem").max() < 0.5 * trace(nmda, alone, "i_mem").max()
 
 
-@pytest.mark.parametrize("cv", [0.2, 0.5])
+@pytest.mark.parametrize("cv", shortened([0.2, 0.5]))
 def test_never_nan_under_strong_mismatch(networks: ModuleType, cv: float) -> None:
     params = to_params(networks.recurrent(1, 12, 48, 8))
     x = np.random.default_rng(0).poisson(1.0, (1, 300, 12)).astype(np.float32)
@@ -183,7 +184,7 @@ def test_clear_errors_for_wrong_input(networks: ModuleType) -> None:
     net = networks.feed_forward(np.array([[0.1, -0.1]]))
     with pytest.raises(ConfigurationError, match=r"expects \(batch, time, 2\)"):
         simulate(net, np.zeros((5, 3)))
-    with pytest.raises(ConfigurationError, match="negative or non-finite"):
+    with pytest.raises(ConfigurationError, match="bin 0, channel 0 of the data holds nan events, allowed are 0 to"):
         simulate(net, np.full((5, 2), np.nan))
     with pytest.raises(ParameterRangeError, match=r"its own step of 0\.001 s"):
         simulate(net, np.zeros((5, 2)), ideal=True, dt=1e-4)

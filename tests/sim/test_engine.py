@@ -22,6 +22,7 @@ from nir_dynapse.sim import adjoint, circuit, ensemble, simulation, wiring
 from nir_dynapse.sim.circuit import constants, internal_step, structure_of
 from nir_dynapse.sim.mismatch import fabricate
 from nir_dynapse.sim.simulation import RECORDABLE, run_circuit, simulate
+from shortened import shortened
 
 DT = 1e-3
 BACKENDS: tuple[Any, ...] = ("numpy", "jax")
@@ -168,6 +169,7 @@ def test_delays_of_whole_bins_shift_the_trace(backend: str, dt: float) -> None:
             assert np.abs(shifted[:by, n]).max(initial=0) < 1e-3 * plain[:, n].max()
 
 
+@pytest.mark.long
 def test_delayed_networks_run_everywhere() -> None:
     """Recurrence with delays on virtual chips: NumPy = JAX, `evaluate` counts what `simulate` does."""
     params = to_params(small_networks.recurrent(4, 6, 16, 3, fan_in=5))
@@ -254,7 +256,7 @@ def test_dead_neurons_are_silent_and_dead_rows_without_effect() -> None:
         assert simulate(params, x, mismatch=Mismatch.uniform(0.0, **faults)).output.sum() == 0
 
 
-@pytest.mark.parametrize("cv", [0.5, 2.0, 5.0])
+@pytest.mark.parametrize("cv", shortened([0.5, 2.0, 5.0]))
 def test_positive_and_finite_at_any_mismatch(cv: float) -> None:
     params = to_params(small_networks.recurrent(1, 8, 24, 4))
     slow = float(params.circuit.tau("i_tau_ahp", 0.1))

@@ -69,6 +69,7 @@ FAST = ("fast", *MEMBRANE, *DPI, *AHP, "i_f_nmda", "i_dc")
 ALL = ("everything", *FAST[1:], *DELAYS)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("names", "shape", "slope"),
     shortened(

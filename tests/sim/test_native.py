@@ -21,7 +21,6 @@ from nir_dynapse.sim.circuit import internal_step, structure_of
 from nir_dynapse.sim.mismatch import fabricate
 from nir_dynapse.sim.native import run as native
 from nir_dynapse.sim.surrogate import Surrogate
-from shortened import shortened
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="the kernels need a CPU backend and Numba")
 DT = 1e-3
@@ -47,9 +46,10 @@ def both(params: Params, x: Any, target: Any, surrogate: Surrogate, **options: A
 LATCHES = ("adaptation", "dc")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("latches", "refractory", "batch", "patches", "threads"),
-    shortened(
+    (
         [
             ((), 1.2e-3, 1, {}, 1),
             (LATCHES, 1.2e-3, 7, {"CELLS": 30}, 1),
@@ -95,6 +95,7 @@ def test_every_surrogate(shape: Any) -> None:
     assert relative(found, exact) < 1e-9
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("double")
 def test_a_layer_without_recurrence() -> None:
     """Large enough that XLA's way splits it by dendrite: groups without neurons among their sources."""
@@ -137,6 +138,7 @@ def test_threads_change_nothing_but_the_order_of_sums(monkeypatch: pytest.Monkey
         assert relative(found, results[0][1]) < 1e-12
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.usefixtures("double")
 def test_virtual_chips_by_vmap(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:

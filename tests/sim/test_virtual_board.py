@@ -71,7 +71,7 @@ def test_mismatch_factors_are_log_normal_per_place() -> None:
     assert (factors(3, place, 5, 0.0) == 1).all()
     with pytest.raises(ParameterRangeError, match="unknown parameter 'tau'"):
         Mismatch(cv=(("tau", 0.1),))
-    with pytest.raises(ParameterRangeError, match="allowed are finite values from 0"):
+    with pytest.raises(ParameterRangeError, match=r"CV of i_tau_mem is -0\.1, allowed are numbers from 0"):
         Mismatch.uniform(-0.1)
 
 
@@ -205,9 +205,11 @@ def test_mismatch_says_what_is_wrong() -> None:
     assert Mismatch.none() == Mismatch.uniform(0.0)
     assert hash(Mismatch(spike_loss=0.1)) != hash(Mismatch())
     for value in (-0.1, float("nan"), float("inf")):
-        with pytest.raises(ParameterRangeError, match=f"noise is {value}, allowed are finite values from 0. Give"):
+        with pytest.raises(ParameterRangeError, match=f"noise is {value}, allowed are numbers from 0 up to 1000. Give"):
             Mismatch(noise=value)
     for name in ("spike_loss", "dead_neurons", "dead_rows"):
         for value in (-0.1, 1.1, float("nan")):
-            with pytest.raises(ParameterRangeError, match=f"{name} is {value}, allowed are 0 to 1. Give"):
+            with pytest.raises(
+                ParameterRangeError, match=f"{name} is {value}, allowed are numbers from 0 up to 1. Give"
+            ):
                 Mismatch.uniform(0.1, **{name: value})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -18,7 +19,7 @@ from nir_dynapse.chip.device import CURRENTS
 from nir_dynapse.layout.decoding import layout_to_params
 from nir_dynapse.network.redundancy import replicate
 from nir_dynapse.reporting.training_log import TrainingLog
-from nir_dynapse.training.fine_tune import _Clock
+from nir_dynapse.training.clock import Clock
 from nir_dynapse.training.losses import Counts, Penalty
 from nir_dynapse.training.steps import Attack
 from shortened import shortened
@@ -143,7 +144,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", shortened(CHANGES, 2))
+@pytest.mark.parametrize("name", shortened(CHANGES))
 def test_every_option_runs_and_matters(name: str) -> None:
     params = brief(**CHANGES[name])
     assert not same(params, brief())
@@ -246,20 +247,40 @@ def test_in_the_loop_with_a_board(tmp_path: Path) -> None:
         nd.fine_tune(network(2), data(), board=board, bits=None)
 
 
-def test_the_time_that_is_left_does_not_count_what_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step takes 1 s here, the first one 20 s and the first check 30 s; a tenth of a second is nothing."""
+def test_the_time_that_is_left_is_that_of_all_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step takes 1 s here, a check with what it writes 3 s, the first of each compiles for 20 s and 30 s."""
     now = 100.0
-    monkeypatch.setattr("nir_dynapse.training.fine_tune.time.monotonic", lambda: now)
-    clock, left = _Clock(10), []
+    monkeypatch.setattr("nir_dynapse.training.clock.time.monotonic", lambda: now)
+    clock, left, end = Clock(10, 4, work=9.0), {}, []
     for step in range(1, 11):
-        now += 20.0 if step == 1 else 1.0
-        clock.stepped(step)
-        if step % 2 == 0:
-            now += 30.0 if step == 2 else 0.1
-            left.append(clock.left(step))
-    assert left == pytest.approx([8.0, 6.0, 4.0, 2.0, 0.0], abs=0.5)
+        now += 21.0 if step == 1 else 1.0
+        if step in (1, 2, 4, 8, 10):
+            clock.stepped(step)
+            left[step] = clock.left()
+        if step in (4, 8, 10):
+            now += 33.0 if step == 4 else 3.0
+            clock.checked()
+            left[step] = clock.left()
+            end.append(now)
+    whole = end[-1] + 3.0  # the start is checked once more
+    assert left[2] == pytest.approx(8 + 4 * 3 + 20)  # what a check compiles is not known yet: as long as the step
+    assert [left[4], left[8], left[10]] == pytest.approx([whole - at for at in end])
+    assert clock.taken() == pytest.approx(end[-1] - 100.0)
 
-    clock = _Clock(3)  # nothing but the first step is known at the first check
+    clock = Clock(3, 1, work=300.0)  # nothing but the first step is known, and a check that was shorter than its work
     now += 20.0
     clock.stepped(1)
-    assert clock.left(1) == pytest.approx(40.0)
+    now += 5.0
+    clock.checked()
+    assert clock.left() == pytest.approx(2 * 20.0 + 3 * 5.0)
+
+
+def test_progress_tells_the_time_after_the_second_step() -> None:
+    told: list[tuple[str, float]] = []
+    nd.fine_tune(
+        network(2), data(), mismatch=SPREAD, devices=2, steps=4, options=short(check_every=4),
+        progress=lambda what, share: told.append((what, share)),
+    )  # fmt: skip
+    assert [share for _, share in told[:2]] == [0.5, 1.0]
+    assert re.fullmatch(r"step 2, \d+ s left", told[0][0])
+    assert re.fullmatch(r"step 4, loss .*, held out .*, \d+ s left", told[1][0])

@@ -167,6 +167,7 @@ def test_max_over_time_and_trajectory() -> None:
     np.testing.assert_allclose(taught(teacher, jnp.asarray(teacher)), np.zeros(4), atol=1e-9)
 
 
+@pytest.mark.long
 def test_each_part_of_a_trajectory_counts_alike() -> None:
     """A population that fires a hundred times as much must not be all that a student learns."""
     rng = np.random.default_rng(5)

@@ -62,18 +62,24 @@ def test_wrong_arguments(changes: dict[str, Any], error: type[Exception], words:
 @pytest.mark.parametrize(
     ("name", "value", "allowed"),
     [
-        ("batch", 0, "whole numbers from 1"),
+        ("batch", 0, "whole numbers from 1 to 1000000"),
+        ("batch", 10**12, "whole numbers from 1 to 1000000"),
+        ("check_every", 10**12, "whole numbers from 1 to 1000000000"),
+        ("clip", float("inf"), r"numbers above 0 up to 1e\+09"),
+        ("rate", 1e300, "numbers above 0 up to 1000"),
+        ("penalty", 1.0, r"Penalty\(\.\.\.\)"),
+        ("attack", 0.1, r"None and Attack\(\.\.\.\)"),
         ("rows", 1.5, "whole numbers from 1"),
         ("held_out", True, "whole numbers from 1"),
-        ("patience", 0, "whole numbers from 1, or None"),
-        ("patience", True, "whole numbers from 1, or None"),
-        ("substeps", -1, "whole numbers from 1, or None"),
-        ("ramp", 1.1, "0 to 1"),
-        ("dropout", 1.0, r"0 to 0\.95"),
-        ("worst", 0.0, "1e-09 to 1"),
+        ("patience", 0, r"whole numbers from 1 to 1000000000\. Choose one of them, or None"),
+        ("patience", True, r"whole numbers from 1 to 1000000000\. Choose one of them, or None"),
+        ("substeps", -1, r"whole numbers from 1 to 1000\. Choose one of them, or None"),
+        ("ramp", 1.1, "numbers from 0 up to 1"),
+        ("dropout", 1.0, r"numbers from 0 up to 0\.95"),
+        ("worst", 0.0, "numbers from 1e-09 up to 1"),
         ("clip", float("nan"), "numbers above 0"),
         ("bias_rate", 0.0, "numbers above 0"),
-        ("rate", -0.1, "numbers above 0, or an optax schedule"),
+        ("rate", -0.1, r"numbers above 0 up to 1000\. Choose one of them, or an optax schedule"),
         ("trained", ("weight", "i_nothing"), "weight, base, i_tau_mem"),
     ],
 )
@@ -171,7 +177,9 @@ def test_data_with_trajectories(tmp_path: Path) -> None:
     np.testing.assert_array_equal(back[2:4].y, y[2:4])
     assert not back.y.flags.writeable
     for wrong in (y[:5], y[..., 0], y.astype(complex), y.astype(str), np.zeros(6)):
-        with pytest.raises(nd.ConfigurationError, match=r"or a trajectory of numbers \(sample, time, output\)"):
+        with pytest.raises(
+            nd.ConfigurationError, match=r"or a trajectory of numbers \(sample, time, output\)|real numbers"
+        ):
             nd.Data(data(6).x, wrong, DT)
     y[0, 0, 0] = np.nan
     with pytest.raises(nd.ConfigurationError, match="not finite"):
@@ -198,5 +206,8 @@ def test_data_of_nir() -> None:
     with pytest.raises(nd.ConfigurationError, match="one integer class for each of 4 samples"):
         nd.data_from_nir(nir.NIRGraphData({"in": grid}), known.y[:3], net.inputs, net.dt)
     half = nir.NIRNodeData({"spikes": nir.TimeGriddedData(0.5 * known.x, DT)})
-    with pytest.raises(nd.ConfigurationError, match="node 'in': its spikes are not whole numbers"):
+    with pytest.raises(
+        nd.ConfigurationError,
+        match=r"node 'in': sample 0, bin \d+, channel \d+ .*holds 0\.5 events, a circuit receives whole events",
+    ):
         nd.data_from_nir(nir.NIRGraphData({"in": half}), known.y, net.inputs, net.dt)

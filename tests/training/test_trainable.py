@@ -31,6 +31,7 @@ from nir_dynapse.training.trainable import (
     quantised,
     settled,
 )
+from shortened import shortened
 from small_networks import feed_forward
 from tuning_cases import data, network, shared_compilation
 
@@ -82,7 +83,7 @@ def large() -> tuple[Chart, Latent]:
 # --- bits and circuits ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bits", [0, 1, 2, 4])
+@pytest.mark.parametrize("bits", shortened([0, 1, 2, 4]))
 def test_a_chip_without_mismatch_is_what_is_settled(bits: int) -> None:
     chart, latent = started(network(recurrent=True), bits)
     latent = moved(chart, latent)
@@ -133,6 +134,7 @@ def test_signs_change_between_ampa_and_gaba_only() -> None:
     np.testing.assert_allclose(beyond.weight, wanted, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_gradients_reach_every_number() -> None:
     chart, latent = started(gated())
     latent = moved(chart, latent)
@@ -164,6 +166,7 @@ def spread(factors: np.ndarray) -> tuple[float, float]:
     return factors.mean(), factors.std() / factors.mean()
 
 
+@pytest.mark.long
 def test_factors_have_the_spread_of_their_parameter() -> None:
     chart, _ = large()
     cv = {name: 0.05 + 0.02 * (k % 11) for k, name in enumerate(CURRENTS)}
@@ -184,6 +187,7 @@ def test_factors_have_the_spread_of_their_parameter() -> None:
     assert not np.asarray(chips(chart, Mismatch(), size=0.0).bias).any()
 
 
+@pytest.mark.long
 def test_chips_are_spread_like_fabricated_ones() -> None:
     chart, latent = large()
     mismatch, bits = Mismatch(), quantised(chart, latent)

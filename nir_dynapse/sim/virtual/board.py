@@ -6,19 +6,27 @@ from dataclasses import replace
 
 import numpy as np
 
-from nir_dynapse.board.link import LinkedBoard, Timing, monitored
+from nir_dynapse.board.link import CUT, LinkedBoard, Timing, monitored
 from nir_dynapse.chip.device import DYNAPSE2, Device, Mismatch
 from nir_dynapse.circuit.params import Params
+from nir_dynapse.data.counts import check_counts
+from nir_dynapse.data.data import Events
+from nir_dynapse.data.images import flattened
 from nir_dynapse.data.recording import Recording
+from nir_dynapse.errors import ParameterRangeError
+from nir_dynapse.files.numbers import DURATION, SEED, STEP
 from nir_dynapse.layout.decoding import layout_to_params
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.sim.circuit import Disturbance
 from nir_dynapse.sim.mismatch import fabricate
-from nir_dynapse.sim.simulation import check_input, run_circuit
+from nir_dynapse.sim.simulation import run_circuit
 from nir_dynapse.sim.virtual.chip import VirtualChip
 from nir_dynapse.sim.virtual.link import VirtualLink
 
 __all__ = ["VirtualBoard"]
+
+MOST_ELEMENTS = 1 << 29
+"""Most bins of a run times input destinations: they are made at once."""
 
 
 class VirtualBoard(LinkedBoard):
@@ -38,16 +46,32 @@ class VirtualBoard(LinkedBoard):
         step: float | None = None,
         timing: Timing | None = None,
     ) -> None:
-        self.seed, self.device, self.step = seed, device, step
+        self.seed = SEED.check("virtual board", "seed", seed, "Give the number of a virtual chip.")
+        self.device = device
+        self.step = None if step is None else STEP.check("virtual board", "step", step, "Give seconds.")
         self.mismatch = device.mismatch if mismatch is None else mismatch
-        chip = VirtualChip(seed, device, self.mismatch)
-        super().__init__(VirtualLink(chip, device.max_stack, f"virtual:{seed}", step), timing)
+        chip = VirtualChip(self.seed, device, self.mismatch)
+        super().__init__(VirtualLink(chip, device.max_stack, f"virtual:{self.seed}", self.step), timing)
         self._params: Params | None = None
+
+    def __repr__(self) -> str:
+        return f"VirtualBoard({self.seed}; {self.device!r})"
 
     def apply(self, layout: Layout) -> None:
         """Write `layout` as words and codes (HardwareError for what no chip can hold)."""
         self._params = None
         super().apply(layout)
+
+    def run(self, events: Events, duration: float, *, echo: bool = False) -> Events:
+        """As `LinkedBoard.run`; ParameterRangeError also for a run of too many steps to be simulated at once."""
+        layout, duration = self._applied(), DURATION.check("run", "duration", duration, CUT)
+        bins, step = duration / (layout.dt if self.step is None else self.step), self.step or layout.dt
+        if bins * (len(layout.input_rows) + layout.n_neurons + 1) > MOST_ELEMENTS:
+            raise ParameterRangeError(
+                f"run: duration is {duration:g} s, {bins:.0f} steps of {step:g} s for {layout.n_neurons} neurons and "
+                f"{len(layout.input_rows)} destinations of inputs are too many to simulate at once. {CUT}"
+            )
+        return super().run(events, duration, echo=echo)
 
     def run_batch(self, x: np.ndarray, dt: float) -> Recording:
         """Many samples at once: counts (batch, time, channel) in bins of `dt` s, every sample from silence.
@@ -58,7 +82,9 @@ class VirtualBoard(LinkedBoard):
         layout = self._applied()
         if self._params is None:
             self._params = fabricate(layout_to_params(layout, self.device), self.mismatch, self.seed)
-        counts = check_input(x, layout.inputs)
+        dt = STEP.check("run_batch", "dt", dt, "Give the width of a bin of x in seconds.")
+        x = flattened(x, layout.inputs)
+        counts = check_counts(x, [(port.name, port.size) for port in layout.inputs]).astype(np.float32)
         disturbance = Disturbance.of(self.mismatch, self.seed)
         recording = run_circuit(self._params, counts, dt, ("spikes",), disturbance=disturbance)
         spikes = {node: recording.spikes[node] * mask for node, mask in monitored(layout).items()}

@@ -10,6 +10,7 @@ from nir_dynapse.board.address_events import GRID_DTYPE, spaced
 from nir_dynapse.chip.device import Device, Mismatch
 from nir_dynapse.circuit.closed_form import counted_up
 from nir_dynapse.circuit.params import Params
+from nir_dynapse.data.bins import bin_of, first_us
 from nir_dynapse.errors import HardwareError
 from nir_dynapse.layout.decoding import layout_to_params
 from nir_dynapse.layout.layout import Layout
@@ -75,7 +76,7 @@ class VirtualChip:
             )
         address, params = self._addressed(events[inside])
         counts = np.zeros((1, bins, params.topology.n_channels), np.float32)
-        when = np.floor(events["time"][inside] / (step * 1e6) + 1e-9).astype(np.int64)
+        when = bin_of(events["time"][inside], step)
         counted = when < bins
         np.add.at(counts[0], (when[counted], address[counted]), 1)
         disturbance = Disturbance.of(self.mismatch, self.seed)
@@ -135,5 +136,7 @@ class VirtualChip:
         grid["x_hop"], grid["cores"] = x_hop[neuron, row], bits.sram["cores"][neuron, row]
         count = np.bincount(when, minlength=len(spikes))
         within = (counted_up(count) + 1) / (count[when] + 1)
-        grid["time"] = spaced(np.floor((when + within) * step * 1e6).astype(np.int64))
+        first, stop = first_us(when, step), first_us(when + 1, step)
+        time = np.floor((when + within) * step * 1e6).astype(np.int64)
+        grid["time"] = spaced(np.clip(time, first, np.maximum(stop - 1, first)))
         return grid

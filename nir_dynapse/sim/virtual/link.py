@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nir_dynapse.board.address_events import GRID_DTYPE, unwrapped
+from nir_dynapse.data.bins import bin_of
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.layout.rows import leaves_west
 from nir_dynapse.sim.virtual.chip import VirtualChip
@@ -71,8 +72,8 @@ class VirtualLink:
             return np.zeros(0, GRID_DTYPE)
         events = self._sent.copy()
         events["time"] -= origin
-        bins = int(np.ceil((last - origin) / (self._bin * 1e6) - 1e-6))
-        spikes = self.chip.run(events, max(bins, 1), self._bin)
+        bins = int(bin_of(max(last - origin - 1, 0), self._bin)) + 1
+        spikes = self.chip.run(events, bins, self._bin)
         spikes["time"] += origin
         fresh = spikes[(spikes["time"] > self._told) & (spikes["time"] <= last)]
         self._told = last
