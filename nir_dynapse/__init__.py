@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from nir_dynapse.circuit.params import Params
     from nir_dynapse.circuit.params_file import load_params, save_params
     from nir_dynapse.data.data import Data, Events
+    from nir_dynapse.data.event_files import events_to_data, read_data, read_events
     from nir_dynapse.data.nir_data import data_from_nir, from_nir_data, to_nir_data
     from nir_dynapse.data.recording import Recording
     from nir_dynapse.deployment.deploy import deploy
@@ -110,6 +111,7 @@ __all__ = [
     "data_from_nir",
     "deploy",
     "evaluate",
+    "events_to_data",
     "fine_tune",
     "from_nir",
     "from_nir_data",
@@ -117,6 +119,8 @@ __all__ = [
     "load_params",
     "load_profiles",
     "open_board",
+    "read_data",
+    "read_events",
     "replicate",
     "report",
     "save_params",
@@ -140,6 +144,7 @@ _HOME = {
     "circuit.params": ("Params",),
     "circuit.params_file": ("load_params", "save_params"),
     "data.data": ("Data", "Events"),
+    "data.event_files": ("events_to_data", "read_data", "read_events"),
     "data.nir_data": ("data_from_nir", "from_nir_data", "to_nir_data"),
     "data.recording": ("Recording",),
     "deployment.deploy": ("deploy",),

@@ -30,6 +30,7 @@ from nir_dynapse.board.address_events import (
 from nir_dynapse.data.bins import first_us
 from nir_dynapse.data.counts import check_counts
 from nir_dynapse.data.data import Events
+from nir_dynapse.data.images import flattened
 from nir_dynapse.data.recording import Recording
 from nir_dynapse.errors import ConfigurationError, HardwareError, ParameterRangeError
 from nir_dynapse.files.numbers import DURATION, STEP, Real, Whole
@@ -187,7 +188,7 @@ class LinkedBoard:
         """
         layout = self._applied()
         dt = STEP.check("run_batch", "dt", dt, "Give the width of a bin of x in seconds.")
-        counts = check_counts(x, [(port.name, port.size) for port in layout.inputs])
+        counts = check_counts(flattened(x, layout.inputs), [(port.name, port.size) for port in layout.inputs])
         heard = monitored(layout)
         spikes = {node: np.zeros((*counts.shape[:2], len(mask)), np.uint32) for node, mask in heard.items()}
         duration = counts.shape[1] * dt

@@ -17,6 +17,7 @@ from nir_dynapse.cli.options import (
     mapping_options,
     model_options,
     positive,
+    sensor_options,
     silicon_option,
     training_options,
     tuned_options,
@@ -186,7 +187,8 @@ def _simulate_and_evaluate(verbs: _Verbs, model: Parser) -> None:
     examples = (f"{DIGITS} --data {DIGITS_TEST} --ideal", f"layout.json --data {DIGITS_TEST} --chip 7 -o spikes.npz")
     p = verbs.add("simulate", "Run a network or a Layout on data.", examples, model)
     p.add_argument("model", metavar=THING, help=THING_HELP)
-    p.add_argument("--data", required=True, metavar="X.npz", help=DATA_HELP)
+    p.add_argument("--data", required=True, metavar="X.npz|FILE", help=f"{DATA_HELP}; or a file of events")
+    sensor_options(p)
     kind = p.add_mutually_exclusive_group()
     kind.add_argument("--ideal", action="store_true", help="NIR's equations instead of the circuits")
     kind.add_argument(
@@ -201,7 +203,8 @@ def _simulate_and_evaluate(verbs: _Verbs, model: Parser) -> None:
     )
     p = verbs.add("evaluate", purpose, examples, model)
     p.add_argument("model", metavar=THING, help=THING_HELP)
-    p.add_argument("--data", required=True, metavar="TEST.npz", help=DATA_HELP)
+    p.add_argument("--data", required=True, metavar="TEST.npz|FILE", help=f"{DATA_HELP}; or HDF5 as SHD, with labels")
+    sensor_options(p)
     p.add_argument(
         "--devices",
         type=limited(numbers.DEVICES),
@@ -230,10 +233,11 @@ def _boards(verbs: _Verbs) -> None:
     p.add_argument(
         "--input",
         required=True,
-        metavar="X.npz",
-        help="samples: x (sample, time, channel) and dt in seconds (y is optional); or an event list: time_us, node, index "
-        "and nodes (names of input nodes)",
+        metavar="X.npz|FILE",
+        help="samples: x (sample, time, channel) and dt in seconds (y is optional); an event list: time_us, node (names of "
+        "input nodes) and index; or a file of events",
     )
+    sensor_options(p, duration=False)
     board_option(p)
     silicon_option(p)
     p.add_argument("--echo", action="store_true", help="record the stimuli, too, when they are really sent")

@@ -133,15 +133,16 @@ def compile_(args: argparse.Namespace, out: Output) -> int:
 
 
 def simulate(args: argparse.Namespace, out: Output) -> int:
-    from nir_dynapse.data.data import Data
+    from nir_dynapse.cli.samples import left_out, samples
     from nir_dynapse.evaluation.checks import check_data, score
     from nir_dynapse.files.whole import write_arrays
 
     check_places(args)
-    data = Data.load(args.data)
     thing = loaded(args)
+    data, labelled = samples(args.data, thing, args, labels=False)
     check_data(data, thing, labels=False, whole=not args.ideal)
     findings = out.warned(thing)
+    said, lines = left_out(data)
 
     from nir_dynapse.sim.simulation import simulate  # JAX, once there is something to compute
 
@@ -150,13 +151,14 @@ def simulate(args: argparse.Namespace, out: Output) -> int:
     recording = simulate(thing, data.x, ideal=args.ideal, **silicon)
     if args.out is not None:
         arrays: dict[str, Any] = {f"spikes.{node}": spikes for node, spikes in recording.spikes.items()}
-        write_arrays(args.out, **arrays, y=data.y, dt=np.float64(recording.dt))
+        arrays |= {"y": data.y} if labelled else {}
+        write_arrays(args.out, **arrays, dt=np.float64(recording.dt))
     nodes = node_rates(recording.spikes, recording.dt)
     run = "ideal" if args.ideal else "circuit" if args.chip is None else f"chip {args.chip}"
     counts = recording.counts()
-    fits = data.y.ndim == 1 and 0 <= data.y.min() <= data.y.max() < counts.shape[1]
+    fits = labelled and data.y.ndim == 1 and 0 <= data.y.min() <= data.y.max() < counts.shape[1]
     accuracy = asdict(score(run, counts, data.y)) if fits else None
-    text = f"{rates_text(nodes)}\n\n{accuracy_text(accuracy)}"
+    text = "\n".join([rates_text(nodes), "", accuracy_text(accuracy), *lines])
     files = [] if args.out is None else [args.out]
     written = f"\nWritten: {args.out}" if files else ""
     result = {
@@ -165,24 +167,25 @@ def simulate(args: argparse.Namespace, out: Output) -> int:
         "nodes": nodes,
         "accuracy": accuracy,
         "files": files,
-        "findings": findings,
+        "findings": findings + said,
     }
     out.result(result, text + written)
     return DONE
 
 
 def evaluate(args: argparse.Namespace, out: Output) -> int:
-    from nir_dynapse.data.data import Data
+    from nir_dynapse.cli.samples import left_out, samples
 
     check_places(args)
-    data = Data.load(args.data)
     thing = loaded(args)
+    data, _ = samples(args.data, thing, args, labels=True)
     findings = out.warned(thing)
+    said, lines = left_out(data)
 
     from nir_dynapse.evaluation.evaluate import evaluate  # JAX, once there is something to compute
 
     options = {"devices": args.devices, "key": args.seed, "mismatch": spread_of(args), "device": device_of(args)}
     with out.resumable(args.checkpoint, "evaluation"), out.progress() as tell:
         result = evaluate(thing, data, progress=tell, checkpoint=args.checkpoint, **options)
-    out.result({**result.to_dict(), "findings": findings}, str(result))
+    out.result({**result.to_dict(), "findings": findings + said}, "\n".join([str(result), *lines]))
     return DONE

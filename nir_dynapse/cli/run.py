@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import zipfile
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +13,7 @@ from nir_dynapse.board.board import Board
 from nir_dynapse.board.link import CUT, LinkedBoard, monitored, stimuli
 from nir_dynapse.cli.exchange import check_places, device_of
 from nir_dynapse.cli.output import Output, accuracy_text, node_rates, rates_text
+from nir_dynapse.cli.samples import left_out, stimulus
 from nir_dynapse.data.bins import first_us
 from nir_dynapse.data.data import Data, Events
 from nir_dynapse.data.recording import Recording
@@ -38,9 +37,11 @@ def run(args: argparse.Namespace, out: Output) -> int:
         DURATION.check("run", "duration", args.duration, CUT)
     layout = Layout.load(args.layout)
     findings = out.warned(layout)
-    names = _arrays(args.input)
-    thing = Events.load(args.input) if "time_us" in names else _samples(args.input, layout, args.duration)
-    if isinstance(thing, Events):
+    thing, labelled = stimulus(args.input, layout, args)
+    said, lines = left_out(thing)
+    if isinstance(thing, Data):
+        thing = _samples(thing, layout, args.duration)
+    else:
         to_grid(layout, thing, int(first_us(1, _duration(thing, args))), echo=args.echo)  # says what does not fit
     device = device_of(args)
 
@@ -52,32 +53,23 @@ def run(args: argparse.Namespace, out: Output) -> int:
             result, arrays = _run_events(board, layout, thing, args)
             notes = []
         else:
-            result, arrays, notes = _run_samples(board, layout, thing, "y" in names, args, out)
+            result, arrays, notes = _run_samples(board, layout, thing, labelled, args, out)
     if result["unknown_events"]:
         notes.append(f"{result['unknown_events']} events came from nobody in the Layout.")
+    notes += lines
     files = [] if args.out is None else [args.out]
     if args.out is not None:
         write_arrays(args.out, **arrays)
         notes.append(f"Written: {args.out}")
-    result = {"run": args.board, **result, "files": files, "findings": findings}
+    result = {"run": args.board, **result, "files": files, "findings": findings + said}
     out.result(result, "\n".join([rates_text(result["nodes"]), "", *notes]))
     return 0
 
 
-def _arrays(path: str) -> set[str]:
-    """The names of the arrays in an .npz; none where it is not one (reading it says why)."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return {Path(name).stem for name in archive.namelist()}
-    except (OSError, ValueError, zipfile.BadZipFile):
-        return set()
-
-
-def _samples(path: str, layout: Layout, duration: float | None) -> Data:
+def _samples(data: Data, layout: Layout, duration: float | None) -> Data:
     """The samples, cut or lengthened to `duration` s."""
     from nir_dynapse.evaluation.checks import check_data
 
-    data = Data.load(path, labels=False)
     check_data(data, layout, labels=False)
     DURATION.check("run", "duration of a sample", data.duration if duration is None else duration, CUT)
     bins = data.x.shape[1] if duration is None else int(np.ceil(duration / data.dt - 1e-9))

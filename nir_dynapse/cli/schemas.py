@@ -91,7 +91,9 @@ FINDING = _object(
     what=_text("the sentence"),
 )
 FINDINGS = _list(FINDING, "worst first")
-WARNINGS = _list(FINDING, "warnings about how the network was read, which all numbers depend on")
+WARNINGS = _list(
+    FINDING, "about how the network was read, which all numbers depend on, and what of the data is left out"
+)
 ACCURACY_FIELDS = {
     "name": _text("the run"),
     "correct": _count("samples"),

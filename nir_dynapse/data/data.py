@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -29,12 +30,16 @@ MOST_NODES = 1 << 31
 
 @dataclass(frozen=True, eq=False)
 class Events:
-    """Address events: `time` in µs (int64, E), and where: neuron or channel `index` (E,) of node `nodes[node]` (E,)."""
+    """Address events: `time` in µs (int64, E), and where: neuron or channel `index` (E,) of node `nodes[node]` (E,).
+
+    `findings` count what was left out where they were read.
+    """
 
     time: np.ndarray
     node: np.ndarray
     index: np.ndarray
     nodes: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()
 
     def __post_init__(self) -> None:
         limits = {"time": (-LONGEST_TIME, LONGEST_TIME), "node": (-MOST_NODES, MOST_NODES), "index": (0, MOST_NODES)}
@@ -121,15 +126,33 @@ class Events:
             np.add.at(counts, (bins[inside], index[inside]), 1)
         return counts
 
+    @classmethod
+    def from_structured(cls, array: Any, **options: Any) -> Events:
+        """Events of a structured array with the fields t, x, y, p (tonic's): see `data.event_files.from_structured`."""
+        from nir_dynapse.data.event_files import from_structured
+
+        return from_structured(array, **options)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an .npz with the arrays time_us, node, index and nodes (to a temporary name first)."""
         write_arrays(path, time_us=self.time, node=self.node, index=self.index, nodes=np.array(self.nodes, np.str_))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Events:
-        """Read an .npz as `save` writes it; no pickles; ConfigurationError otherwise."""
-        what = "an .npz file with arrays time_us, node, index (whole numbers, one per event) and nodes (names, text)"
-        arrays = _read_arrays(path, what, ("time_us", "node", "index", "nodes"))
+        """Read an .npz as `save` writes it; no pickles; ConfigurationError otherwise.
+
+        `node` may hold names, too; `nodes` may be missing then.
+        """
+        what = (
+            "an .npz file with arrays time_us, index (whole numbers, one per event), node (names, or numbers into nodes) "
+            "and nodes (names, text)"
+        )
+        names = ("time_us", "node", "index", "nodes")
+        arrays = _read_arrays(path, what, (), names)
+        if (node := arrays.get("node", np.zeros(0))).dtype.kind == "U" and node.ndim == 1:
+            arrays["nodes"], arrays["node"] = _numbered(path, node, arrays.get("nodes"))
+        if missing := [name for name in names if name not in arrays]:
+            raise ConfigurationError(f"{path}: lacks {', '.join(missing)}; the data must be {what}.")
         nodes = arrays.pop("nodes")
         for name, values in arrays.items():
             if values.ndim != 1 or values.dtype.kind not in ("iu" if values.size else "iuf"):  # an empty list is float
@@ -150,19 +173,44 @@ class Events:
             raise ConfigurationError(f"{path}: {error} The data must be {what}.") from error
 
 
+def _numbered(
+    path: str | os.PathLike[str], names: np.ndarray, nodes: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """`nodes` (by default those of the events in order of appearance), and the place of each of `names` in them."""
+    found, first, place = np.unique(names, return_index=True, return_inverse=True)
+    if nodes is None:
+        order = np.argsort(first)
+        return found[order], np.argsort(order)[place.reshape(-1)]
+    known = {str(name): i for i, name in enumerate(nodes.reshape(-1).tolist())}
+    if strangers := [str(name) for name in found if str(name) not in known]:
+        raise ConfigurationError(
+            f"{path}: events of node {strangers[0]!r}, nodes has {', '.join(map(repr, known)) or 'none'}. Add it to nodes."
+        )
+    return nodes, np.array([known[str(name)] for name in found], np.int64)[place.reshape(-1)]
+
+
 @dataclass(frozen=True, eq=False)
 class Data:
     """Samples with targets: event counts `x` (sample, time, channel), `y`, bin width `dt` in s.
 
-    `y` is the class (sample,) of each, or a trajectory (sample, time, output) of numbers for `fine_tune`.
+    Images, (sample, time, polarity, y, x) or any further axes, are flattened row by row; `shape` is what they were.
+
+    `y` is the class (sample,) of each, or a trajectory (sample, time, output) of numbers for `fine_tune`. `findings` count
+    what was left out where the data was made.
     """
 
     x: np.ndarray
     y: np.ndarray
     dt: float
+    findings: tuple[Finding, ...] = ()
+    shape: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "x", freeze(real_array("Data: x", self.x)))
+        counts = real_array("Data: x", self.x)
+        if counts.ndim > 3:
+            object.__setattr__(self, "shape", counts.shape[2:])
+            counts = counts.reshape(*counts.shape[:2], int(np.prod(counts.shape[2:])))
+        object.__setattr__(self, "x", freeze(counts))
         object.__setattr__(self, "y", freeze(real_array("Data: y", self.y, "classes or trajectories")))
         hint = "Give the width of a bin in seconds."
         object.__setattr__(self, "dt", STEP.check("Data", "dt", self.dt, hint, ConfigurationError))
@@ -171,6 +219,8 @@ class Data:
             raise ConfigurationError(
                 f"Data: x has shape {x.shape} and type {x.dtype}; it must be numeric (sample, time, channel)."
             )
+        if self.shape and int(np.prod(self.shape)) != x.shape[2]:
+            raise ConfigurationError(f"Data: shape is {self.shape}, x has {x.shape[2]} channels. Leave shape out.")
         classes = y.ndim == 1 and np.issubdtype(y.dtype, np.integer)
         path = y.ndim == 3 and (np.issubdtype(y.dtype, np.integer) or np.issubdtype(y.dtype, np.floating))
         if not (classes or path) or len(y) != len(x):
@@ -194,7 +244,7 @@ class Data:
         return f"Data({n} samples of {steps} bins of {1e3 * self.dt:g} ms, {channels} channels, {targets})"
 
     def __getitem__(self, part: slice) -> Data:
-        return Data(self.x[part], self.y[part], self.dt)
+        return Data(self.x[part], self.y[part], self.dt, self.findings, self.shape)
 
     @property
     def duration(self) -> float:
@@ -203,7 +253,8 @@ class Data:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an .npz with the arrays x, y, dt (to a temporary name first)."""
-        write_arrays(path, x=self.x, y=self.y, dt=np.float64(self.dt))
+        x = self.x.reshape(*self.x.shape[:2], *self.shape) if self.shape else self.x
+        write_arrays(path, x=x, y=self.y, dt=np.float64(self.dt))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, labels: bool = True) -> Data:

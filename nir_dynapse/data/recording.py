@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nir_dynapse.data.counts import check_values, real_array
-from nir_dynapse.errors import ConfigurationError
+from nir_dynapse.errors import ConfigurationError, Finding
 from nir_dynapse.files.numbers import STEP
 
 __all__ = ["Recording"]
@@ -20,6 +20,7 @@ class Recording:
 
     `spikes[node]` (batch, time, neuron) counts; `values[node]` the voltages of readouts on the host; `states[name][node]`
     the same shape, in A at the end of each bin (`v` without unit for ideal runs). `dt` is the width of a bin in s.
+    `findings` say what may be missing in recordings of others.
     ConfigurationError for spikes that are no counts, and for arrays of other shapes.
     """
 
@@ -28,6 +29,7 @@ class Recording:
     outputs: dict[str, str] = field(default_factory=dict)
     states: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     values: dict[str, np.ndarray] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
 
     def __post_init__(self) -> None:
         hint = "Give the width of a bin in seconds."

@@ -16,6 +16,7 @@ import numpy as np
 from nir_dynapse.circuit.params import Params
 from nir_dynapse.data.counts import check_values
 from nir_dynapse.data.data import Data
+from nir_dynapse.data.images import check_image
 from nir_dynapse.errors import ConfigurationError, Finding, ParameterRangeError
 from nir_dynapse.files.whole import check_target
 from nir_dynapse.import_.checks import like_snntorch
@@ -94,6 +95,7 @@ def check_data(
         raise ConfigurationError(
             f"the data is empty: x has shape {data.x.shape}. Give at least one sample and one bin."
         )
+    check_image(data.shape, known.inputs)
     if data.x.shape[2] != channels:
         raise ConfigurationError(
             f"the data has {data.x.shape[2]} channels (x has shape {data.x.shape}), the network expects {channels} at "

@@ -9,6 +9,7 @@ import numpy as np
 from nir_dynapse.chip.device import DYNAPSE2, Device, Mismatch
 from nir_dynapse.circuit.params import Params
 from nir_dynapse.data.counts import check_counts
+from nir_dynapse.data.images import flattened
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError, nearest
 from nir_dynapse.figures.parts import canvas, plain, time_axis, whole
 from nir_dynapse.layout.decoding import as_params
@@ -66,7 +67,7 @@ def through_a_spike(
     params = as_params(thing, device)
     params = (params if mismatch is None else fabricate(params, mismatch, key)).numpy()
     t = params.topology
-    counts = check_counts(x, [(port.name, port.size) for port in t.inputs]).astype(np.float32)
+    counts = check_counts(flattened(x, t.inputs), [(port.name, port.size) for port in t.inputs]).astype(np.float32)
     if len(counts) != 1:
         raise ConfigurationError(f"figures: x holds {len(counts)} samples. Choose one: x[0] has shape (time, channel).")
     if not (isinstance(neuron, tuple) and len(neuron) == 2):

@@ -21,7 +21,17 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["LINE_ENDS", "MOST_BYTES", "UnreadableError", "foreign", "kind_of", "parse_json", "read_arrays", "read_text"]
+__all__ = [
+    "LINE_ENDS",
+    "MOST_BYTES",
+    "UnreadableError",
+    "array_names",
+    "foreign",
+    "kind_of",
+    "parse_json",
+    "read_arrays",
+    "read_text",
+]
 
 MOST_BYTES = 1 << 31
 """Most bytes of all arrays of a file together."""
@@ -164,6 +174,15 @@ def read_arrays(path: str | os.PathLike[str], wanted: Container[str] | None = No
     except _BROKEN as error:
         lines = str(error).splitlines()
         raise UnreadableError(lines[0][:200] if lines else type(error).__name__) from error
+
+
+def array_names(path: str | os.PathLike[str]) -> set[str]:
+    """The names of the arrays in an .npz; none where it is not one (reading it says why)."""
+    try:
+        with _File(path, "rb") as stream, zipfile.ZipFile(stream) as archive:
+            return {name.removesuffix(".npy") for name in archive.namelist()}
+    except (OSError, *_BROKEN):
+        return set()
 
 
 def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:

@@ -13,6 +13,7 @@ import numpy as np
 from nir_dynapse.chip.device import DYNAPSE2, Device, Mismatch
 from nir_dynapse.circuit.params import Params
 from nir_dynapse.data.counts import check_counts
+from nir_dynapse.data.images import flattened
 from nir_dynapse.data.nir_data import input_counts, is_nir_data
 from nir_dynapse.data.recording import Recording
 from nir_dynapse.errors import ParameterRangeError
@@ -59,6 +60,7 @@ def simulate(
 ) -> Recording:
     """Run `thing` on event counts `x` (batch, time, channel) or (time, channel), bins of `dt` s (default: its own dt).
 
+    Where the input node has the shape of images, `x` may be (batch, time, *shape) or (time, *shape), too.
     `x` may also be an `nir.NIRGraphData` (or one of NIR's other data containers) with the spikes of the input nodes.
 
     `ideal=True` (Network only) runs NIR semantics, forward Euler at the network's own dt. Otherwise the circuits are
@@ -81,7 +83,8 @@ def simulate(
                 "Leave dt out, or read the network with the dt that you mean."
             )
         x = input_counts(x, thing.inputs, thing.dt) if is_nir_data(x) else x
-        counts = check_counts(x, [(port.name, port.size) for port in thing.inputs], whole=False).astype(np.float32)
+        nodes, x = [(port.name, port.size) for port in thing.inputs], flattened(x, thing.inputs)
+        counts = check_counts(x, nodes, whole=False).astype(np.float32)
         result = run_reference(thing, counts, record=record, backend=backend)
         outputs = {p.name: str(p.source) for p in thing.outputs}
         return Recording(result.spikes, thing.dt, outputs, result.traces, result.values)
@@ -91,6 +94,7 @@ def simulate(
         params = fabricate(params, mismatch, key)
     bin_width = params.topology.dt if dt is None else dt
     x = input_counts(x, params.topology.inputs, bin_width) if is_nir_data(x) else x
+    x = flattened(x, params.topology.inputs)
     counts = check_counts(x, [(port.name, port.size) for port in params.topology.inputs]).astype(np.float32)
     return run_circuit(params, counts, bin_width, record, backend, Disturbance.of(mismatch, key))
 

@@ -11,6 +11,7 @@ from nir_dynapse.chip.device import DYNAPSE2, Device, Mismatch
 from nir_dynapse.circuit.params import Params
 from nir_dynapse.data.counts import check_counts
 from nir_dynapse.data.data import Events
+from nir_dynapse.data.images import flattened
 from nir_dynapse.data.recording import Recording
 from nir_dynapse.errors import ParameterRangeError
 from nir_dynapse.files.numbers import DURATION, SEED, STEP
@@ -82,6 +83,7 @@ class VirtualBoard(LinkedBoard):
         if self._params is None:
             self._params = fabricate(layout_to_params(layout, self.device), self.mismatch, self.seed)
         dt = STEP.check("run_batch", "dt", dt, "Give the width of a bin of x in seconds.")
+        x = flattened(x, layout.inputs)
         counts = check_counts(x, [(port.name, port.size) for port in layout.inputs]).astype(np.float32)
         disturbance = Disturbance.of(self.mismatch, self.seed)
         recording = run_circuit(self._params, counts, dt, ("spikes",), disturbance=disturbance)
