@@ -184,7 +184,7 @@ def write_linear(node: LinearNode, metadata: dict[str, Any] | None = None) -> An
     """The NIR node of a `LinearNode`, as nir can write it.
 
     A missing bias becomes zeros in a convolution, and an Affine without one a Linear; one number for all (of a pool's
-    window, a bias or a scale), which nir writes no file of, becomes an array.
+    window, a bias or a scale), of which nir writes no file, becomes an array.
     """
     values: dict[str, Any] = {key: np.array(v) if isinstance(v, np.ndarray) else v for key, v in node.fields.items()}
     values |= _arrays(node)

@@ -153,7 +153,7 @@ ONE_FOR_ALL: dict[str, Any] = {
     ],
 )
 def test_one_number_for_all_is_written_as_an_array(kind: str, form: str, tmp_path: Path) -> None:
-    """As exporters write pools; nir makes no file of what it read of one number, a 0-d array."""
+    """As exporters write pools, and as arrays without axes, of which nir makes no file."""
     make, both = ONE_FOR_ALL[form], kind in ("SumPool2d", "AvgPool2d", "Conv2d")
     rng = np.random.default_rng(0)
     nodes: dict[str, Any] = {
