@@ -54,6 +54,8 @@ def examine() -> list[Item]:
         "Runs networks as Lava processes: install nir-dynapse[lava] on Python 3.10; on 3.11 and 3.12 see docs/lava.md."
     )
     items.append(_package("lava-nc", "optional", lava))
+    for name, kind in (("aedat", "AEDAT4"), ("evt3", "EVT3")):
+        items.append(_package(name, "optional", f"Reads {kind} files of event cameras: install nir-dynapse[events]."))
     items += _samna()
     items.append(Item("virtual board", "ok", "optional", "virtual:0, virtual:1, ... need nothing else"))
     return items
