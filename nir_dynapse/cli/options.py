@@ -25,7 +25,6 @@ __all__ = [
     "mapping_options",
     "model_options",
     "positive",
-    "sensor_options",
     "silicon_option",
     "training_options",
     "tuned_options",
@@ -214,30 +213,6 @@ def mapping_options() -> Parser:
     return mapping
 
 
-def sensor_options(verb: argparse.ArgumentParser, *, duration: bool = True) -> None:
-    """Options that say what of an event camera's file goes to the network."""
-    group = verb.add_argument_group("files of events (AEDAT4, DAT, EVT2, EVT3, HDF5 as SHD)")
-    group.add_argument("--crop", type=pixels, metavar="X,Y,W,H", help="part of the sensor in pixels (X,W of one row)")
-    group.add_argument(
-        "--pool", type=limited(Whole(1, 1 << 14)), metavar="N", help="pixels per channel along each axis (default 1)"
-    )
-    group.add_argument(
-        "--polarity",
-        choices=("both", "merge", "on", "off"),
-        help="OFF channels before ON channels, one channel for both, or one of them (default: as the input has room)",
-    )
-    group.add_argument(
-        "--start", type=finite, metavar="S", help="time that becomes 0 (default: a camera's first event)"
-    )
-    group.add_argument(
-        "--samples", type=part, metavar="FIRST:END", help="samples of an HDF5 file, from 0 (default all)"
-    )
-    if duration:
-        group.add_argument(
-            "--duration", type=positive, metavar="S", help="seconds that are kept (default: to the last event)"
-        )
-
-
 def board_option(verb: argparse._ActionsContainer, default: str | None = "virtual:0") -> None:
     """Options that say on which board; `default` None: only where asked."""
     said = "virtual:0" if default else "none: virtual chips that change with every step"
@@ -272,39 +247,12 @@ def limited(limit: Whole | Real) -> Callable[[str], Any]:
     return convert
 
 
-def finite(text: str) -> float:
-    """A converter for argparse: a finite number."""
-    with suppress(ValueError):
-        if abs(value := float(text)) < float("inf"):
-            return value
-    raise argparse.ArgumentTypeError(f"is {text[:40]}, allowed are finite numbers.")
-
-
 def positive(text: str) -> float:
     """A converter for argparse: a finite number above 0, whose upper limit depends on more than itself."""
     with suppress(ValueError):
         if 0 < (value := float(text)) < float("inf"):
             return value
     raise argparse.ArgumentTypeError(f"is {text[:40]}, allowed are finite numbers above 0.")
-
-
-def pixels(text: str) -> tuple[int, ...]:
-    """X,Y,W,H or X,W: whole pixels, of which W and H are above 0."""
-    try:
-        values = tuple(int(word) for word in text.split(","))
-    except ValueError:
-        values = ()
-    if len(values) not in (2, 4) or min(values) < 0 or 0 in values[len(values) // 2 :]:
-        raise argparse.ArgumentTypeError(f"{text} is not X,Y,W,H in whole pixels, or X,W of one row")
-    return values
-
-
-def part(text: str) -> slice:
-    """FIRST:END of samples, both from 0, END not included; either may be left out."""
-    words = text.split(":")
-    if len(words) != 2 or not all(word.isdecimal() or not word for word in words):
-        raise argparse.ArgumentTypeError(f"{text} is not FIRST:END in whole numbers from 0")
-    return slice(*(int(word) if word else None for word in words))
 
 
 def tuned_options(verb: argparse._ActionsContainer) -> None:

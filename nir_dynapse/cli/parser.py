@@ -17,11 +17,11 @@ from nir_dynapse.cli.options import (
     mapping_options,
     model_options,
     positive,
-    sensor_options,
     silicon_option,
     training_options,
     tuned_options,
 )
+from nir_dynapse.cli.sensor_options import sensor_options
 from nir_dynapse.files import numbers
 
 __all__ = ["SHELLS", "parser"]

@@ -13,6 +13,7 @@ from event_recordings import EVENT, FORMATS, aedat4, dat, evt2, evt3, random_eve
 from nir_dynapse.data.data import Data, Events
 from nir_dynapse.data.event_files import events_to_data, from_structured, read_data, read_events
 from nir_dynapse.network.network import Port
+from places import EXAMPLES
 
 NEEDS = {"evt3": "evt3", "aedat4": "aedat"}
 ALL = pytest.mark.parametrize("name", FORMATS)
@@ -404,3 +405,10 @@ def test_samples_in_an_npz_are_read_as_ever(tmp_path: Path) -> None:
     assert read_data(tmp_path / "x.npz", [Port("input", (4,))], 1e-3).y.tolist() == [0, 1]
     with pytest.raises(nd.ConfigurationError, match="leave crop, pool, polarity and start out"):
         read_data(tmp_path / "x.npz", [Port("input", (4,))], 1e-3, pool=2)
+
+
+def test_the_recordings_in_examples_are_what_the_helper_writes() -> None:
+    held = random_events(300, 200_000, start=1_000_000, size=(40, 30))
+    for name, suffix in (("dat", "dat"), ("evt2", "evt2.raw"), ("evt3", "evt3.raw"), ("aedat4", "aedat4")):
+        content = (EXAMPLES / "data" / f"events.{suffix}").read_bytes()
+        assert content == FORMATS[name](held, size=(40, 30))
