@@ -32,7 +32,7 @@ __all__ = [
 
 USAGE = 2
 FRONTENDS = ("spec", "snntorch", "norse", "sinabs", "spyx", "rockpool", "spikingjelly")
-READERS = ("spec", "norse", "snntorch", "spikingjelly", "sinabs", "spyx")
+READERS = ("spec", "norse", "snntorch", "spikingjelly", "sinabs", "spyx", "jaxsnn")
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
