@@ -43,8 +43,9 @@ def to_nir(
     """A Network, or what Params or a Layout compute on `device`, as a flat `nir.NIRGraph`, written for `reader`.
 
     "spec" writes NIR as it is defined, in real seconds. The other readers ("norse", "snntorch", "spikingjelly", "sinabs",
-    "spyx"; see `export.readers.READERS`) get a graph that their own importer runs with the spikes of an ideal run; where
-    one runs something else, a `ReaderWarning` says what, at which node and what to do, which `strict` makes an error.
+    "spyx", "jaxsnn"; see `export.readers.READERS`) get a graph that their own importer runs with the spikes of an ideal
+    run; where one runs something else, a `ReaderWarning` says what, at which node and what to do, and with `strict` that
+    is an error.
     Places, bias currents and latches of a circuit travel in the metadata under "dynapse2"; the graph runs without them.
     Raises `UnsupportedGraphError` where the reader cannot run the graph at all, ParameterRangeError for an unknown one.
     """

@@ -32,7 +32,7 @@ __all__ = [
 
 USAGE = 2
 FRONTENDS = ("spec", "snntorch", "norse", "sinabs", "spyx", "rockpool", "spikingjelly")
-READERS = ("spec", "norse", "snntorch", "spikingjelly", "sinabs", "spyx")
+READERS = ("spec", "norse", "snntorch", "spikingjelly", "sinabs", "spyx", "jaxsnn")
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
@@ -126,7 +126,12 @@ def common_options() -> Parser:
     loudness.add_argument("-v", "--verbose", action="store_true", help="progress with times, with --json too")
     group.add_argument("--strict", action="store_true", help="turn every approximation into an error")
     group.add_argument(
-        "--chips", type=int, choices=range(1, 9), default=1, metavar="N", help="chips in the stack, 1 to 8"
+        "--chips",
+        type=limited(Whole(1, 8)),
+        choices=range(1, 9),
+        default=1,
+        metavar="N",
+        help="chips in the stack, 1 to 8",
     )
     return common
 
@@ -299,7 +304,7 @@ def finetune_options(verb: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--bits",
-        type=int,
+        type=limited(Whole(0, 4)),
         choices=range(5),
         metavar="N",
         help="bits of a weight, 1 to 4, or 0 to leave rounding to compile (default 4)",

@@ -105,9 +105,9 @@ def compile_(args: argparse.Namespace, out: Output) -> int:
     from nir_dynapse.reporting.report import report, report_suffix
 
     files = [Path(path) for path in (args.out, args.config, args.report) if path is not None]
+    check_places(args)
     if Path(args.out).suffix != ".json":
         raise ConfigurationError(f"'{args.out}': the result is a Layout. Name it LAYOUT.json.")
-    check_places(args)
     if args.report is not None:
         report_suffix(args.report)
     network = from_nir(args.model, **reading(args))

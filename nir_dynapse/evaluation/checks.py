@@ -19,10 +19,11 @@ from nir_dynapse.data.data import Data
 from nir_dynapse.data.images import check_image
 from nir_dynapse.errors import ConfigurationError, Finding, ParameterRangeError
 from nir_dynapse.files.whole import check_target
-from nir_dynapse.import_.checks import like_snntorch
+from nir_dynapse.import_.checks import likely
 from nir_dynapse.import_.frontends import profile_of
 from nir_dynapse.import_.timing import TIME_UNITS, gain_step, rescaled
 from nir_dynapse.layout.layout import Layout
+from nir_dynapse.network.names import own_names
 from nir_dynapse.network.network import Network
 from nir_dynapse.reporting.report import Accuracy
 
@@ -173,9 +174,10 @@ def read_again(network: Network, dt: float) -> str:
         return f"Read the network with {step}, the real length of a step"
     populations = [*network.populations, *network.readout.populations]
     unit = scale * TIME_UNITS.get(str(network.origin.get("time_unit")), 1.0)
-    if profile.name == "spec" and like_snntorch([rescaled(p, 1 / unit) for p in populations]):
-        wrote = "Its gains are those of snnTorch, which writes 0.0001 s for every step"
-        return f'{wrote}: read the network with frontend="snntorch" and {step}'
+    wrote = likely(own_names(network), [rescaled(p, 1 / unit) for p in populations]) if profile.name == "spec" else None
+    if wrote is not None:
+        what = f"Its values are those of {wrote}, in whose files dt is the real length of a step"
+        return f'{what}: read the network with frontend="{wrote}" and {step}'
     told = gain_step(populations)
     if told is not None and abs(told - dt) <= 1e-3 * dt:
         return f"Its gains tell a step of {told:.6g} s: read the network with {step}"

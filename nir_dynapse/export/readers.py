@@ -20,6 +20,8 @@ import numpy as np
 from nir_dynapse.errors import Finding, ParameterRangeError, nearest, sort_findings
 from nir_dynapse.export.nir_graph import Extras, to_nir
 from nir_dynapse.export.reader_graph import Drawing
+from nir_dynapse.export.reader_jaxsnn import JAXSNN
+from nir_dynapse.export.reader_jaxsnn import finish as _jaxsnn
 from nir_dynapse.export.reader_neurons import Conventions, Notes, per_step, prepared, unit_r
 from nir_dynapse.export.reader_order import named
 from nir_dynapse.export.reader_ports import one_input, one_output, without_readouts
@@ -310,6 +312,17 @@ READERS: dict[str, Reader] = {
             ),
             finish=_spyx,
             ports=("input", "output"),
+        ),
+        Reader(
+            "jaxsnn",
+            "jaxsnn 0.3.0",
+            "jaxsnn.event.from_nir(nir.read(PATH, type_check=False), ConversionConfig(…))",
+            unit="ms",
+            file="weights (in, out), gains in the weights, one matrix between two populations, one threshold per layer",
+            lacks="steps (it solves the equations without, so that no bin is certain); other neurons than CubaLIF with "
+            "tau_mem = tau_syn or 2·tau_syn, the same in a layer; biases, v_leak; readouts; recurrence that is a step late",
+            rules=JAXSNN,
+            finish=_jaxsnn,
         ),
     )
 }

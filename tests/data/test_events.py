@@ -69,7 +69,7 @@ def test_boards_and_simulate_agree_for_steps_that_are_no_whole_microseconds(dt: 
     [
         (([0.5], [0], [0], ("a",)), r"time\[0\] is 0.5, allowed are whole numbers"),
         (([0, np.nan], [0, 0], [0, 0], ("a",)), r"time\[1\] is nan"),
-        (([2.0**60], [0], [0], ("a",)), r"time\[0\] is 1.15292e\+18"),
+        (([2.0**60], [0], [0], ("a",)), r"time\[0\] is 1.152921504606847e\+18"),
         (([2**64 - 1], [0], [0], ("a",)), r"time\[0\] is 18446744073709551615"),
         (([0], [0], [-1], ("a",)), r"index\[0\] is -1"),
         (([0], [0], [1 + 0j], ("a",)), "complex128"),

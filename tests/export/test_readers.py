@@ -167,7 +167,7 @@ def test_norse_gets_a_lif_that_subtracts_as_a_cubalif() -> None:
     np.testing.assert_array_equal(node.tau_syn, models.DT)
 
 
-@pytest.mark.parametrize("reader", [name for name in READERS if name != "spec"])
+@pytest.mark.parametrize("reader", [name for name in READERS if name not in ("spec", "jaxsnn")])
 def test_a_leak_behind_a_synapse(reader: str) -> None:
     network = models.layers("CubaLIF", one=True, v_leak=lambda n, draw: np.full(n, 0.3))
     graph, findings = written_for(network, reader)
@@ -187,7 +187,7 @@ def test_readouts_are_left_out_or_kept() -> None:
     nodes["out"] = port_out(3)
     names = list(nodes)
     network = models.read(nodes, list(pairwise(names)))
-    for reader in READERS:
+    for reader in (name for name in READERS if name != "jaxsnn"):  # which reads no LIF
         graph, findings = written_for(network, reader)
         kinds = {type(node).__name__ for node in graph.nodes.values()}
         assert (("readout", "read") in coded(findings)) == (reader not in ("spec", "sinabs"))
@@ -210,6 +210,25 @@ def test_spyx_reads_a_chain() -> None:
     late = models.layers("CubaLIF").with_semantics(emission="next-step", reset="subtract")
     assert coded(written_for(late, "spyx")[1]) == []
     assert ("emission", None) in coded(written_for(late, "norse")[1])
+
+
+def test_jaxsnn_reads_cubalif_in_milliseconds_with_turned_weights() -> None:
+    taus = {"tau_mem": lambda n, d: np.full(n, 0.01), "tau_syn": lambda n, d: np.full(n, 0.005)}
+    network = models.layers("CubaLIF", one=True, **taus)
+    graph, findings = written_for(network, "jaxsnn")
+    assert coded(findings) == [("step", None)]
+    np.testing.assert_allclose(graph.nodes["l1"].tau_mem, 10)
+    weight = network.projections[0].dense(12, 38)
+    gain = network["l1"].r * network["l1"].w_in * models.DT / network["l1"].tau_syn / network["l1"].v_threshold
+    np.testing.assert_allclose(graph.nodes["fc_l1"].weight, (weight * gain[:, None]).T)
+    _, findings = written_for(models.layers("LIF", bias=True, one=True), "jaxsnn")
+    assert {("kind", "l1"), ("bias", "fc_l1")} <= set(coded(findings, "error"))
+    _, findings = written_for(models.layers("CubaLIF", recurrent=True, one=True), "jaxsnn")
+    assert {code for code, _ in coded(findings)} == {"step", "recurrence", "tau_syn"}
+    graph, _ = written_for(models.skip("CubaLIF", one=True), "jaxsnn")
+    linear = [name for name, node in graph.nodes.items() if isinstance(node, nir.Linear)]
+    assert all(sum(b == name for _, b in graph.edges) == 1 == sum(a == name for a, _ in graph.edges) for name in linear)
+    assert all((a in linear) != (b in linear) or b == "out" for a, b in graph.edges)
 
 
 def test_to_nir_warns_and_strict_refuses() -> None:

@@ -109,7 +109,7 @@ def test_same_spikes_in_spyx_but_for_its_reset(name: str, tmp_path: Path) -> Non
 
 
 def test_every_reader_is_here() -> None:
-    assert {"spec", *MODULES} == set(READERS)
+    assert {"spec", "jaxsnn", *MODULES} == set(READERS)  # jaxsnn: test_jaxsnn.py
 
 
 # --- where the threshold is met --------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from nir_dynapse.data.data import Data
 from nir_dynapse.errors import DynapseError, ParameterRangeError
 from nir_dynapse.evaluation.checks import check_data
 from nir_dynapse.import_.nir_graph import from_nir
-from nir_graphs import cubalif, lif, refused, small
+from nir_dynapse.network.primitives import graph
+from nir_graphs import cubalif, lif, linear, port_in, port_out, refused, small
 
 
 def stepped(dt: float, steps: float = 5.0, **values: Any) -> nir.NIRGraph:
@@ -104,8 +105,11 @@ def test_data_with_other_bins_never_leads_to_a_bare_dt() -> None:
     assert "dt=" not in what
     check_data(data(1e-2), from_nir(stepped(2e-3), time_scale=5.0))
     assert "dt=0.002" in told(stepped(2e-3), 2e-3, dt=5e-3)  # what the gains tell
-    for graph in (stepped(1e-4), stepped(2e-3)):
-        assert "dt=0.01, the real length of a step" in told(graph, 1e-2, frontend="snntorch")
+    nodes = {"input_1": port_in(3), "_0": linear(4, 3), "_1": lif(4), "output": port_out(4)}
+    jelly = graph(nodes, [("input_1", "_0"), ("_0", "_1"), ("_1", "output")])
+    assert 'frontend="spikingjelly" and dt=0.01' in told(jelly, 1e-2)  # its names tell, where its gains do not
+    for file in (stepped(1e-4), stepped(2e-3)):
+        assert "dt=0.01, the real length of a step" in told(file, 1e-2, frontend="snntorch")
     assert "dt=0.01 if that is the step" in told(plain(small()), 1e-2)
 
 

@@ -180,7 +180,7 @@ def test_data_with_trajectories(tmp_path: Path) -> None:
         with pytest.raises(nd.ConfigurationError, match=r"or a trajectory of numbers|real numbers"):
             nd.Data(data(6).x, wrong, DT)
     y[0, 0, 0] = np.nan
-    with pytest.raises(nd.ConfigurationError, match="not finite"):
+    with pytest.raises(nd.ConfigurationError, match="allowed are finite targets"):
         nd.Data(data(6).x, y, DT)
     refused = (
         r"the data has trajectories \(y has shape \(6, 20, 2\)\), an accuracy needs classes\. Give y as \(sample,\)"
