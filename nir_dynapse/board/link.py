@@ -153,6 +153,8 @@ class LinkedBoard:
     def apply(self, layout: Layout) -> None:
         """Write `layout` and leave the chips quiet; where one was written before, only what differs."""
         self._open()
+        if not isinstance(layout, Layout):
+            raise ConfigurationError(f"apply: a {type(layout).__name__} is no Layout. Make one with compile.")
         if layout.n_chips > self.link.n_chips:
             raise HardwareError(
                 f"the Layout is for {layout.n_chips} chips, {self.link.name} has {self.link.n_chips}. Compile for fewer, "

@@ -17,7 +17,7 @@ import numpy as np
 
 from nir_dynapse.chip.profile import ChipProfile
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
-from nir_dynapse.files.numbers import CV, NOISE, PART
+from nir_dynapse.files.numbers import CV, NOISE, PART, shown
 
 __all__ = [
     "AMPA",
@@ -41,6 +41,7 @@ __all__ = [
     "Device",
     "Mismatch",
     "Parameter",
+    "check_mismatch",
 ]
 
 DENDRITES: tuple[str, ...] = ("ampa", "nmda", "gaba", "shunt")
@@ -265,6 +266,14 @@ class Mismatch:
         return cls.uniform(0.0)
 
 
+def check_mismatch(who: str, mismatch: Mismatch | None) -> None:
+    """ConfigurationError where `mismatch` is neither None nor a Mismatch."""
+    if mismatch is not None and not isinstance(mismatch, Mismatch):
+        raise ConfigurationError(
+            f"{who}: mismatch is a {type(mismatch).__name__}. Give a Mismatch, e.g. Mismatch.uniform(0.2)."
+        )
+
+
 @dataclass(frozen=True)
 class Device:
     """Limits and geometry of a board: chips in a row, four cores each."""
@@ -287,15 +296,15 @@ class Device:
     profiles: tuple[ChipProfile | None, ...] = ()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.n_chips, int) or not 1 <= self.n_chips <= self.max_stack:
+            raise ParameterRangeError(
+                f"Device {self.name}: {shown(self.n_chips)} chips asked for, a stack holds 1 to {self.max_stack} "
+                f"(hops reach ±{self.max_hop}). Choose a number of chips in that range."
+            )
         if len(self.profiles) > self.n_chips:
             raise ParameterRangeError(
                 f"Device {self.name}: {len(self.profiles)} chip profiles for {self.n_chips} chip(s). Give one per chip, or "
                 "use a stack of as many chips (DYNAPSE2.stack(n), --chips n)."
-            )
-        if not 1 <= self.n_chips <= self.max_stack:
-            raise ParameterRangeError(
-                f"Device {self.name}: {self.n_chips} chips asked for, a stack holds 1 to {self.max_stack} "
-                f"(hops reach ±{self.max_hop}). Choose a number of chips in that range."
             )
         for chip, profile in self._known():
             if strange := sorted({*profile.scales, *profile.factors} - {*PARAMETERS}):

@@ -10,7 +10,6 @@ import gzip
 import io
 import itertools
 import json
-import math
 import os
 import re
 import zlib
@@ -19,8 +18,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nir_dynapse.errors import ConfigurationError, ParameterRangeError
+from nir_dynapse.errors import ConfigurationError
 from nir_dynapse.files.bounds import LINE_ENDS, UnreadableError, parse_json
+from nir_dynapse.files.numbers import PART
 from nir_dynapse.files.whole import write_atomically
 
 __all__ = ["CORES", "HALF", "HALVES", "NEURONS", "ROWS", "TAGS", "Defects", "read_defects", "write_defects"]
@@ -65,10 +65,7 @@ def read_defects(path: str | os.PathLike[str], max_failure: float) -> list[Defec
 
     `max_failure` is the largest failure frequency (0 to 1) at which a CAM row of a JSON file counts as usable.
     """
-    if not (isinstance(max_failure, (int, float)) and math.isfinite(max_failure) and 0 <= max_failure <= 1):
-        raise ParameterRangeError(
-            f"profile: max_failure is {max_failure!r}, allowed are 0 to 1. Give a fraction of failures, e.g. 0.1."
-        )
+    max_failure = PART.check("profile", "max_failure", max_failure, "Give a fraction of failures, e.g. 0.1.")
     text = _text(path)
     names = Path(path).name.lower().removesuffix(".gz")
     if text.lstrip().startswith(("{", "[")) or names.endswith(".json"):

@@ -12,7 +12,7 @@ from nir_dynapse.data.bins import bin_of, first_us
 from nir_dynapse.data.counts import LONGEST_TIME, check_values, real_array, whole_array
 from nir_dynapse.errors import ConfigurationError, Finding
 from nir_dynapse.files.bounds import read_arrays
-from nir_dynapse.files.numbers import STEP, Real, Whole
+from nir_dynapse.files.numbers import STEP, Real, Whole, shown
 from nir_dynapse.files.whole import write_arrays
 from nir_dynapse.network.network import freeze
 
@@ -47,8 +47,8 @@ class Events:
             object.__setattr__(self, name, freeze(whole_array("events", name, getattr(self, name), low, high)))
         if not len(self.time) == len(self.node) == len(self.index):
             raise ConfigurationError("events need one time, node and index each; the arrays differ in length.")
-        if isinstance(self.nodes, str) or not all(isinstance(name, str) for name in self.nodes):
-            raise ConfigurationError(f"events: nodes is {self.nodes!r}. Give a tuple with the name of each node.")
+        if not isinstance(self.nodes, (tuple, list)) or not all(isinstance(name, str) for name in self.nodes):
+            raise ConfigurationError(f"events: nodes is {shown(self.nodes)}. Give a tuple with the name of each node.")
         object.__setattr__(self, "nodes", tuple(map(str, self.nodes)))
         if len(set(self.nodes)) != len(self.nodes):
             raise ConfigurationError("events: two nodes have the same name. Number the events by one of them.")

@@ -8,10 +8,14 @@ import numpy as np
 
 from nir_dynapse.data.counts import check_values, real_array
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
+from nir_dynapse.files.numbers import SEED, STEP, Real, Whole
 
 __all__ = ["delta", "latency", "rate", "reconstruct"]
 
 MOST_EVENTS = 255  # in a bin: counts are uint8
+MOST_ELEMENTS = 1 << 30
+"""Most counts that are made at once."""
+RATE, TIME, THRESHOLD = Real(0, 1e9, "Hz"), Real(0, 1e6, "s"), Real(1e-100, 1e100)
 _EXACT = 1e-9  # added before rounding down, so that 3 * 0.1 / 0.1 counts as 3 whole steps
 
 
@@ -29,8 +33,9 @@ def rate(values: Any, steps: int, dt: float, highest: float, *, key: int | None 
     Errors: ConfigurationError for a wrong shape; ParameterRangeError for a value outside its range or more than 255
     events in a bin.
     """
-    v, n, dt = _unit_values("rate", values, (2, 3)), _steps("rate", steps), _number("rate", "dt", dt, "s", above=True)
-    per_bin = _number("rate", "highest", highest, "Hz") * dt
+    v = _unit_values("rate", values, (2, 3))
+    n, dt = _steps("rate", steps, len(v) * v.shape[-1]), _number("rate", "dt", dt, STEP)
+    per_bin = _number("rate", "highest", highest, RATE) * dt
     if v.ndim == 3 and v.shape[1] != n:
         raise ConfigurationError(f"rate: values have {v.shape[1]} times, steps is {n}. Give one value for each step.")
     start = _per_channel("rate", phase, v.shape[-1])
@@ -63,9 +68,9 @@ def latency(values: Any, steps: int, dt: float, *, earliest: float, latest: floa
     Errors: ConfigurationError for a wrong shape; ParameterRangeError for a value outside its range or a time after the
     last bin.
     """
-    v, n = _unit_values("latency", values, (2,)), _steps("latency", steps)
-    dt = _number("latency", "dt", dt, "s", above=True)
-    first, last = (_number("latency", k, t, "s") for k, t in (("earliest", earliest), ("latest", latest)))
+    v = _unit_values("latency", values, (2,))
+    n, dt = _steps("latency", steps, v.size), _number("latency", "dt", dt, STEP)
+    first, last = (_number("latency", k, t, TIME) for k, t in (("earliest", earliest), ("latest", latest)))
     start = _per_channel("latency", phase, v.shape[1])
     bins = np.floor((first + v * (last - first)) / dt + start + _EXACT)
     end = np.floor(max(first, last) / dt + start.max(initial=0.0) + _EXACT)  # of a value that need not be there
@@ -89,7 +94,7 @@ def delta(signal: Any, threshold: float) -> np.ndarray:
     Errors: ConfigurationError for a wrong shape; ParameterRangeError for a value that is not finite, a threshold that is
     not above 0, or more than 255 events in a bin.
     """
-    s, step = _array("delta", "signal", signal, (3,)), _number("delta", "threshold", threshold, above=True)
+    s, step = _array("delta", "signal", signal, (3,)), _number("delta", "threshold", threshold, THRESHOLD)
     with np.errstate(over="ignore", invalid="ignore"):
         level = (s - s[:, :1]) / step
         jump = np.abs(np.diff(level, axis=1)).max(initial=0.0)
@@ -122,7 +127,7 @@ def reconstruct(counts: Any, threshold: float, start: Any = 0.0) -> np.ndarray:
         )
     check_values("counts", x, whole=False)
     x = x.astype(float)
-    step = _number("reconstruct", "threshold", threshold, above=True)
+    step = _number("reconstruct", "threshold", threshold, THRESHOLD)
     if x.shape[2] % 2:
         raise ConfigurationError(
             f"reconstruct: counts have {x.shape[2]} channels; there must be as many ON as OFF channels. "
@@ -130,8 +135,8 @@ def reconstruct(counts: Any, threshold: float, start: Any = 0.0) -> np.ndarray:
         )
     on, off = np.split(x, 2, 2)
     try:
-        origin = np.broadcast_to(np.asarray(start, float), on.shape)
-    except (TypeError, ValueError) as error:
+        origin = np.broadcast_to(_array("reconstruct", "start", start, (0, 1, 2, 3)), on.shape)
+    except ValueError as error:
         raise ConfigurationError(
             f"reconstruct: start does not fit the shape {on.shape} ({error}). Give a number or signal[:, :1]."
         ) from error
@@ -140,10 +145,7 @@ def reconstruct(counts: Any, threshold: float, start: Any = 0.0) -> np.ndarray:
 
 def _array(who: str, what: str, values: Any, ndims: tuple[int, ...]) -> np.ndarray:
     """Finite float64 values of one of these numbers of axes."""
-    try:
-        v = np.asarray(values, float)
-    except (TypeError, ValueError) as error:
-        raise ConfigurationError(f"{who}: {what} is no array of numbers ({error}). Give a numpy array.") from error
+    v = real_array(f"{who}: {what}", values, "values").astype(np.float64)
     if v.ndim not in ndims:
         shapes = {0: "one number", 1: "(channel,)", 2: "(sample, channel)", 3: "(sample, time, channel)"}
         allowed = " or ".join(shapes[n] for n in ndims)
@@ -163,26 +165,14 @@ def _unit_values(who: str, values: Any, ndims: tuple[int, ...]) -> np.ndarray:
     return v
 
 
-def _number(who: str, what: str, value: float, unit: str = "", *, above: bool = False) -> float:
-    """A finite number from 0 on, or above it."""
-    try:
-        x = float(value)
-    except (TypeError, ValueError):
-        x = float("nan")
-    if not (np.isfinite(x) and (x > 0 if above else x >= 0)):
-        allowed = f"a finite number {'above' if above else 'from'} 0{'' if above else ' on'}"
-        raise ParameterRangeError(
-            f"{who}: {what} is {value!r}; it must be {allowed}. Give it{f' in {unit}' if unit else ''}."
-        )
-    return x
+def _number(who: str, what: str, value: float, limit: Real) -> float:
+    return limit.check(who, what, value, f"Give it in {limit.unit}." if limit.unit else "Choose one of them.")
 
 
-def _steps(who: str, steps: int) -> int:
-    if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1:
-        raise ParameterRangeError(
-            f"{who}: steps is {steps!r}; it must be a whole number from 1 on. Give the number of bins."
-        )
-    return int(steps)
+def _steps(who: str, steps: int, channels: int) -> int:
+    """The number of bins, of which so many samples and channels as there are fit into memory."""
+    most = max(MOST_ELEMENTS // max(channels, 1), 1)
+    return Whole(1, most).check(who, "steps", steps, "Give the number of bins.")
 
 
 def _per_channel(who: str, phase: Any, channels: int) -> np.ndarray:
@@ -197,9 +187,7 @@ def _per_channel(who: str, phase: Any, channels: int) -> np.ndarray:
 
 
 def _generator(key: int) -> np.random.Generator:
-    if isinstance(key, bool) or not isinstance(key, (int, np.integer)) or key < 0:
-        raise ParameterRangeError(f"rate: key is {key!r}; it must be a whole number from 0 on, or None. Give a seed.")
-    return np.random.default_rng(int(key))
+    return np.random.default_rng(SEED.check("rate", "key", key, "Give a seed, or None for regular events."))
 
 
 def _counts(who: str, counts: np.ndarray, hint: str) -> np.ndarray:

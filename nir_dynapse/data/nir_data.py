@@ -43,6 +43,8 @@ def to_nir_data(recording: Recording, *, events: bool = False) -> Any:
     is n·dt·(1 + 1e-12): nir's `EventData.to_time_gridded(dt)`, which rounds times and the end down, loses none.
     """
     n = _classes()
+    if not isinstance(recording, Recording):
+        raise ConfigurationError(f"to_nir_data cannot write a {type(recording).__name__}. Give a Recording.")
     observables: dict[str, dict[str, Any]] = {}
     for node, spikes in recording.spikes.items():
         grid = spikes.astype(bool) if spikes.max(initial=0) <= 1 else np.asarray(spikes)
@@ -160,11 +162,11 @@ def _grid(
     An event at the end of the recording is in its last bin. ConfigurationError where `size` neurons are known to be others.
     """
     if hasattr(observable, "data") and hasattr(observable, "dt"):
-        return np.asarray(observable.data)
+        return real_array(f"node {node!r}: {name!r}", observable.data, "values")
     try:
-        index, time = np.asarray(observable.idx), np.asarray(observable.time)
+        index, time = real_array("idx", observable.idx, "indices"), real_array("time", observable.time, "times")
         neurons, end = int(observable.n_neurons), float(observable.t_max)
-        amount = np.asarray(getattr(observable, "value", np.ones(index.shape)), float)
+        amount = real_array("value", getattr(observable, "value", np.ones(index.shape)), "values").astype(float)
         if index.ndim != 2 or index.shape != time.shape or amount.shape != index.shape or index.dtype.kind not in "iu":
             raise ValueError(
                 f"idx {index.dtype} {index.shape} and time {time.shape}: whole numbers (sample, event) each"

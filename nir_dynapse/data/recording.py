@@ -35,9 +35,10 @@ class Recording:
         hint = "Give the width of a bin in seconds."
         object.__setattr__(self, "dt", STEP.check("Recording", "dt", self.dt, hint, ConfigurationError))
         shape = None
-        for what, arrays in (("spikes", self.spikes), ("values", self.values)):
+        for what in ("spikes", "values"):
+            arrays = {node: real_array(f"node {node!r}", v, what) for node, v in getattr(self, what).items()}
+            object.__setattr__(self, what, arrays)
             for node, array in arrays.items():
-                array = real_array(f"node {node!r}", array, what)
                 shape = array.shape[:2] if shape is None else shape
                 if array.ndim != 3 or array.shape[:2] != shape:
                     raise ConfigurationError(

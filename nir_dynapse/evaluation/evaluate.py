@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from nir_dynapse.chip.device import DYNAPSE2, Device, Mismatch
+from nir_dynapse.chip.device import DYNAPSE2, Device, Mismatch, check_mismatch
 from nir_dynapse.circuit.params import Params
 from nir_dynapse.data.data import Data
 from nir_dynapse.errors import ConfigurationError
@@ -154,6 +154,7 @@ def evaluate(
     tell = progress or (lambda stage, fraction: None)
     devices, key = DEVICES.check("evaluate", "devices", devices), SEED.check("evaluate", "key", key)
     memory = Whole(1, 2**62).check("evaluate", "memory", memory, "Give bytes.")
+    check_mismatch("evaluate", mismatch)
     mismatch = device.mismatch if mismatch is None else mismatch
     if not isinstance(data, Data):
         raise ConfigurationError(f"evaluate: the data is a {type(data).__name__}. Give Data(x, y, dt).")

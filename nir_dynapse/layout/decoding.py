@@ -26,7 +26,7 @@ from nir_dynapse.circuit.closed_form import (
     to_params,
 )
 from nir_dynapse.circuit.params import Params, Topology
-from nir_dynapse.errors import Finding
+from nir_dynapse.errors import ConfigurationError, Finding
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.network.network import Network, Population, Projection
 
@@ -85,6 +85,8 @@ def as_params(thing: Network | Params | Layout, device: Device = DYNAPSE2) -> Pa
     """The analog circuit of a Network (closed form), of a Layout (from its bits), or a Params as it is."""
     if isinstance(thing, Params):
         return thing
+    if not isinstance(thing, (Network, Layout)):
+        raise ConfigurationError(f"a {type(thing).__name__} is no network. Give a Network, Params or a Layout.")
     return to_params(thing, device) if isinstance(thing, Network) else layout_to_params(thing, device)
 
 

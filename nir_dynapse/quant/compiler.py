@@ -76,6 +76,9 @@ def compile(
     `strict=True` turns every approximation (warning) into an error. Deterministic for a `seed`. Raises
     CapacityError, ParameterRangeError or ConfigurationError with all findings.
     """
+    for what, thing, kind in (("net", net, Network), ("params", params, Params), ("device", device, Device)):
+        if not isinstance(thing, kind) and not (thing is None and what == "params"):
+            raise ConfigurationError(f"compile: {what} is a {type(thing).__name__}. Give a {kind.__name__}.")
     if fan_in not in ("refuse", "prune"):
         raise ParameterRangeError(f"compile: fan_in is {fan_in!r}. Choose 'refuse' or 'prune'.")
     if monitor not in ("outputs", "all"):

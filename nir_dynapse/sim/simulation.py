@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from nir_dynapse.chip.device import DYNAPSE2, Device, Mismatch
+from nir_dynapse.chip.device import DYNAPSE2, Device, Mismatch, check_mismatch
 from nir_dynapse.circuit.params import Params
 from nir_dynapse.data.counts import check_counts
 from nir_dynapse.data.images import flattened
 from nir_dynapse.data.nir_data import input_counts, is_nir_data
 from nir_dynapse.data.recording import Recording
 from nir_dynapse.errors import ParameterRangeError
-from nir_dynapse.files.numbers import SEED, STEP
+from nir_dynapse.files.numbers import SEED, STEP, shown
 from nir_dynapse.layout.decoding import as_params
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.network.network import Network
@@ -70,6 +70,13 @@ def simulate(
     that contradicts the network's and ConfigurationError for input of the wrong shape or content.
     """
     key = SEED.check("simulate", "key", key, "Give the number of a virtual chip.")
+    if not isinstance(record, (tuple, list)) or not all(isinstance(name, str) for name in record):
+        raise ParameterRangeError(
+            f"simulate: record is {shown(record)}. Give names of {', '.join(RECORDABLE)} (ideal: v, i_syn) as a tuple."
+        )
+    if not isinstance(backend, str):
+        raise ParameterRangeError(f"simulate: backend is {shown(backend)}. Choose 'jax' or 'numpy'.")
+    check_mismatch("simulate", mismatch)
     if dt is not None:
         dt = STEP.check("simulate", "dt", dt, "Give the width of a bin of x in seconds.")
     if ideal:
@@ -124,19 +131,19 @@ def run_circuit(
     arm = _in_jax if backend == "jax" else _in_numpy
     size = max(1, CHUNK_ELEMENTS // max(1, n_sub * steps * topology.n_neurons * (1 + len(wanted))))
     program, seed, sample = Program(structure, n_sub), disturbance.word, np.arange(batch)
-    parts = [
-        arm(weights, c, x[i : i + size], seed, sample[i : i + size], program, wanted) for i in range(0, batch, size)
-    ]
+    firsts = range(0, batch if steps else 0, size)
+    parts = [arm(weights, c, x[i : i + size], seed, sample[i : i + size], program, wanted) for i in firsts]
     spikes = (
         np.concatenate([np.asarray(p[0], np.uint8) for p in parts])
         if parts
-        else np.zeros((0, steps, topology.n_neurons), np.uint8)
+        else np.zeros((batch, steps, topology.n_neurons), np.uint8)
     )
     slices = topology.slices()
     states = {}
     amperes = end_currents(params, dt / n_sub) if wanted else {}
     for k, name in enumerate(wanted):
-        values = np.concatenate([np.asarray(p[1][k]) for p in parts]) * amperes[name].astype(np.float32)
+        found = [np.asarray(p[1][k]) for p in parts] or [np.zeros(spikes.shape, np.float32)]
+        values = np.concatenate(found) * amperes[name].astype(np.float32)
         states[name] = {node: values[..., part] for node, part in slices.items()}
     outputs = {port.name: str(port.source) for port in topology.outputs}
     by_node = {node: spikes[..., part] for node, part in slices.items()}

@@ -14,7 +14,7 @@ import numpy as np
 
 from nir_dynapse.board.board import Board
 from nir_dynapse.chip.biasgen import reach
-from nir_dynapse.chip.device import DYNAPSE2, Device, Mismatch
+from nir_dynapse.chip.device import DYNAPSE2, Device, Mismatch, check_mismatch
 from nir_dynapse.circuit.params import Params, Topology
 from nir_dynapse.data.data import Data
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
@@ -88,11 +88,8 @@ def fine_tune(
     if not isinstance(options, TrainingOptions):
         raise ConfigurationError(f"fine_tune: options is a {type(options).__name__}. Give TrainingOptions(...).")
     _checked(devices, steps, bits, key)
+    check_mismatch("fine_tune", mismatch)
     mismatch = device.mismatch if mismatch is None else mismatch
-    if not isinstance(mismatch, Mismatch):
-        raise ConfigurationError(
-            f"fine_tune: mismatch is a {type(mismatch).__name__}. Give a Mismatch, e.g. Mismatch.uniform(0.2)."
-        )
     circuit = as_params(thing, device)
     task = task_of(thing, circuit, data, validation, loss, teacher)
     _check_size(devices if board is None else 1, options, task, circuit.topology)

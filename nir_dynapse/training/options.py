@@ -102,6 +102,8 @@ class TrainingOptions:
         for name, kind in (("attack", Attack), ("check_mismatch", Mismatch)):
             if getattr(self, name) is not None and not isinstance(getattr(self, name), kind):
                 raise _wrong(name, getattr(self, name), f"None and {kind.__name__}(...)")
+        if not isinstance(self.trained, (tuple, list)):
+            raise _wrong("trained", self.trained, "tuples of names")
         strange = [name for name in self.trained if name not in ("weight", "base", *CURRENTS)]
         if strange:
             raise _wrong("trained", strange[0], f"weight, base, {', '.join(CURRENTS)}")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from nir_dynapse.board.link import CUT, LinkedBoard, Timing, monitored
-from nir_dynapse.chip.device import DYNAPSE2, Device, Mismatch
+from nir_dynapse.chip.device import DYNAPSE2, Device, Mismatch, check_mismatch
 from nir_dynapse.circuit.params import Params
 from nir_dynapse.data.counts import check_counts
 from nir_dynapse.data.data import Events
@@ -49,6 +49,7 @@ class VirtualBoard(LinkedBoard):
         self.seed = SEED.check("virtual board", "seed", seed, "Give the number of a virtual chip.")
         self.device = device
         self.step = None if step is None else STEP.check("virtual board", "step", step, "Give seconds.")
+        check_mismatch("virtual board", mismatch)
         self.mismatch = device.mismatch if mismatch is None else mismatch
         chip = VirtualChip(self.seed, device, self.mismatch)
         super().__init__(VirtualLink(chip, device.max_stack, f"virtual:{self.seed}", self.step), timing)
