@@ -191,7 +191,7 @@ def test_a_real_board_without_samna_is_exit_3(
         (["check", "x", "--time-unit", "mss"], "ms"),
         (["check", "x", "--fan-inn", "prune"], "--fan-in"),
         (["check", "x", "--fronted=spec"], "--frontend"),
-        (["check", "x", "--chips", "9"], "Choose from 1, 2"),
+        (["check", "x", "--chips", "9"], "allowed are whole numbers from 1 to 8"),
         (["check", "x", "--dt", "-1"], "--dt"),
         (["check", "x", "--dt", "fast"], "fast"),
         (["check", "x", "--seed", "-3"], "--seed"),

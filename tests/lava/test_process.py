@@ -295,6 +295,6 @@ with LavaRun(process) as run:
 
 def test_refusals_say_what_is_wrong() -> None:
     said = run_script(SMALL + REFUSED)
-    for part in ("a int is no network", "dt is -1.0 s", "no population 'nobody'", "nothing.nir"):
+    for part in ("a int is no network", "dt is -1.0, allowed are", "no population 'nobody'", "nothing.nir"):
         assert part in said
     assert said.count("Call pause() or wait() first") == 3

@@ -310,7 +310,7 @@ def test_copies_are_whole_numbers() -> None:
     net = network()
     assert replicate(net, 1) is net
     for wrong in (0, -1, 2.0, True):
-        with pytest.raises(nd.ParameterRangeError, match=r"whole numbers from 1\. Choose"):
+        with pytest.raises(nd.ParameterRangeError, match=r"whole numbers from 1 to 1024\. Choose"):
             replicate(net, wrong)  # type: ignore[arg-type]
 
 
