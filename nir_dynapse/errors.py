@@ -33,7 +33,8 @@ class Finding:
     """One thing that an arrow had to refuse (error), approximate (warning) or repair (info).
 
     `node` is the NIR node name, `index` the neuron or channel in it; `used` and `limit` are numbers in `unit`
-    (or text where no number applies); `hint` says what to do about it.
+    (or text where no number applies); `hint` says what to do about it. `count` is how many neurons of the node it is true
+    of, where they are several: `index`, `used` and `limit` are those of the worst one then.
     """
 
     severity: Severity
@@ -45,12 +46,15 @@ class Finding:
     limit: float | str | None = None
     unit: str = ""
     hint: str = ""
+    count: int | None = None
 
     @property
     def where(self) -> str:
         """Where it happened, in the words of the user's graph."""
         if self.node is None:
             return ""
+        if self.count is not None and self.count > 1:
+            return f"{self.count} neurons of node {self.node!r}"
         place = f"node {self.node!r}"
         return place if self.index is None else f"{place}, neuron {self.index}"
 
@@ -70,7 +74,7 @@ class Finding:
     def from_dict(cls, data: dict[str, Any]) -> Finding:
         """The inverse of `to_dict`; TypeError or ValueError for what no finding holds."""
         made = cls(**data)
-        kinds = {"node": (str, type(None)), "index": (int, type(None))}
+        kinds = {"node": (str, type(None)), "index": (int, type(None)), "count": (int, type(None))}
         kinds |= dict.fromkeys(("used", "limit"), (int, float, str, type(None)))
         for name, value in asdict(made).items():
             if isinstance(value, bool) or not isinstance(value, kinds.get(name, str)):

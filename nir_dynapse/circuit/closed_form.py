@@ -216,18 +216,19 @@ def _approximations(p: Population, network: Network, steady: np.ndarray) -> list
     found = []
     below = p.v_leak - p.v_reset < 0
     if below.any():
-        n = int(np.argmax(below))
+        n = int(np.argmax(np.where(below, p.v_reset - p.v_leak, -np.inf)))
         found.append(
             Finding(
                 "warning",
                 "leak-below-reset",
-                f"v_leak is {p.v_leak[n]:g}, below v_reset {p.v_reset[n]:g}; I_mem cannot fall below its reset level, so "
-                "the membrane rests there.",
+                f"v_leak is {_down(below)}{p.v_leak[n]:g}, below v_reset {p.v_reset[n]:g}; I_mem cannot fall below its "
+                "reset level, so the membrane rests there.",
                 node=p.name,
                 index=n,
                 used=float(p.v_leak[n]),
                 limit=float(p.v_reset[n]),
                 hint="Train with v_leak ≥ v_reset, or compare the ideal with the circuit run.",
+                count=int(below.sum()),
             )
         )
     if p.reset != "value":
@@ -257,35 +258,43 @@ def _approximations(p: Population, network: Network, steady: np.ndarray) -> list
         )
     fast = (p.tau_mem <= network.dt) & (p.kind != "IF")
     if fast.any():
-        n = int(np.argmax(fast))
+        n = int(np.argmin(np.where(fast, p.tau_mem, np.inf)))
         found.append(
             Finding(
                 "warning",
                 "tau-below-step",
-                f"tau_mem is {p.tau_mem[n]:g} s, not above the step of {network.dt:g} s; the neuron forgets within a step "
-                f"and gets the shortest membrane of {FAST_SYNAPSE * network.dt:g} s.",
+                f"tau_mem is {_down(fast)}{p.tau_mem[n]:g} s, not above the step of {network.dt:g} s; it forgets within a "
+                f"step and gets the shortest membrane of {FAST_SYNAPSE * network.dt:g} s.",
                 node=p.name,
                 index=n,
                 used=float(p.tau_mem[n]),
                 limit=network.dt,
                 unit="s",
                 hint="Check dt and time_unit.",
+                count=int(fast.sum()),
             )
         )
-    if (steady >= 1).any():
-        n = int(np.argmax(steady >= 1))
+    if (firing := steady >= 1).any():
+        n = int(np.argmax(steady))
+        up = "up to " if firing.sum() > 1 else ""
         found.append(
             Finding(
                 "info",
                 "self-firing",
-                f"constant input settles at {steady[n]:.3g} of the threshold: the neuron fires without events.",
+                f"constant input settles at {up}{steady[n]:.3g} of the threshold, which fires without events.",
                 node=p.name,
                 index=n,
                 used=float(steady[n]),
                 limit=1.0,
+                count=int(firing.sum()),
             )
         )
     return found
+
+
+def _down(several: np.ndarray) -> str:
+    """Words before the lowest value of the neurons marked True."""
+    return "down to " if several.sum() > 1 else ""
 
 
 def _groups(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

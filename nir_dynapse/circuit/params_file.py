@@ -99,7 +99,9 @@ def _packed(params: Params) -> dict[str, np.ndarray]:
         "projections": [list(names) for names in t.projections],
         "readout": readout_to_dict(t.readout),
         "circuit": asdict(params.circuit),
-        "findings": [asdict(finding) for finding in params.findings],
+        "findings": [
+            {k: v for k, v in asdict(finding).items() if k != "count" or v is not None} for finding in params.findings
+        ],
     }
     return {"format": np.array(FORMAT), "text": np.array(json.dumps(text, default=_plain)), **arrays}
 

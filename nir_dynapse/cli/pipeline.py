@@ -79,6 +79,7 @@ def check(args: argparse.Namespace, out: Output) -> int:
             out.text("Conversion\n" + conversion_text(error.conversion))
         raise
     device = device_of(args)
+    out.note(f"fan-in of the neuron with the most, constant inputs counted: {_rows(network, device)}")
     try:
         layout = _compiled(network, device, args, out)
     except DynapseError:
@@ -88,6 +89,18 @@ def check(args: argparse.Namespace, out: Output) -> int:
     result = report(layout, device=device, checks=fits, conversion=network.conversion)
     out.result(result.to_dict(), result.text())
     return DONE
+
+
+def _rows(network: Any, device: Any) -> str:
+    """The CAM rows that the neurons of each node need, before anything is placed."""
+    from nir_dynapse.layout.utilisation import network_nodes
+
+    return ", ".join(
+        f"{node.name!r} {node.fan_in}"
+        + (f" ({node.fan_in.used - node.tonic} synapses and a constant input)" if node.tonic else "")
+        + (" is too many" if node.fan_in.used > node.fan_in.available else "")
+        for node in network_nodes(network, device)
+    )
 
 
 def _compiled(network: Any, device: Any, args: argparse.Namespace, out: Output, params: Any = None) -> Any:

@@ -80,7 +80,8 @@ FINDING = _object(
     "one thing that was refused (error), approximated (warning) or remarked (info)",
     {
         "node": _text("name of the NIR node"),
-        "index": _count("neuron or channel in the node"),
+        "index": _count("neuron or channel in the node, the worst of several"),
+        "count": _count("neurons of the node that it is true of, where they are several"),
         "used": ANY,
         "limit": ANY,
         "unit": _text("unit of used and limit"),
@@ -150,7 +151,15 @@ REPORT_FIELDS: dict[str, Schema] = {
     "provenance": _is("object", "file, hash, options, seed and versions that it came from"),
     "accuracy": _list(_object("", **ACCURACY_FIELDS, accuracy=_share("correct / total")), "one row per run"),
     "nodes": _list(
-        _object("", name=_text(), kind=_text(), neurons=_count(), fan_in=USE, cores=_list(_text("chip.core"))),
+        _object(
+            "",
+            name=_text(),
+            kind=_text(),
+            neurons=_count(),
+            fan_in=USE,
+            cores=_list(_text("chip.core")),
+            tonic=_count("rows of the fan-in that a constant input takes"),
+        ),
         "spiking nodes",
     ),
     "projections": _list(_object("", node=_text(), source=_text(), target=_text(), synapses=_count())),

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from nir_dynapse.chip.device import AMPA, BASE_WEIGHTS, COLUMN, CURRENTS, NMDA, WEIGHT_GAINS, Device
+from nir_dynapse.circuit.closed_form import to_params
+from nir_dynapse.errors import DynapseError
 from nir_dynapse.layout.decoding import core_currents, matches
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.network.network import Network
@@ -39,13 +41,17 @@ class Use(NamedTuple):
 
 @dataclass(frozen=True)
 class NodeUse:
-    """A spiking node: its neurons, the most connections to one of them (fan-in), the cores "chip.core" that it is on."""
+    """A spiking node: its neurons, the most connections to one of them (fan-in), the cores "chip.core" that it is on.
+
+    `tonic` of those connections are a constant input, which takes a CAM row as any other.
+    """
 
     name: str
     kind: str
     neurons: int
     fan_in: Use
     cores: tuple[str, ...] = ()
+    tonic: int = 0
 
 
 @dataclass(frozen=True)
@@ -141,25 +147,44 @@ def chip_use(device: Device, chip: int, cores: Sequence[CoreUse]) -> ChipUse:
 
 def layout_nodes(layout: Layout, device: Device) -> tuple[NodeUse, ...]:
     """Every spiking node of a Layout, with where it is."""
+    source, neuron, _ = matches(layout)
+    tonic = np.bincount(neuron[source == layout.n_channels], minlength=layout.n_neurons) > 0
     fan_in, first, result = _fan_in(layout), 0, []
     for name, kind, _ in layout.populations:
         part = slice(first, first + layout.sizes[name])
         first = part.stop
         places = (divmod(int(c), device.cores_per_chip) for c in np.unique(layout.core_index[part]))
-        most = Use(int(fan_in[part].max(initial=0)), device.cam_rows)
-        result.append(NodeUse(name, kind, part.stop - part.start, most, tuple(f"{a}.{b}" for a, b in places)))
+        cores = tuple(f"{a}.{b}" for a, b in places)
+        result.append(_node_use(name, kind, fan_in[part], tonic[part], device, cores))
     return tuple(result)
 
 
 def network_nodes(network: Network, device: Device) -> tuple[NodeUse, ...]:
-    """Every spiking node of a Network that has not been placed."""
-    count = {p.name: np.zeros(p.size, int) for p in network.populations}
-    for q in network.projections:
-        count[q.target] += np.bincount(q.post[q.weight != 0], minlength=len(count[q.target]))
-    return tuple(
-        NodeUse(p.name, p.kind, p.size, Use(int(count[p.name].max(initial=0)), device.cam_rows))
-        for p in network.populations
-    )
+    """Every spiking node of a Network that has not been placed, with the rows that a constant input takes."""
+    try:
+        t = to_params(network, device).topology
+    except DynapseError:  # no circuit can do it: what the network itself says
+        pre, post, tonic = np.zeros(0, int), np.zeros(0, int), -1
+        for q, before, after in network.synapses():
+            keep = q.weight != 0
+            pre, post = np.append(pre, before[keep]), np.append(post, after[keep])
+    else:
+        pre, post, tonic = t.pre, t.post, t.tonic
+    ends = np.unique(np.stack([post, pre]), axis=1)  # parallel ones share a row
+    fan_in = np.bincount(ends[0], minlength=network.n_neurons)
+    constant = np.bincount(ends[0][ends[1] == tonic], minlength=network.n_neurons) > 0
+    offsets = network.offsets()
+    parts = [(p, slice(offsets[p.name], offsets[p.name] + p.size)) for p in network.populations]
+    return tuple(_node_use(p.name, p.kind, fan_in[part], constant[part], device) for p, part in parts)
+
+
+def _node_use(
+    name: str, kind: str, fan_in: np.ndarray, tonic: np.ndarray, device: Device, cores: tuple[str, ...] = ()
+) -> NodeUse:
+    """A node by the connections (n,) to each of its neurons, and which of them have a constant input (n,)."""
+    most = int(fan_in.max(initial=0))
+    worst = fan_in == most
+    return NodeUse(name, kind, len(fan_in), Use(most, device.cam_rows), cores, int(tonic[worst].any()))
 
 
 def layout_projections(layout: Layout) -> tuple[tuple[str, str, str, int], ...]:

@@ -61,6 +61,7 @@ def _finding(
     excess = count[over] - rows[over]
     worst = int(over[np.argmax(excess)])
     most, limit = int(count[worst]), int(rows[worst])
+    several = len(over) > 1
     room = f"{limit} CAM rows" if (rows[over] == limit).all() else "their CAM rows"
     if keep is not None:
         charge = params.row_currents() * event_charge(params)
@@ -69,22 +70,22 @@ def _finding(
             t.post, charge, minlength=t.n_neurons
         ).clip(1e-300)
         what = (
-            f"the {which} {int(excess.sum())} synapses of {len(over)} neuron(s) were dropped to fit {room}; a neuron loses "
+            f"the {which} {int(excess.sum())} synapses were dropped to fit {room}; {'each' if several else 'it'} loses "
             f"up to {100 * share[over].max():.2g} % of the sum of its weights."
         )
         hint = "Train with a sparser layer to choose them yourself."
     else:
         tonic = bool(((t.post == worst) & (t.pre == t.tonic)).any())
-        incoming = (
+        incoming = ("up to " if several else "") + (
             f"{most - 1} incoming synapses and a constant input ({most} CAM rows)"
             if tonic
             else f"{most} incoming synapses"
         )
-        others = f" ({len(over)} neurons of this node have too many)" if len(over) > 1 else ""
-        what = f"{incoming}, a DYNAP-SE2 neuron stores {limit}{others}."
+        what = f"{incoming}, a DYNAP-SE2 neuron stores {limit}."
         hint = f'Pass fan_in="prune" (--fan-in prune) to drop the weakest {most - limit}, or split the layer.'
     severity = "error" if keep is None else "warning"
-    return Finding(severity, "fan-in", what, node=name, index=worst - first, used=most, limit=limit, hint=hint)
+    place = {"node": name, "index": worst - first, "count": len(over)}
+    return Finding(severity, "fan-in", what, **place, used=most, limit=limit, hint=hint)
 
 
 def _strongest(params: Params, rows: np.ndarray, importance: np.ndarray | None) -> np.ndarray:

@@ -7,7 +7,7 @@ import os
 import platform
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,18 @@ __all__ = ["Accuracy", "ChipUse", "CoreUse", "NodeUse", "Report", "Use", "report
 
 FORMAT, VERSION = "nir_dynapse.report", 1
 SUFFIXES = (".html", ".json", ".txt")
+COSTLY = (
+    "accuracy-lost",
+    "dt",
+    "gain",
+    "frontend",
+    "recurrence",
+    "fan-in",
+    "reset",
+    "tau-below-step",
+    "leak-below-reset",
+)
+"""Codes of warnings in the order of what they may cost; others follow, then what rounding costs."""
 ROUNDING = ("weight-rounding", "weight-vanished", "bias-rounding")
 """Codes of info findings that are approximations all the same: every quantised network has them."""
 
@@ -125,11 +137,16 @@ class Report:
         write_atomically(path, makers[report_suffix(path)]().encode(errors="replace"))
 
     def text(self, width: int = 100) -> str:
-        """Plain text with aligned tables; sentences are wrapped at `width` characters."""
+        """Plain text with aligned tables; sentences are wrapped at `width` characters.
+
+        What costs accuracy comes first; findings that differ in the neuron only are one line with their number.
+        """
         parts = [f"{self.title}\n{'=' * min(len(self.title), width)}"]
         parts += [_section("Accuracy", accuracy_table(self.accuracy).text)] if self.accuracy else []
         if self.virtual_chips:
             parts.append(_section(chips_title(self.virtual_chips), chips_text(self.virtual_chips, width)))
+        nothing = "  none" if self.cores else "  none in reading; nothing has been mapped to the chip yet"
+        parts.append(_section("Approximations", _sentences(map(str, counted(self.approximations)), width) or nothing))
         parts += [_section("Conversion", conversion_text(self.conversion))] if self.conversion else []
         parts += [_section("Nodes", node_table(self.nodes).text)] if self.nodes else []
         if self.projections:
@@ -141,13 +158,31 @@ class Report:
         if self.weight_errors:
             names = [(node.name, i) for node in self.nodes for i in range(node.neurons)]
             parts.append(_section("Rounding of the weights", rounding_text(self.weight_errors, names)))
-        nothing = "  none" if self.cores else "  none in reading; nothing has been mapped to the chip yet"
-        parts.append(_section("Approximations", _sentences(map(str, self.approximations), width) or nothing))
-        parts += [_section("Notes", _sentences(map(str, self.notes), width))] if self.notes else []
+        parts += [_section("Notes", _sentences(map(str, counted(self.notes)), width))] if self.notes else []
         parts += [_section("Checks", _sentences(self.checks, width))] if self.checks else []
         origin = [(key, "-" if value is None else str(value)) for key, value in self.provenance.items()]
         parts.append(_section("Provenance", table((), origin, "<<")))
         return "\n\n".join(parts) + "\n"
+
+
+def costly(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """`findings`, those first that cost the most accuracy."""
+
+    def rank(f: Finding) -> tuple[int, int]:
+        return int(f.code in ROUNDING), COSTLY.index(f.code) if f.code in COSTLY else len(COSTLY)
+
+    return tuple(sorted(findings, key=rank))
+
+
+def counted(findings: Iterable[Finding]) -> list[Finding]:
+    """`findings`, of which those that say the same of several neurons of a node are one: the worst, with their number."""
+    alike: dict[Any, list[Finding]] = {}
+    for k, f in enumerate(findings):
+        alike.setdefault((f.severity, f.code, f.node) if f.index is not None and f.node is not None else k, []).append(
+            f
+        )
+    groups = [(max(group, key=lambda f: f.overrun), sum(f.count or 1 for f in group)) for group in alike.values()]
+    return [replace(worst, count=n if n > 1 else worst.count) for worst, n in groups]
 
 
 def report_suffix(path: str | os.PathLike[str]) -> str:
@@ -184,7 +219,7 @@ def report(
     origin = {**_provenance(thing, device), **(provenance or {})}
     source = origin.get("source") or "network"
     everything = sort_findings((*thing.findings, *findings))
-    approximate = tuple(f for f in everything if f.severity == "warning" or f.code in ROUNDING)
+    approximate = costly(f for f in everything if f.severity == "warning" or f.code in ROUNDING)
     if isinstance(thing, Network):
         title = title or f"{source}: {thing.n_neurons} neurons in {len(thing.populations)} nodes"
         return Report(

@@ -58,8 +58,10 @@ def accuracy_table(rows: Iterable[Accuracy]) -> Table:
 
 def node_table(rows: Iterable[NodeUse]) -> Table:
     """A line per spiking node."""
-    cells = ((r.name, r.kind, str(r.neurons), str(r.fan_in), " ".join(r.cores) or "-") for r in rows)
-    return Table(("node", "kind", "neurons", "fan-in", "chip.core"), tuple(cells), "<<>><")
+    cells = (
+        (r.name, r.kind, str(r.neurons), str(r.fan_in), str(r.tonic or "-"), " ".join(r.cores) or "-") for r in rows
+    )
+    return Table(("node", "kind", "neurons", "fan-in", "constant input", "chip.core"), tuple(cells), "<<>>><")
 
 
 def core_table(rows: Iterable[CoreUse]) -> Table:

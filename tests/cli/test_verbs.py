@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -269,3 +270,31 @@ def test_a_step_that_the_gains_contradict_is_said_wherever_the_network_is_read(
         assert main([*verb, *step, "--strict", "-q"]) == 1
         refusal = capsys.readouterr().err
         assert all(word in refusal for word in words)
+
+
+def test_check_tells_the_fan_in_with_constant_inputs_before_it_compiles(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = {
+        "in": nir.Input({"input": np.array([64])}),
+        "fc": nir.Affine(np.full((3, 64), 0.1), np.array([0.1, 0.2, 0.3])),
+        "hidden": cuba(3),
+        "output": nir.Output({"output": np.array([3])}),
+    }
+    names = list(nodes)
+    full = write(tmp_path / "full.nir", nir.NIRGraph(nodes, list(pairwise(names))))
+    assert main(["check", full]) == 1
+    captured = capsys.readouterr()
+    first, last = captured.err.splitlines()[0], captured.err.splitlines()[-1]
+    assert first.endswith("'hidden' 65/64 (64 synapses and a constant input) is too many")
+    assert last.startswith(
+        "nir-dynapse: 3 neurons of node 'hidden': up to 64 incoming synapses and a constant input (65 CAM"
+    )
+    assert "65/64" in captured.out
+
+    def stop(*args: Any, **kwargs: Any) -> None:
+        raise ConfigurationError("not yet")
+
+    monkeypatch.setattr("nir_dynapse.quant.compiler.compile", stop)
+    assert main(["check", full]) == 1
+    assert "65/64" in capsys.readouterr().err  # before anything else is done

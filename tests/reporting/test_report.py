@@ -180,7 +180,7 @@ def test_json_and_text(layout: Layout) -> None:
     ):
         assert part in text
     narrow = report(layout).text(width=60)
-    sentences = narrow[narrow.index("Approximations") : narrow.index("Provenance")]
+    sentences = narrow[narrow.index("Approximations") : narrow.index("Nodes")]
     assert max(map(len, sentences.splitlines())) <= 60
 
 
