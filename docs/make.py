@@ -1,4 +1,4 @@
-"""What the pages take from the package: the tables of primitives and of frontends, and the picture of a report.
+"""What the pages take from the package: the tables of primitives, frontends and readers, and the picture of a report.
 
     python3 -m uv run python docs/make.py
     python3 -m uv run --with playwright python docs/make.py --picture [--browser /usr/bin/chromium]
@@ -17,6 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from nir_dynapse.export.readers import READERS
 from nir_dynapse.files.whole import write_atomically
 from nir_dynapse.import_.frontends import PROFILES
 from nir_dynapse.network.primitives import PRIMITIVES
@@ -69,7 +70,17 @@ def frontends() -> str:
     )
 
 
-TABLES = {"primitives": (README, primitives), "frontends": (DOCS / "frontends.md", frontends)}
+def readers() -> str:
+    """What a file for each reader holds, and what it cannot do."""
+    rows = [[f'`"{r.name}"`', r.release, f"`{r.call}`", r.unit, r.file, r.lacks] for r in READERS.values() if r.release]
+    return table(["`reader=`", "measured with", "reads by", "times in", "a file for it holds", "cannot be had"], rows)
+
+
+TABLES = {
+    "primitives": (README, primitives),
+    "frontends": (DOCS / "frontends.md", frontends),
+    "readers": (DOCS / "readers.md", readers),
+}
 
 
 def filled(path: Path) -> str:

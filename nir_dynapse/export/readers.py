@@ -250,13 +250,15 @@ READERS: dict[str, Reader] = {
             unit="0.1 ms per step",
             file="every tau times 0.1 ms/dt, r = tau/dt and w_in = tau_syn/dt, one threshold per layer, v_leak as a bias, "
             "an IF as a LIF; recurrent weights as two matrices, so that they are no RLeaky",
-            lacks="another reset than to 0 (set reset_mechanism of its layers after import_from_nir); v_leak of a CubaLIF; "
-            "readouts",
+            lacks="another reset than to 0 (by subtraction: set it in its layers after import_from_nir); v_leak of a "
+            "CubaLIF; readouts",
             rules=Conventions(
                 per_step,
                 _knows("Linear", "Affine", "Conv2d", "AvgPool2d", "Flatten"),
                 becomes=_spyx_kind,
                 one=("v_threshold",),
+                reset_hint="For 'subtract-late' or 'subtract-once' set of its layers after import_from_nir "
+                "reset_mechanism = 'subtract', state_function = layer._base_sub and reset_delay = True or False.",
             ),
             finish=_snntorch,
         ),

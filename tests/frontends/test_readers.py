@@ -153,6 +153,22 @@ def test_norse_subtracts_where_it_is_told(kind: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(models.stepped(model, x), models.ideal(network, x))
 
 
+@pytest.mark.parametrize("kind", ["LIF", "CubaLIF"])
+@pytest.mark.parametrize("reset", ["subtract-late", "subtract-once"])
+def test_snntorch_subtracts_where_it_is_told(reset: Any, kind: str, tmp_path: Path) -> None:
+    framework(MODULES["snntorch"])
+    network = models.layers(kind).with_semantics(reset=reset)
+    assert {f.code for f in models.write(network, "snntorch", tmp_path / "a.nir") if f.severity != "info"} == {"reset"}
+
+    def told(model: Any) -> None:
+        for layer in model.modules():
+            if hasattr(layer, "reset_mechanism"):
+                layer.reset_mechanism, layer.state_function = "subtract", layer._base_sub
+                layer.reset_delay = reset == "subtract-late"
+
+    same("snntorch", network, tmp_path / "a.nir", input_spikes(12, steps=STEPS), told)
+
+
 def test_snntorch_resets_to_zero_whatever_the_network_does(tmp_path: Path) -> None:
     framework(MODULES["snntorch"])
     network = models.layers("CubaLIF").with_semantics(reset="subtract")
