@@ -158,13 +158,13 @@ def _identity(options: Any) -> str:
 
 def _whole(value: Any) -> str:
     """All that `value` holds as text; what dataclasses print of themselves may be less."""
-    if is_dataclass(value) and not isinstance(value, type):
-        listed = ", ".join(f"{f.name}={_whole(getattr(value, f.name))}" for f in fields(value) if f.repr)
-        return f"{type(value).__qualname__}({listed})"
     if type(value) is dict:
         return "{" + ", ".join(f"{key!r}: {_whole(each)}" for key, each in value.items()) + "}"
     if type(value) is tuple:
         return "(" + ", ".join(map(_whole, value)) + (",)" if len(value) == 1 else ")")
+    if is_dataclass(value) and not isinstance(value, type):
+        listed = ", ".join(f"{f.name}={_whole(getattr(value, f.name))}" for f in fields(value) if f.repr)
+        return f"{type(value).__qualname__}({listed})"
     return repr(value)
 
 

@@ -15,12 +15,18 @@ import pytest
 import nir_dynapse as nd
 import reader_models as models
 from frontend_models import input_spikes
-from nir_dynapse.backend import written_for
+from nir_dynapse import backend
 from nir_dynapse.errors import Finding
 from nir_dynapse.export.reader_neurons import Notes, prepared
 from nir_dynapse.export.reader_order import Order, depth_first, queued
 from nir_dynapse.export.readers import READERS
 from nir_graphs import port_in, port_out
+
+
+def written_for(network: Any, reader: str = "spec", **more: Any) -> tuple[Any, tuple[Finding, ...]]:
+    """Of any type, because nodes are looked into."""
+    return backend.written_for(network, reader, **more)
+
 
 NETWORKS: dict[str, Callable[[], nd.Network]] = {
     "LIF": lambda: models.layers("LIF", bias=True, one=True),
@@ -70,7 +76,7 @@ def test_what_is_written_has_the_same_spikes(name: str) -> None:
 
 def io_round_trip(graph: Any) -> Any:
     """The graph as it comes back from a file: nodes by name."""
-    return nir.read(io.BytesIO(as_bytes(graph)))
+    return nir.read(io.BytesIO(as_bytes(graph)))  # pyright: ignore[reportArgumentType]
 
 
 def test_sinabs_decays_by_e_to_the_minus_one_over_tau() -> None:
@@ -213,7 +219,7 @@ def test_spyx_reads_a_chain() -> None:
 
 
 def test_jaxsnn_reads_cubalif_in_milliseconds_with_turned_weights() -> None:
-    taus = {"tau_mem": lambda n, d: np.full(n, 0.01), "tau_syn": lambda n, d: np.full(n, 0.005)}
+    taus: dict[str, Any] = {"tau_mem": lambda n, d: np.full(n, 0.01), "tau_syn": lambda n, d: np.full(n, 0.005)}
     network = models.layers("CubaLIF", one=True, **taus)
     graph, findings = written_for(network, "jaxsnn")
     assert coded(findings) == [("step", None)]

@@ -205,7 +205,7 @@ def mutated(sound: Any, seed: int) -> tuple[str, Any]:
         elif kind == "double" and isinstance(holder, list):
             holder.append(copy.deepcopy(below))
         elif kind == "double":
-            holder[f"{key}0"] = copy.deepcopy(below)
+            holder[f"{key}0"] = copy.deepcopy(below)  # pyright: ignore
         elif kind == "near" and isinstance(below, (int, float)) and not isinstance(below, bool):
             holder[key] = below + int(rng.choice([-1, 1, 2, 100]))
         elif kind == "swap" and len(keys) > 1:

@@ -53,7 +53,7 @@ def of_npz(path: Path) -> str:
 def of_nir(graph: nir.NIRGraph) -> str:
     """Digest of the file that nir writes of a graph, without its version."""
     buffer = io.BytesIO()
-    nir.write(buffer, graph)
+    nir.write(buffer, graph)  # pyright: ignore[reportArgumentType]
     found: dict[str, np.ndarray] = {}
     with h5py.File(buffer, "r") as file:
 

@@ -21,7 +21,7 @@ DRIVE = {"LIF": 8.0, "CubaLIF": 1.4, "IF": 0.8, "Threshold": 3.0}
 """Size of the summed input: a LIF here has r = 2, and τ between 4 and 20 ms."""
 
 
-def neuron(kind: str, n: int, draw: Draw, one: bool = False, **values: Any) -> Any:
+def neuron(kind: str, n: int | tuple[int, ...], draw: Draw, one: bool = False, **values: Any) -> Any:
     """A node of `n` neurons (or of a shape); `one`: the same time constants in all of them, as SpikingJelly takes them."""
     shape = (n,) if isinstance(n, int) else n
     tau, syn, theta = (draw.between(low, high, *shape) for low, high in ((4e-3, 2e-2), (3e-3, 1e-2), (0.7, 1.3)))
