@@ -12,9 +12,9 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1]
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
-# Most of the time of many tests is LLVM's on programs that run for milliseconds; CI has what users have.
+# Much of the time of many tests is LLVM's on programs that run for milliseconds; CI has what users have.
 if "CI" not in os.environ:
-    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 
 import jax.numpy as jnp
 import pytest

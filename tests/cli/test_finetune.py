@@ -374,6 +374,7 @@ def test_the_board_is_not_compared_on() -> None:
     assert deployment_training.first_seed("virtual:1099", 100) == 1100
 
 
+@pytest.mark.long
 def test_what_comes_next_can_be_run(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The commands that are printed have the options with which the network was read."""
     out = str(tmp_path / "tuned file.npz")

@@ -83,6 +83,7 @@ def test_tonic_channel_and_echo(opened: Opener) -> None:
     np.testing.assert_array_equal(batch.output, simulate(layout, x, mismatch=Mismatch(), key=7).output)
 
 
+@pytest.mark.long
 def test_a_second_layout_leaves_nothing_of_the_first(opened: Opener, layouts: dict[int, Layout]) -> None:
     large, small = layouts[2], layout_of(seed=5, hidden=6)
     x = counts(samples=1)

@@ -157,6 +157,7 @@ def test_more_monitored_neurons_than_reach_the_fpga() -> None:
     assert fits(w, partition(w, device, 8).chip, device)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("chips", "per_core", "rows", "fan"), shortened([(6, 4, 4, 12), (4, 64, 3, 10), (5, 16, 2, 6)])
 )

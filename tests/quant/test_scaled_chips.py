@@ -111,6 +111,7 @@ def test_codes_give_the_wanted_currents_on_the_measured_chips(family, seed, kind
     assert all((getattr(layout, k) == getattr(plain, k)).all() for k in ("chip", "core", "slot", "sram"))
 
 
+@pytest.mark.long
 def test_scales_of_one_change_nothing():
     net, perfect = build("sparse", 4, 120, groups="halves", leak="equal"), ChipProfile.perfect()
     plain = compile(net, device=DYNAPSE2.stack(2).with_profiles(perfect, perfect), seed=4)

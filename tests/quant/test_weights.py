@@ -133,6 +133,7 @@ def test_values_are_what_masks_and_base_make(seed: int, n_base: int, n: int) -> 
         assert (result.base >= 0).all()
 
 
+@pytest.mark.long
 def test_more_base_currents_are_better_and_one_is_the_best_threshold() -> None:
     weights = np.sort(draw("normal", 200, 3))
     errors = [quantise_weights(weights, n_base=n).nrmse(weights) for n in range(1, 7)]
@@ -167,6 +168,7 @@ def test_more_rows_are_never_worse(seed: int, n: int, on_grid: bool) -> None:
     assert errors[2] <= errors[1] + 1e-3
 
 
+@pytest.mark.long
 @given(seeds, st.integers(5, 100))
 @settings(max_examples=20)
 def test_zero_stays_zero_and_moves_nothing(seed: int, n: int) -> None:
@@ -332,6 +334,7 @@ def test_few_different_weights_take_one_row_each(values: tuple[float, ...]) -> N
     assert np.allclose(result.values, charge, rtol=0.01)
 
 
+@pytest.mark.long
 def test_spare_rows_make_a_core_finer() -> None:
     errors = []
     for spare in (0, 4, 20):

@@ -217,6 +217,7 @@ def test_chips_are_spread_like_fabricated_ones() -> None:
         assert mine == pytest.approx(other, rel=0.05), name
 
 
+@pytest.mark.long
 def test_dead_rows_and_neurons() -> None:
     chart, latent = large()
     found = chips(chart, Mismatch.uniform(0.1, dead_rows=0.3, dead_neurons=0.2), drop=np.arange(42) / 84)
