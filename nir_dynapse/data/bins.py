@@ -19,6 +19,8 @@ MOST_ELEMENTS = 512 * 2**20
 _EXACT = 1e-9
 """Part of a bin, and of a time, by which one on the edge may have been rounded below it."""
 
+LAST = 2.0**62
+"""Numbers of bins that an int64 holds."""
 SLACK = 1e-5
 """µs that k·dt may lie above a whole µs because of its rounding in float64, up to the longest run."""
 
@@ -53,7 +55,8 @@ def bin_numbers(times: Any, dt: float) -> np.ndarray:
     """
     t = np.asarray(times)
     relative = 4 * float(np.finfo(t.dtype).eps) if t.dtype.kind == "f" else 0.0
-    return np.floor(t.astype(np.float64) / dt * (1 + max(_EXACT, relative)) + _EXACT).astype(np.int64)
+    bins = np.floor(t.astype(np.float64) / dt * (1 + max(_EXACT, relative)) + _EXACT)
+    return np.clip(bins, -LAST, LAST).astype(np.int64)
 
 
 def counted(where: tuple[np.ndarray, ...], shape: tuple[int, ...]) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nir_dynapse.data.bins import bin_of, first_us
+from nir_dynapse.data.bins import MOST_ELEMENTS, bin_of, first_us
 from nir_dynapse.data.counts import LONGEST_TIME, check_values, real_array, whole_array
 from nir_dynapse.errors import ConfigurationError, Finding
 from nir_dynapse.files.bounds import read_arrays
@@ -22,8 +22,6 @@ MOST_EVENTS = 1 << 24
 """Most events of a file: whatever type they have there, they become three int64 arrays."""
 LARGEST_TARGET = 1e9
 """Size of a number of a trajectory: its square stays far from where float32 ends."""
-MOST_ELEMENTS = 1 << 29
-"""Most elements of the counts that `Events.to_counts` makes."""
 MOST_NODES = 1 << 31
 """Nodes of an event list, and channels or neurons of a node, are fewer."""
 

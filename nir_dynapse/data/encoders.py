@@ -15,7 +15,7 @@ __all__ = ["delta", "latency", "rate", "reconstruct"]
 MOST_EVENTS = 255  # in a bin: counts are uint8
 MOST_ELEMENTS = 1 << 30
 """Most counts that are made at once."""
-RATE, TIME, THRESHOLD = Real(0, 1e9, "Hz"), Real(0, 1e6, "s"), Real(1e-100, 1e100)
+RATE, TIME, THRESHOLD = Real(0, 1e9, "Hz"), Real(0, 1e6, "s"), Real(0, 1e100, above=True)
 _EXACT = 1e-9  # added before rounding down, so that 3 * 0.1 / 0.1 counts as 3 whole steps
 
 

@@ -29,7 +29,7 @@ def flattened(x: Any, inputs: Sequence[Port]) -> Any:
 
     Counts that are flat already come back as they are; ConfigurationError for images of another shape.
     """
-    counts = x if hasattr(x, "shape") and hasattr(x, "reshape") else real_array("input", x)
+    counts = real_array("input", x)
     size = sum(port.size for port in inputs)
     if counts.ndim < 3 or (counts.ndim == 3 and counts.shape[2] == size):
         return counts

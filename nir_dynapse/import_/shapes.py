@@ -90,8 +90,7 @@ def _forward(flat: FlatGraph, shapes: Shapes, todo: list[str], findings: list[Fi
             else:
                 before, after = node.entry.shape(node.node, name, incoming)
                 if incoming and after is not None and source is not None and _repeats(node, flat.nodes[source], after):
-                    fewer = math.prod(after) != math.prod(incoming) and broadcasts(after, incoming)
-                    before = after = incoming if fewer else after
+                    before = after = incoming if broadcasts(after, incoming) else after
         except UnsupportedGraphError as error:
             findings.extend(error.findings)
             shapes.broken.add(name)

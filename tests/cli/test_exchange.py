@@ -91,6 +91,40 @@ def test_a_layout_and_a_configuration_become_nir(tmp_path: Path, capsys: pytest.
     assert nd.Layout.load(again).n_neurons == 6
 
 
+def test_export_for_a_reader_translates_the_network(
+    norse: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, circuit, made = (str(tmp_path / name) for name in ("plain.nir", "circuit.nir", "made.nir"))
+    assert main(["import", norse, "--frontend", "norse", "-o", plain, "-q"]) == 0
+    assert main(["export", plain, "-o", circuit, "-q"]) == 0
+    capsys.readouterr()
+    assert main(["export", plain, "--for", "snntorch", "-o", made, "--json", "-q"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["files"] == [made]
+    node = nir.read(made).nodes["1"]
+    np.testing.assert_allclose(node.tau_mem, 0.001)
+    np.testing.assert_allclose(node.r, 10)
+    assert "dynapse2" in nir.read(circuit).metadata
+    assert "dynapse2" not in nir.read(made).metadata
+    assert main(["export", plain, "--for", "spec", "-o", made, "-q"]) == 0
+    assert nd.from_nir(made).digest() == nd.from_nir(plain).digest()
+
+
+def test_what_a_reader_does_otherwise_is_reported(
+    norse: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "made.nir"
+    command = ["export", norse, "--frontend", "norse", "--for", "sinabs", "-o", str(out)]
+    assert main(command) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "node '1': it resets as 'value'" in text
+    out.unlink()
+    fails(capsys, [*command, "--strict"], "node '1'", "resets as 'value'", "MembraneReset")
+    assert not out.exists()
+    assert main([*command[:-3], "nose", "-o", str(out)]) == 2
+    assert "Did you mean norse?" in capsys.readouterr().err
+
+
 def test_wrong_names_write_nothing(norse: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = sorted(tmp_path.iterdir())
     fails(capsys, ["import", norse, "-o", str(tmp_path / "x.h5")], "OUT.nir")
