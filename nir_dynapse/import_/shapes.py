@@ -89,8 +89,8 @@ def _forward(flat: FlatGraph, shapes: Shapes, todo: list[str], findings: list[Fi
                 before = after = incoming
             else:
                 before, after = node.entry.shape(node.node, name, incoming)
-                if incoming and after is not None and source is not None and _repeats(node, flat.nodes[source], after):
-                    before = after = incoming if broadcasts(after, incoming) else after
+                if incoming and after and source is not None and _repeats(node, flat.nodes[source], after, incoming):
+                    before = after = incoming
         except UnsupportedGraphError as error:
             findings.extend(error.findings)
             shapes.broken.add(name)
@@ -102,10 +102,14 @@ def _forward(flat: FlatGraph, shapes: Shapes, todo: list[str], findings: list[Fi
             todo += [b for b in flat.after(name) if shapes.after.get(b) is None]
 
 
-def _repeats(node: FlatNode, source: FlatNode, own: Shape) -> bool:
-    """Whether a node may repeat its values along axes in front of its `own`: behind an Input those are batch and time."""
+def _repeats(node: FlatNode, source: FlatNode, own: Shape, incoming: Shape) -> bool:
+    """Whether a node repeats its values along axes of what comes in: in front of an Input's are batch and time.
+
+    Where as many values arrive as it has, its shape stays: (1, n) behind a matrix, too.
+    """
     by_value = node.role in ("population", "host") or (node.entry is not None and node.entry.name in ("Scale", "Delay"))
-    return by_value and source.role not in ("input", "wire") and math.prod(own) > 1
+    fewer = 1 < math.prod(own) < math.prod(incoming)
+    return by_value and fewer and source.role not in ("input", "wire") and broadcasts(own, incoming)
 
 
 def _backward(flat: FlatGraph, shapes: Shapes) -> bool:

@@ -182,3 +182,15 @@ def test_one_number_for_all_is_written_as_an_array(kind: str, form: str, tmp_pat
     if "Pool" in kind:
         node: Any = again.nodes["node"]
         assert [np.shape(v) for v in (node.kernel_size, node.stride, node.padding)] == [(2,)] * 3
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_leading_axis_stays_behind_a_matrix(inside: bool) -> None:
+    """A LIF of shape (1, 3) behind an Affine of 3 values: nested, flat and written again the same."""
+    lif = nir.LIF(*(np.full((1, 3), v) for v in (0.02, 20.0, 0.0, 1.0)))
+    edges = [("input", "lif"), ("lif", "output")]
+    nested = graph({"input": port_in(1, 3), "lif": lif, "output": port_out(1, 3)}, edges)
+    nodes = {"in": port_in(4), "fc": nir.Affine(np.ones((3, 4)), np.zeros(3)), "lif": nested if inside else lif}
+    net = from_nir(graph({**nodes, "out": port_out(1, 3)}, [("in", "fc"), ("fc", "lif"), ("lif", "out")]), dt=1e-3)
+    assert net.populations[0].shape == (1, 3)
+    assert from_nir(to_nir(net)).digest() == net.digest()
