@@ -101,7 +101,7 @@ def test_export_for_a_reader_translates_the_network(
     assert main(["export", plain, "--for", "snntorch", "-o", made, "--json", "-q"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["files"] == [made]
-    node = nir.read(made).nodes["1"]
+    node: Any = nir.read(made).nodes["1"]
     np.testing.assert_allclose(node.tau_mem, 0.001)
     np.testing.assert_allclose(node.r, 10)
     assert "dynapse2" in nir.read(circuit).metadata
