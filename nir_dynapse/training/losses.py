@@ -15,11 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from nir_dynapse.errors import ParameterRangeError
+from nir_dynapse.files.numbers import STEP, WEIGHT, Real
 from nir_dynapse.training.transforms import straight_through
 
 __all__ = ["LOSSES", "Counts", "FirstSpike", "Loss", "MaxOverTime", "Penalty", "Trajectory", "filtered", "loss_named"]
 
 Array = Any
+FIELDS = {"tau": Real(1e-9, 1e6, "s")} | {name: Real(-1e6, 1e6) for name in ("scale", "ratio", "gain")}
+FIELDS |= {"offset": Real(-1e9, 1e9)}
+"""What the numbers of losses may be."""
 
 
 def filtered(spikes: Array, tau: float, dt: float) -> Array:
@@ -43,6 +47,12 @@ class Loss(ABC):
 
     dt: float = 1e-3
     supervised = "classes"
+
+    def __post_init__(self) -> None:
+        STEP.check(type(self).__name__, "dt", self.dt, "Give the width of a bin in seconds.")
+        for name, limit in FIELDS.items():
+            if hasattr(self, name):
+                limit.check(type(self).__name__, name, getattr(self, name))
 
     @abstractmethod
     def logits(self, out: Array) -> Array:
@@ -169,6 +179,10 @@ class Penalty:
     least: float = 0.5
     busy: float = 0.0
     most: float = 20.0
+
+    def __post_init__(self) -> None:
+        for name in ("sparsity", "quiet", "busy", "least", "most"):
+            WEIGHT.check("Penalty", name, getattr(self, name))
 
     def __bool__(self) -> bool:
         return bool(self.sparsity or self.quiet or self.busy)

@@ -9,7 +9,7 @@ from nir_dynapse.chip.device import CURRENTS, Mismatch
 from nir_dynapse.errors import ParameterRangeError
 from nir_dynapse.files import numbers
 from nir_dynapse.files.numbers import Real, Whole, shown
-from nir_dynapse.sim.surrogate import FAST_SIGMOID, Surrogate
+from nir_dynapse.sim.surrogate import FAST_SIGMOID, SHAPES, Surrogate
 from nir_dynapse.training.losses import Penalty
 from nir_dynapse.training.start import MOST_ROWS
 from nir_dynapse.training.steps import Attack
@@ -99,6 +99,9 @@ class TrainingOptions:
         for name, kind in (("penalty", Penalty), ("surrogate", Surrogate)):
             if not isinstance(getattr(self, name), kind):
                 raise _wrong(name, getattr(self, name), f"{kind.__name__}(...)")
+        if self.surrogate.shape not in SHAPES:
+            raise _wrong("surrogate.shape", self.surrogate.shape, ", ".join(SHAPES))
+        Real(1e-3, 1e6).check("fine_tune", "surrogate.slope", self.surrogate.slope)
         for name, kind in (("attack", Attack), ("check_mismatch", Mismatch)):
             if getattr(self, name) is not None and not isinstance(getattr(self, name), kind):
                 raise _wrong(name, getattr(self, name), f"None and {kind.__name__}(...)")

@@ -85,6 +85,10 @@ class Checkpoint:
         if any(a.shape != b.shape or a.dtype != b.dtype for a, b in zip(known, now, strict=True)):
             raise ConfigurationError(f"{self.path}: a checkpoint whose arrays do not fit; it is damaged. {advice}")
         latent, opt, best = unflattened(tree, known)
+        if not all(np.isfinite(leaf).all() for leaf in leaves((latent, best)) if leaf.dtype.kind == "f"):
+            raise ConfigurationError(
+                f"{self.path}: a checkpoint with numbers that are not finite; it is damaged. {advice}"
+            )
         try:
             numbers = arrays["numbers"]
             if numbers.dtype != np.float64 or numbers.shape != (len(NUMBERS),):
@@ -92,6 +96,12 @@ class Checkpoint:
             values: dict[str, Any] = dict(zip(NUMBERS, numbers.tolist(), strict=True))
             values |= {name: _count(name, values[name]) for name in ("step", "best_step", "waited")}
             log = TrainingLog.of(arrays["log"])
+            if not -1 <= values["best_step"] <= values["step"] or min(values["step"], values["waited"]) < 0:
+                raise ValueError(f"best step {values['best_step']} of {values['step']}, {values['waited']} waited")
+            if np.isnan(values["score"]) or not 0 <= values["seconds"] < np.inf:
+                raise ValueError(f"score {values['score']}, {values['seconds']} s")
+            if log.step.max(initial=0) > values["step"]:
+                raise ValueError(f"step {log.step.max()} in the log of {values['step']} steps")
         except (KeyError, TypeError, ValueError, DynapseError) as error:
             raise ConfigurationError(f"{self.path}: a checkpoint that is damaged ({error}). {advice}") from error
         return State(

@@ -19,6 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from nir_dynapse.chip.device import Mismatch
 from nir_dynapse.errors import ParameterRangeError
+from nir_dynapse.files.numbers import SIZE, WEIGHT, Real, Whole
 from nir_dynapse.sim.engine import spike_counts
 from nir_dynapse.sim.readout import values_of
 from nir_dynapse.sim.surrogate import FAST_SIGMOID, Surrogate
@@ -46,6 +47,11 @@ class Attack:
     steps: int = 3
     start: float = 1e-3
     beta: float = 0.25
+
+    def __post_init__(self) -> None:
+        limits = {"size": SIZE, "steps": Whole(1, 1000), "start": Real(0, 1), "beta": WEIGHT}
+        for name, limit in limits.items():
+            limit.check("Attack", name, getattr(self, name))
 
 
 @dataclass(frozen=True, eq=False)
