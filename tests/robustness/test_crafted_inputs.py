@@ -274,7 +274,7 @@ def test_checkpoints_of_evaluations(tmp_path: Path) -> None:
 
 
 def calls(network: nd.Network, layout: nd.Layout, board: LinkedBoard) -> dict[str, Callable[[Any], Any]]:
-    """Every public keyword that is a number, as a function of it; what takes long to run ends in an error behind the check."""
+    """Every public keyword that is a number, as a function of it; what takes long ends in an error behind the check."""
     x, data = np.ones(SHAPE), nd.Data(np.ones(SHAPE), LABELS, DT)
     events = nd.Events(np.array([5]), np.array([0]), np.array([0]), ("in",))
     values, signal = np.full((1, 2), 0.5), np.zeros((1, 4, 2))
