@@ -158,7 +158,8 @@ def test_pruning_drops_the_least_important(by_importance: bool) -> None:
     strength = np.abs(weight) if importance is None else importance
     assert kept == set(np.argsort(strength)[16:].tolist())
     said = finding(layout, "fan-in")
-    assert "16 synapses of 1 neuron(s)" in said.what
+    assert "16 synapses were dropped to fit 64 CAM rows" in said.what
+    assert (said.node, said.index, said.count) == ("hidden", 0, 1)
     dropped = np.abs(weight)[[c for c in range(80) if c not in kept]].sum() / np.abs(weight).sum()
     assert f"up to {100 * dropped:.2g} % of the sum of its weights" in said.what
 
