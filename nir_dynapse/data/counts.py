@@ -84,7 +84,7 @@ def _error(
         place[-1] -= size
     axes = AXES.get(counts.ndim, tuple(f"axis {k}" for k in range(counts.ndim)))
     where = ", ".join(f"{axis} {i}" for axis, i in zip(axes, place, strict=True))
-    said = f"{where} of the {who if node is None else 'data'} holds {number} events, {what}."
+    said = f"{where} of the data holds {number} events, {what}."
     said = said if node is not None else f"{who}: {said}" if who != "input" else said
     return ConfigurationError(Finding("error", "counts", said, node, used=value, limit=LARGEST, hint=hint))
 
