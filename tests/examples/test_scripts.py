@@ -92,8 +92,9 @@ def test_check_and_compile(tmp_path: Path) -> None:
         "UnsupportedGraphError",
         "ParameterRangeError",
     ]
-    for (_, _, sentence), where in zip(refusals, ("lif", None, "delay", "lif"), strict=True):
-        assert sentence.startswith(f"node '{where}'" if where else "1500 neurons")
+    begins = ("30 neurons of node 'lif'", "1500 neurons", "node 'delay'", "node 'lif'")
+    for (_, _, sentence), words in zip(refusals, begins, strict=True):
+        assert sentence.startswith(words)
     assert nd.Layout.load(tmp_path / "new" / "out" / "digits.layout.json").n_neurons == 56
 
 
