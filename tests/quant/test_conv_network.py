@@ -104,5 +104,5 @@ def test_a_padded_pool_that_is_too_large_is_said_with_its_fan_in(network: nd.Net
     g.nodes["flat"] = nir.Flatten({"input": np.array([8, 1, 1])}, 0, -1)
     g.nodes["fc"] = nir.Linear(np.ones((10, 8)))
     del g.nodes["lif2"]
-    with pytest.raises(nd.CapacityError, match=r"node 'lif3', neuron \d+: \d+ incoming synapses, a DYNAP-SE2 neuron"):
+    with pytest.raises(nd.CapacityError, match=r"8 neurons of node 'lif3': up to 256 incoming synapses, a DYNAP"):
         nd.compile(nd.from_nir(g))

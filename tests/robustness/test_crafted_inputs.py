@@ -152,6 +152,7 @@ def test_event_lists(board: LinkedBoard, tmp_path: Path) -> None:
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_layouts(layout: nd.Layout) -> None:
     sound = json.loads(json.dumps(layout.to_dict()))
     x = np.ones((1, 4, SHAPE[2]))
@@ -171,6 +172,7 @@ def test_layouts(layout: nd.Layout) -> None:
     count([outcome(lambda data=data: used(data), what) for what, data in cases])
 
 
+@pytest.mark.long
 def test_params_files(params: nd.Params, tmp_path: Path) -> None:
     path = tmp_path / "p.npz"
     save_params(params, path)
@@ -238,6 +240,7 @@ def files(tmp_path: Path) -> list[tuple[str, Path]]:
     return made
 
 
+@pytest.mark.long
 def test_data_files_on_the_command_line(
     network: nd.Network, layout: nd.Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -344,6 +347,7 @@ def calls(network: nd.Network, layout: nd.Layout, board: LinkedBoard) -> dict[st
     return taken
 
 
+@pytest.mark.long
 def test_numbers(network: nd.Network, layout: nd.Layout, board: LinkedBoard) -> None:
     results = []
     with warnings.catch_warnings():

@@ -98,6 +98,7 @@ def test_the_result_compiles_as_it_is(learnt: tuple[nd.Params, TrainingLog]) -> 
     assert runs[0].nominal == runs[1].nominal
 
 
+@pytest.mark.long
 def test_patience_ends_it(tmp_path: Path) -> None:
     log = tmp_path / "log.csv"
     options = short(rate=1e-7, check_every=1, patience=2)
