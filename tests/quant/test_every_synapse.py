@@ -101,7 +101,6 @@ def is_whole(case: Case, chosen: dict[str, Any]) -> None:
         assert_decoding_agrees(net, layout)
 
 
-@pytest.mark.long
 @given(case=cases(most=120), chosen=options())
 @settings(max_examples=12)
 def test_some_small_networks(case: Case, chosen: dict[str, Any]) -> None:
