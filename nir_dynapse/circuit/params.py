@@ -40,7 +40,9 @@ class Topology:
     Per neuron (N,): `group`, `latches` (see `latch_bits`), `place` (N, 3) = chip, core, slot. `tonic_period` in s
     is the spacing of the events that the host sends on the tonic channel. `readout` is what the host computes from the
     spikes. `kinds` and `shapes` of the populations and (source, target, NIR node) of the `projections` are names, for
-    the way back to a Network.
+    the way back to a Network. `copies` of each population (empty: one each) is how many neurons here stand for one of the
+    NIR node: those of neuron i are i·copies … i·copies + copies − 1; `populations` counts all of them, `shapes` those of
+    the node. The host hears their mean.
     """
 
     inputs: tuple[Port, ...]
@@ -61,6 +63,7 @@ class Topology:
     shapes: tuple[tuple[int, ...], ...] = ()
     projections: tuple[tuple[str, str, str], ...] = ()
     delay: np.ndarray | None = None
+    copies: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
         nodes = ", ".join(f"{name} {size}" for name, size in self.populations)
@@ -78,6 +81,16 @@ class Topology:
                 raise ParameterRangeError(f"Topology: {name} index {value.max()} is outside 0..{limit - 1}.")
         if self.delay is not None:
             self._check_delay(self.delay)
+        if all(count == 1 for count in self.copies):
+            object.__setattr__(self, "copies", ())
+        elif len(self.copies) != len(self.populations) or any(
+            count < 1 or size % count for count, (_, size) in zip(self.copies, self.populations, strict=False)
+        ):
+            sizes = ", ".join(str(size) for _, size in self.populations)
+            raise ParameterRangeError(
+                f"Topology: copies are {self.copies} of populations with {sizes} neurons. Give each a number that divides "
+                "its neurons."
+            )
 
     def _check_delay(self, flags: np.ndarray) -> None:
         highest = (1 << len(DELAYS)) - 1
@@ -124,6 +137,18 @@ class Topology:
         """Whether every neuron is a bias group of its own, in order, as on a chip with mismatch."""
         return np.array_equal(self.group, np.arange(self.n_neurons))
 
+    @property
+    def copies_of(self) -> dict[str, int]:
+        """Population name → how many neurons here stand for one of the NIR node."""
+        return dict(
+            zip((name for name, _ in self.populations), self.copies or (1,) * len(self.populations), strict=True)
+        )
+
+    @property
+    def node_sizes(self) -> dict[str, int]:
+        """Population name → neurons of the NIR node (without copies)."""
+        return {name: size // self.copies_of[name] for name, size in self.populations}
+
     def slices(self) -> dict[str, slice]:
         """Population name → slice of the flat neuron order."""
         ends = np.cumsum([0, *(size for _, size in self.populations)])
@@ -145,7 +170,8 @@ class Topology:
     @cached_property
     def _key(self) -> str:
         names = (self.inputs, self.populations, self.outputs, self.kinds, self.shapes, self.projections)
-        h = hashlib.sha256(repr((names, self.dt, self.tonic_period, self.readout.digest())).encode())
+        more = (self.copies,) if self.copies else ()
+        h = hashlib.sha256(repr((names, self.dt, self.tonic_period, self.readout.digest(), *more)).encode())
         per_neuron, per_synapse = (self.group, self.latches, self.place), (self.pre, self.post, self.dendrite, self.row)
         for value in (*per_neuron, *per_synapse, self.mask, self.delay):
             h.update(b"-" if value is None else value.tobytes())
