@@ -24,7 +24,7 @@ from nir_dynapse.sim.native import run as _native
 from nir_dynapse.sim.surrogate import FAST_SIGMOID, Surrogate
 from nir_dynapse.sim.wiring import Rows, Weights, pick, synaptic_values, weights_of
 
-__all__ = ["Program", "lower", "run", "spike_counts"]
+__all__ = ["Program", "has_kernels", "lower", "run", "spike_counts"]
 
 Array = Any
 
@@ -50,6 +50,8 @@ def spike_counts(
     longest_delay: float | None = None,
     dtype: Any = None,
     native: bool | None = None,
+    wiring: _native.Wiring | None = None,
+    probe: Array | None = None,
 ) -> Array:
     """Spikes of every neuron (batch, time, N) for event counts `x` (batch, time, channel) in bins of `dt` s.
 
@@ -59,7 +61,9 @@ def spike_counts(
     `checkpoint=True` stores the state at √T points in time only and runs every stretch twice: memory grows like √T.
     `longest_delay` in s must be given where `params` is traced and has delays. `native` says whether compiled kernels for
     CPUs run it (`sim.native`; None: where they can). Raises ParameterRangeError where a delay is not known or `native`
-    cannot be.
+    cannot be. With `wiring` the sources of the synapses are those that it says, which may be traced (kernels only); a
+    `probe` (dendrites in use, sources, N) is added to what events add, so that its gradient tells what wires that are not
+    there would do.
     """
     width = params.topology.dt if dt is None else float(dt)
     count = internal_step(params, width) if substeps is None else substeps
@@ -67,10 +71,19 @@ def spike_counts(
     structure = structure_of(params, width / count, disturbance, longest_delay=longest_delay)
     program = Program(structure, count, surrogate, checkpoint)
     if _takes_native(program, kind, native):
-        return _on_cpu(params, jnp.asarray(x, kind), width, program)
+        return _on_cpu(params, jnp.asarray(x, kind), width, program, wiring, probe)
+    if wiring is not None:
+        raise ParameterRangeError("wiring needs the compiled kernels. Leave it out, and change the topology instead.")
     weights, c = lower(params, width / count, structure, disturbance, jnp, kind)
     seed = (disturbance or Disturbance()).word
     return run(weights, c, with_tonic(jnp.asarray(x, kind), params, width, jnp), program, seed)
+
+
+def has_kernels(params: Params, substeps: int, surrogate: Surrogate, longest_delay: float | None = None) -> bool:
+    """Whether the compiled kernels run `params` in bins of its own step; then what synapses hear can be data (`wiring`)."""
+    h = params.topology.dt / substeps
+    structure = structure_of(params, h, None, longest_delay=longest_delay)
+    return _takes_native(Program(structure, substeps, surrogate), np.float32, None)
 
 
 def _takes_native(program: Program, kind: Any, wanted: bool | None) -> bool:
@@ -90,15 +103,19 @@ def _takes_native(program: Program, kind: Any, wanted: bool | None) -> bool:
     return not beyond and _native.available() and wanted is not False
 
 
-def _on_cpu(params: Params, x: Array, width: float, program: Program) -> Array:
+def _on_cpu(
+    params: Params, x: Array, width: float, program: Program, wiring: _native.Wiring | None, probe: Array | None
+) -> Array:
     """Counts (batch, time, N) by `sim.native`."""
     t, h = params.topology, width / program.substeps
     x = with_tonic(x, params, width, jnp) if t.tonic_period else x
-    lines = _native.lines_of(t)
+    lines = _native.lines_of(t) if wiring is None else _native.rewired(t, wiring, sparse=probe is None)
     structure = program.structure._replace(groups=tuple(Group((d,)) for d in lines.dendrites))
     plan = _native.Plan.of(structure, lines, program.substeps, program.surrogate)
     c = _native.constants_of(constants(params, h, structure, jnp, x.dtype), program.surrogate)
     w = _native.weights_of(synaptic_values(params, h, jnp), lines, t.n_neurons, x.dtype)
+    if probe is not None:
+        w += probe.reshape(w.shape)
     start = _native.silence(x.shape[0], c, len(lines.dendrites))
     if not program.checkpoint:
         return _native.run(w, c, start, x, lines, plan)[0]

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-import jax
 import numpy as np
 
 from nir_dynapse.board.board import Board
 from nir_dynapse.chip.biasgen import reach
 from nir_dynapse.chip.device import DYNAPSE2, Device, Mismatch, check_mismatch
+from nir_dynapse.circuit.copies import with_copies
 from nir_dynapse.circuit.params import Params, Topology
 from nir_dynapse.data.data import Data
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
@@ -24,16 +23,19 @@ from nir_dynapse.files.places import check_apart
 from nir_dynapse.layout.decoding import as_params
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.network.network import Network
-from nir_dynapse.training.clock import Clock
+from nir_dynapse.sim.engine import has_kernels
+from nir_dynapse.training.first_rows import first_rows, heard_on, rows_of
 from nir_dynapse.training.in_the_loop import InTheLoop
 from nir_dynapse.training.losses import Loss
 from nir_dynapse.training.options import TrainingOptions
+from nir_dynapse.training.rewiring import Candidates
+from nir_dynapse.training.run import Run
 from nir_dynapse.training.start import start_of
-from nir_dynapse.training.state import Checkpoint, State
+from nir_dynapse.training.state import Checkpoint
 from nir_dynapse.training.steps import Recipe
 from nir_dynapse.training.task import Task, task_of
-from nir_dynapse.training.trainable import Latent, chart_of, latent_of, settled
-from nir_dynapse.training.trainer import Trainer, is_first_process
+from nir_dynapse.training.trainable import chart_of, latent_of, settled
+from nir_dynapse.training.trainer import Trainer
 
 __all__ = ["fine_tune"]
 
@@ -58,6 +60,7 @@ def fine_tune(
     board: Board | None = None,
     bits: int | None = 4,
     key: int = 0,
+    spend: Mapping[str, int] | int | str = "none",
     progress: Progress | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     validation: Data | None = None,
@@ -91,6 +94,7 @@ def fine_tune(
     check_mismatch("fine_tune", mismatch)
     mismatch = device.mismatch if mismatch is None else mismatch
     circuit = as_params(thing, device)
+    circuit, candidates = _on_rows(circuit, data, device, spend, mismatch, key)
     task = task_of(thing, circuit, data, validation, loss, teacher)
     _check_size(devices if board is None else 1, options, task, circuit.topology)
     check_apart({"checkpoint": checkpoint, "log": log}, {})
@@ -120,8 +124,9 @@ def fine_tune(
         clip=options.clip,
         transformation=options.optimiser,
         check_mismatch=options.check_mismatch,
+        rewires=has_kernels(settled(chart, first), substeps, options.surrogate, recipe.longest_delay),
     )
-    run = _Run(trainer, task, options, steps, key)
+    run = Run(trainer, task, options, steps, key, candidates if board is None else ())
     if board is not None:
         run.loop = InTheLoop(board, thing, chart, first, device)
     store = None
@@ -142,7 +147,24 @@ def fine_tune(
         store = Checkpoint(checkpoint, what)
     with kept(None if store is None else store.path):
         best = run.go(first, store, log, progress or (lambda what, fraction: None))
-    return settled(chart, best)
+    return settled(chart if run.pre is None else chart.hearing(run.pre), best)
+
+
+def _on_rows(
+    circuit: Params, data: Data, device: Device, spend: Mapping[str, int] | int | str, mismatch: Mismatch, key: int
+) -> tuple[Params, tuple[Candidates, ...]]:
+    """`circuit` with copies as `spend` says and no more synapses than rows, and what those rows may hear."""
+    if circuit.topology.mask is not None:
+        return circuit, ()
+    copies = spend if isinstance(spend, Mapping) else {}
+    made = with_copies(circuit, copies, key=key) if copies else circuit
+    t = made.topology
+    limit = np.full(t.n_neurons, rows_of(device, t.n_neurons))
+    if (np.bincount(t.post, minlength=t.n_neurons) <= limit).all():
+        return made, ()
+    spikes = heard_on(circuit, t, data.x, device)
+    found = first_rows(made, limit, spikes, mismatch.synapse, key)
+    return found.params, found.candidates
 
 
 def _which(board: Board | None) -> str:
@@ -223,117 +245,3 @@ def _check_size(devices: int, options: TrainingOptions, task: Task, topology: To
                 f"each chip; allowed are {MOST_ELEMENTS} counts at once. Choose fewer chips or samples (batch, "
                 "validation_size)."
             )
-
-
-class _Run:
-    """One training: its steps, checks, checkpoint and log."""
-
-    def __init__(self, trainer: Trainer, task: Task, options: TrainingOptions, steps: int, key: int) -> None:
-        self.trainer, self.task, self.options, self.steps, self.key = trainer, task, options, steps, key
-        self.loop: InTheLoop | None = None
-
-    def go(self, first: Latent, store: Checkpoint | None, log: Any, tell: Progress) -> Latent:
-        """The best latent of a training that starts at `first`, or where its checkpoint left off."""
-        state = State.new(first, self.trainer.start(first))
-        if store is not None:
-            state = store.load(state)
-        begun, clock = time.monotonic(), Clock(self.steps, self.options.check_every, self._work(), state.step)
-        early = state.step + 2  # the first step compiles
-        while state.step < self.steps and not self._done(state):
-            state = self._step(state)
-            due = state.step % self.options.check_every == 0 or state.step == self.steps
-            if due or early - 1 <= state.step <= early:
-                jax.block_until_ready(state.latent)
-                clock.stepped(state.step)
-            if state.step == early and not due:
-                tell(f"step {state.step}, {clock.left():.0f} s left", state.step / self.steps)
-            if due:
-                state = self._check(state, time.monotonic() - begun)
-                if store is not None:
-                    store.save(state)
-                if log is not None and is_first_process():
-                    state.log.save(log)
-                clock.checked()
-                tell(f"{self._said(state)}, {clock.left():.0f} s left", state.step / self.steps)
-        if log is not None and is_first_process():
-            state.log.save(log)
-        if state.best_step < 0:
-            return state.latent
-        if self._score(self._found(first)) > state.score:  # too few steps, or too large ones
-            tell("no better than the start on held-out chips: the start is kept; try more steps, or a lower rate", 1.0)
-            return first
-        return state.best
-
-    def _work(self) -> float:
-        """Runs (chips times samples) of a check per run of a step."""
-        samples_ = min(len(self.task.check_x), self.options.validation_size)
-        return self.trainer.held_out * samples_ / (self.trainer.devices * self.options.batch)
-
-    def _step(self, state: State) -> State:
-        task, devices = self.task, self.trainer.devices
-        size = devices * self.options.batch
-        index = samples(self.key, state.step * size, size, len(task.x)).reshape(devices, -1)
-        x, spikes = task.x[index], None
-        if self.loop is not None:
-            spikes = self.loop.run(state.latent, x[0])[None]
-        ramp = self.options.ramp * self.steps
-        grown = min(1.0, (state.step + 1) / ramp) if ramp else 1.0
-        latent, opt, said = self.trainer.step(state.latent, state.opt, state.step, x, task.y[index], spikes, grown)
-        return state._replace(latent=latent, opt=opt, step=state.step + 1, recent=(*state.recent, said))
-
-    def _check(self, state: State, seconds: float) -> State:
-        """The state with a row of the log, and the best latent so far."""
-        found = self._found(state.latent)
-        score = self._score(found)
-        recent = np.array([[float(loss), float(right)] for loss, right in state.recent])
-        row = {
-            "step": state.step,
-            "loss": recent[:, 0].mean(),
-            "accuracy": recent[:, 1].mean() if self.task.loss.supervised == "classes" else np.nan,
-            "held_out": float(found.mean()),
-            "held_out_low": float(np.quantile(found, 0.05)),
-            "score": score if state.step >= self.options.ramp * self.steps else np.nan,
-            "learning_rate": float(self.trainer.rate(state.step)),
-            "seconds": state.seconds + seconds - state.since,
-        }
-        state = state._replace(log=state.log.append(row), recent=(), seconds=row["seconds"], since=seconds)
-        # States before the mismatch has grown to its full size do not count. A tie goes to the later one.
-        if state.step < self.options.ramp * self.steps:
-            return state
-        if score >= state.score:
-            waited = 0 if score > state.score else state.waited + 1
-            return state._replace(best=state.latent, score=score, best_step=state.step, waited=waited)
-        return state._replace(waited=state.waited + 1)
-
-    def _found(self, latent: Latent) -> np.ndarray:
-        """What each held-out chip, or the board, makes of the validation samples."""
-        task, most = self.task, self.options.validation_size
-        x, y = task.check_x[:most], task.check_y[:most]
-        if self.loop is not None:
-            return np.array([self.loop.score(latent, x, y, task)])
-        return self.trainer.check(latent, x, y)
-
-    def _score(self, found: np.ndarray) -> float:
-        """The mean of the worst part of the held-out chips, by which states are chosen."""
-        count = max(1, round(self.options.worst * len(found)))
-        return float(np.sort(found)[:count].mean())
-
-    def _done(self, state: State) -> bool:
-        return self.options.patience is not None and state.waited >= self.options.patience
-
-    def _said(self, state: State) -> str:
-        log = state.log
-        classes = self.task.loss.supervised == "classes"
-        value = f"{100 * log.held_out[-1]:.1f} %" if classes else f"{log.held_out[-1]:.4g}"
-        return f"step {state.step}, loss {log.loss[-1]:.3g}, held out {value}"
-
-
-def samples(key: int, first: int, count: int, n: int) -> np.ndarray:
-    """Numbers (count,) of the samples `first`, `first` + 1, … of a stream of shuffled passes through `n` of them."""
-    result, done = np.empty(count, np.int64), 0
-    while done < count:
-        epoch, inside = divmod(first + done, n)
-        order = np.random.default_rng((key, epoch)).permutation(n)[inside : inside + count - done]
-        result[done : done + len(order)] = order
-        done += len(order)
-    return result

@@ -11,6 +11,7 @@ from nir_dynapse.files import numbers
 from nir_dynapse.files.numbers import Real, Whole, shown
 from nir_dynapse.sim.surrogate import FAST_SIGMOID, SHAPES, Surrogate
 from nir_dynapse.training.losses import Penalty
+from nir_dynapse.training.rewiring import Rewiring
 from nir_dynapse.training.start import MOST_ROWS
 from nir_dynapse.training.steps import Attack
 
@@ -60,7 +61,8 @@ class TrainingOptions:
 
     Every `check_every` steps `held_out` virtual chips, never trained on, see `validation_size` samples at most; the best
     state on them is what is returned, and after `patience` checks without a better one training stops. Those chips have
-    the spread `check_mismatch` (that of training where None).
+    the spread `check_mismatch` (that of training where None). `rewiring` is how neurons that the network gives more inputs
+    than they have CAM rows choose what to hear.
     """
 
     batch: int = 16
@@ -81,12 +83,13 @@ class TrainingOptions:
     validation_size: int = 500
     patience: int | None = None
     check_mismatch: Mismatch | None = None
+    rewiring: Rewiring = field(default_factory=Rewiring)
     surrogate: Surrogate = FAST_SIGMOID
     substeps: int | None = None
     rounded: bool = True
 
     def __repr__(self) -> str:
-        usual = {f.name: f.default if f.default is not MISSING else Penalty() for f in fields(self)}
+        usual = {f.name: f.default if f.default is not MISSING else f.default_factory() for f in fields(self)}  # pyright: ignore[reportCallIssue]
         changed = [f"{name}={getattr(self, name)!r}" for name, value in usual.items() if getattr(self, name) != value]
         return f"TrainingOptions({', '.join(changed)})"
 
@@ -96,7 +99,7 @@ class TrainingOptions:
             if not (value is None and other == "None") and not (callable(value) and name == "rate"):
                 hint = f"Choose one of them{f', or {other}' if other else ''}."
                 object.__setattr__(self, name, limit.check("fine_tune", name, value, hint))
-        for name, kind in (("penalty", Penalty), ("surrogate", Surrogate)):
+        for name, kind in (("penalty", Penalty), ("surrogate", Surrogate), ("rewiring", Rewiring)):
             if not isinstance(getattr(self, name), kind):
                 raise _wrong(name, getattr(self, name), f"{kind.__name__}(...)")
         if self.surrogate.shape not in SHAPES:

@@ -26,7 +26,8 @@ NUMBERS = ("step", "score", "best_step", "waited", "seconds")
 class State(NamedTuple):
     """A training after `step` steps: what is trained, the optimiser's state, the best so far with its `score`, the log.
 
-    `recent` are (loss, share of right answers) of the steps since the last check; `seconds` of computing until then.
+    `recent` are (loss, share of right answers) of the steps since the last check; `seconds` of computing until then. `pre`
+    (R,) are the sources that the rows hear where that is trained, `best_pre` those of the best.
     """
 
     latent: Latent
@@ -40,11 +41,13 @@ class State(NamedTuple):
     since: float = 0.0
     log: TrainingLog = TrainingLog()  # immutable
     recent: tuple[Any, ...] = ()
+    pre: np.ndarray | None = None
+    best_pre: np.ndarray | None = None
 
     @classmethod
-    def new(cls, latent: Latent, opt: Any) -> State:
+    def new(cls, latent: Latent, opt: Any, pre: np.ndarray | None = None) -> State:
         """The state before the first step."""
-        return cls(latent, opt, latent)
+        return cls(latent, opt, latent, pre=pre, best_pre=pre)
 
 
 class Checkpoint:
@@ -61,6 +64,8 @@ class Checkpoint:
         arrays = {f"leaf{k}": leaf for k, leaf in enumerate(leaves((state.latent, state.opt, state.best)))}
         numbers = np.array([float(getattr(state, name)) for name in NUMBERS])
         text = {"format": np.array(FORMAT), "identity": np.array(self.identity)}
+        if state.pre is not None:
+            arrays |= {"pre": state.pre, "best_pre": np.asarray(state.best_pre)}
         write_arrays(self.path, **arrays, **text, numbers=numbers, log=state.log.table())
 
     def load(self, state: State) -> State:
@@ -102,6 +107,7 @@ class Checkpoint:
                 raise ValueError(f"score {values['score']}, {values['seconds']} s")
             if log.step.max(initial=0) > values["step"]:
                 raise ValueError(f"step {log.step.max()} in the log of {values['step']} steps")
+            heard = {} if state.pre is None else {n: _sources(n, arrays[n], state.pre) for n in ("pre", "best_pre")}
         except (KeyError, TypeError, ValueError, DynapseError) as error:
             raise ConfigurationError(f"{self.path}: a checkpoint that is damaged ({error}). {advice}") from error
         return State(
@@ -109,8 +115,16 @@ class Checkpoint:
             opt,
             best,
             **values,
+            **heard,
             log=log,
         )
+
+
+def _sources(name: str, found: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Sources (R,) that rows of a checkpoint hear."""
+    if found.shape != known.shape or found.dtype.kind not in "iu" or found.min(initial=0) < 0:
+        raise ValueError(f"{name} is {found.dtype} of shape {found.shape}")
+    return found.astype(known.dtype)
 
 
 def _count(name: str, value: float) -> int:

@@ -21,13 +21,25 @@ from nir_dynapse.chip.device import Mismatch
 from nir_dynapse.errors import ParameterRangeError
 from nir_dynapse.files.numbers import SIZE, WEIGHT, Real, Whole
 from nir_dynapse.sim.engine import spike_counts
+from nir_dynapse.sim.native.run import Wiring
 from nir_dynapse.sim.readout import values_of
 from nir_dynapse.sim.surrogate import FAST_SIGMOID, Surrogate
 from nir_dynapse.training.injection import injected_counts
 from nir_dynapse.training.losses import Loss, Penalty
 from nir_dynapse.training.trainable import Bits, Chart, Factors, Latent, draw, nominal, on_chip, quantised
 
-__all__ = ["Attack", "Batch", "Recipe", "held_out", "mesh_of", "optimiser", "place", "schedule", "train_step"]
+__all__ = [
+    "Attack",
+    "Batch",
+    "Recipe",
+    "held_out",
+    "mesh_of",
+    "optimiser",
+    "place",
+    "schedule",
+    "train_step",
+    "wire_slopes",
+]
 
 Array = Any
 CHIPS = PartitionSpec("chips")
@@ -121,8 +133,19 @@ def place(tree: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
 # --- one chip ---------------------------------------------------------------------------------------------------------
 
 
-def spikes_of(recipe: Recipe, bits: Bits, factors: Factors, x: Array, recorded: Array | None = None) -> Array:
-    """Spikes (B, T, N) of one chip; where `recorded` are given, those, with the gradients of the model driven by them."""
+def spikes_of(
+    recipe: Recipe,
+    bits: Bits,
+    factors: Factors,
+    x: Array,
+    recorded: Array | None = None,
+    wiring: Wiring | None = None,
+    probe: Array | None = None,
+) -> Array:
+    """Spikes (B, T, N) of one chip; where `recorded` are given, those, with the gradients of the model driven by them.
+
+    `wiring` and `probe` as in `spike_counts`.
+    """
     params = on_chip(recipe.chart, bits, factors)
     if recorded is not None:
         return injected_counts(params, x, recorded, recipe.surrogate, recipe.longest_delay)
@@ -132,6 +155,8 @@ def spikes_of(recipe: Recipe, bits: Bits, factors: Factors, x: Array, recorded: 
         substeps=recipe.substeps,
         surrogate=recipe.surrogate,
         longest_delay=recipe.longest_delay,
+        wiring=wiring,
+        probe=probe,
     )
 
 
@@ -152,14 +177,14 @@ def _divergence(recipe: Recipe, wanted: Array, found: Array) -> Array:
     return jnp.mean(jnp.sum(jnp.exp(p) * (p - q), axis=1))
 
 
-def _attacked(recipe: Recipe, bits: Bits, x: Array, key: Array, attack: Attack) -> Array:
+def _attacked(recipe: Recipe, bits: Bits, x: Array, key: Array, attack: Attack, wiring: Wiring | None = None) -> Array:
     """The divergence that the attack finds, with gradients through both runs and none through where it is."""
     plain = nominal(recipe.chart)
 
     def off(bits: Bits, factors: Factors, reference: Array) -> Array:
-        return _divergence(recipe, reference, seen(recipe, spikes_of(recipe, bits, factors, x)))
+        return _divergence(recipe, reference, seen(recipe, spikes_of(recipe, bits, factors, x, None, wiring)))
 
-    reference = seen(recipe, spikes_of(recipe, bits, plain, x))
+    reference = seen(recipe, spikes_of(recipe, bits, plain, x, None, wiring))
     # The search looks at values only: the kernels have no second derivative.
     fixed, goal = jax.lax.stop_gradient((bits, reference))
     first, second = jax.random.split(key)
@@ -175,16 +200,24 @@ def _attacked(recipe: Recipe, bits: Bits, x: Array, key: Array, attack: Attack) 
 
 
 def _objective(
-    latent: Latent, recipe: Recipe, batch: Batch, size: Array, axis: str
+    latent: Latent,
+    recipe: Recipe,
+    batch: Batch,
+    size: Array,
+    axis: str,
+    wiring: Wiring | None = None,
+    probe: Array | None = None,
 ) -> tuple[Array, tuple[Array, Array]]:
     """This device's part of the loss, and (losses, share of right answers) of its chips."""
     bits = quantised(recipe.chart, latent, rounded=recipe.rounded)
 
     def one(key: Array, x: Array, recorded: Array | None) -> Array:
         if recorded is not None:  # the chip that made them is not known
-            return spikes_of(recipe, bits, nominal(recipe.chart), x, recorded)
+            return spikes_of(recipe, bits, nominal(recipe.chart), x, recorded, wiring, probe)
         part = size * (1 - recipe.mixed * jax.random.uniform(jax.random.fold_in(key, 1)))
-        return spikes_of(recipe, bits, draw(recipe.chart, key, recipe.mismatch, part, recipe.drop), x)
+        return spikes_of(
+            recipe, bits, draw(recipe.chart, key, recipe.mismatch, part, recipe.drop), x, None, wiring, probe
+        )
 
     spikes = jax.vmap(one)(batch.keys, batch.x.astype(jnp.float32), batch.spikes)
     out = jax.vmap(partial(seen, recipe))(spikes)
@@ -205,7 +238,7 @@ def _objective(
     if recipe.attack is not None:
         value += (
             recipe.attack.beta
-            * _attacked(recipe, bits, batch.x[0].astype(jnp.float32), batch.keys[0], recipe.attack)
+            * _attacked(recipe, bits, batch.x[0].astype(jnp.float32), batch.keys[0], recipe.attack, wiring)
             / parts
         )
     return value, (per_chip, right)
@@ -223,18 +256,30 @@ def _projected(chart: Chart, latent: Latent) -> Latent:
 
 @partial(jax.jit, static_argnames=("recipe", "update", "mesh"))
 def train_step(
-    latent: Latent, opt: Any, batch: Batch, size: Array, *, recipe: Recipe, update: Callable, mesh: Mesh
+    latent: Latent,
+    opt: Any,
+    batch: Batch,
+    size: Array,
+    wiring: Wiring | None = None,
+    *,
+    recipe: Recipe,
+    update: Callable,
+    mesh: Mesh,
 ) -> tuple[Latent, Any, Array, Array]:
-    """Latent and state of the optimiser after one step, the mean loss over the chips and the share of right answers."""
+    """Latent and state of the optimiser after one step, the mean loss over the chips and the share of right answers.
 
-    def part(latent: Latent, batch: Batch, size: Array) -> tuple[Any, Array, Array]:
-        (_, (losses, right)), slope = jax.value_and_grad(_objective, has_aux=True)(latent, recipe, batch, size, "chips")
+    `wiring` says what the rows hear where that changes during the training.
+    """
+
+    def part(latent: Latent, batch: Batch, size: Array, wiring: Wiring | None) -> tuple[Any, Array, Array]:
+        loss_of = jax.value_and_grad(_objective, has_aux=True)
+        (_, (losses, right)), slope = loss_of(latent, recipe, batch, size, "chips", wiring)
         return jax.lax.psum(slope, "chips"), jax.lax.pmean(losses.mean(), "chips"), jax.lax.pmean(right.mean(), "chips")
 
     sharded: Any = jax.shard_map(
-        part, mesh=mesh, in_specs=(EVERYWHERE, CHIPS, EVERYWHERE), out_specs=EVERYWHERE, check_vma=False
+        part, mesh=mesh, in_specs=(EVERYWHERE, CHIPS, EVERYWHERE, EVERYWHERE), out_specs=EVERYWHERE, check_vma=False
     )
-    slope, loss, right = sharded(latent, batch, size)
+    slope, loss, right = sharded(latent, batch, size, wiring)
     slope = jax.tree_util.tree_map(lambda g: jnp.where(jnp.isfinite(g), g, 0.0), slope)
     change, opt = update(slope, opt, latent)
     moved: Any = optax.apply_updates(latent, change)  # pyright: ignore[reportArgumentType]
@@ -242,24 +287,47 @@ def train_step(
 
 
 @partial(jax.jit, static_argnames=("recipe", "mesh"))
-def held_out(latent: Latent, keys: Array, x: Array, y: Array, *, recipe: Recipe, mesh: Mesh) -> tuple[Array, Array]:
+def wire_slopes(latent: Latent, batch: Batch, size: Array, wiring: Wiring, *, recipe: Recipe, mesh: Mesh) -> Array:
+    """The gradient of the loss with respect to what an event of any source would add to any neuron, wired or not.
+
+    (dendrites in use, sources, N), in I_τ; what RigL (Evci et al. 2020) chooses new connections by.
+    """
+    t = recipe.chart.wires
+    shape = (len(np.unique(t.dendrite)), t.n_sources, t.n_neurons)
+
+    def part(latent: Latent, batch: Batch, size: Array, wiring: Wiring) -> Array:
+        def loss(probe: Array) -> Array:
+            return _objective(latent, recipe, batch, size, "chips", wiring, probe)[0]
+
+        return jax.lax.psum(jax.grad(loss)(jnp.zeros(shape, jnp.float32)), "chips")
+
+    sharded: Any = jax.shard_map(
+        part, mesh=mesh, in_specs=(EVERYWHERE, CHIPS, EVERYWHERE, EVERYWHERE), out_specs=EVERYWHERE, check_vma=False
+    )
+    return sharded(latent, batch, size, wiring)
+
+
+@partial(jax.jit, static_argnames=("recipe", "mesh"))
+def held_out(
+    latent: Latent, keys: Array, x: Array, y: Array, wiring: Wiring | None = None, *, recipe: Recipe, mesh: Mesh
+) -> tuple[Array, Array]:
     """Share of right answers (M,) and loss (M,) of samples `x` (B, T, C) on the chips `keys` (M,)."""
 
-    def part(latent: Latent, keys: Array, x: Array, y: Array) -> tuple[Array, Array]:
+    def part(latent: Latent, keys: Array, x: Array, y: Array, wiring: Wiring | None) -> tuple[Array, Array]:
         bits = quantised(recipe.chart, latent, rounded=recipe.rounded)
 
         def one(key: Array) -> tuple[Array, Array]:
             factors = draw(recipe.chart, key, recipe.mismatch)
-            out = seen(recipe, spikes_of(recipe, bits, factors, x.astype(jnp.float32)))
+            out = seen(recipe, spikes_of(recipe, bits, factors, x.astype(jnp.float32), None, wiring))
             loss = recipe.loss(out, y).mean()
             return (recipe.loss.answer(out) == y).mean() if recipe.loss.supervised == "classes" else -loss, loss
 
         return jax.lax.map(one, keys)
 
     sharded: Any = jax.shard_map(
-        part, mesh=mesh, in_specs=(EVERYWHERE, CHIPS, EVERYWHERE, EVERYWHERE), out_specs=CHIPS, check_vma=False
+        part, mesh=mesh, in_specs=(EVERYWHERE, CHIPS, *(EVERYWHERE,) * 3), out_specs=CHIPS, check_vma=False
     )
-    return sharded(latent, keys, x, y)
+    return sharded(latent, keys, x, y, wiring)
 
 
 def optimiser(

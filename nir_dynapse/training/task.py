@@ -72,7 +72,7 @@ def task_of(
         other = y if check is data else _spikes(who, check.x)
         return Task(data.x, y, check.x, other, kind, ((0, t.n_neurons),), False, hidden, copies)
     wanted = 1 if kind.supervised == "classes" else 3
-    size = next((p.size for p in t.readout.populations if p.name == source), dict(t.populations).get(source, 0))
+    size = next((p.size for p in t.readout.populations if p.name == source), t.node_sizes.get(source, 0))
     for part in (data, check):
         if part.y.ndim != wanted:
             raise ConfigurationError(
@@ -85,7 +85,7 @@ def task_of(
                 f"{size} neurons. Give y as ({len(part)}, {part.x.shape[1]}, {size})."
             )
     read = ((slices[source].start, slices[source].stop),) if source in slices else ((0, t.n_neurons),)
-    return Task(data.x, data.y, check.x, check.y, kind, read, source not in slices, hidden)
+    return Task(data.x, data.y, check.x, check.y, kind, read, source not in slices, hidden, t.copies_of.get(source, 1))
 
 
 def _counts_only(t: Topology) -> bool:

@@ -99,6 +99,10 @@ class Chart:
         """Bias group (R,) of each row."""
         return self.rows.group[self.rows.post]
 
+    def hearing(self, pre: np.ndarray) -> Chart:
+        """The same with rows that hear the sources `pre` (R,)."""
+        return replace(self, rows=replace(self.rows, pre=pre))
+
     @cached_property
     def grids(self) -> dict[str, np.ndarray]:
         """The currents in A that the bias generator can make for each parameter that is trained, ascending and positive."""

@@ -12,6 +12,7 @@ from jax.experimental import multihost_utils
 
 from nir_dynapse.chip.device import Mismatch
 from nir_dynapse.sim.ensemble import is_first_process
+from nir_dynapse.sim.native.run import wiring_of
 from nir_dynapse.training.steps import (
     CHIPS,
     EVERYWHERE,
@@ -23,6 +24,7 @@ from nir_dynapse.training.steps import (
     place,
     schedule,
     train_step,
+    wire_slopes,
 )
 from nir_dynapse.training.trainable import Latent
 
@@ -36,7 +38,8 @@ class Trainer:
     """Steps and checks of one training on `devices` virtual chips per step and `held_out` ones per check.
 
     Everything follows from `key` and the number of the step. `rate` is a learning rate that falls by a cosine over `steps`,
-    or an optax schedule; `transformation` an optax transformation in place of Adam.
+    or an optax schedule; `transformation` an optax transformation in place of Adam; `rewires` whether what rows hear is
+    data, which needs the compiled kernels.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Trainer:
         clip: float,
         transformation: Any = None,
         check_mismatch: Mismatch | None = None,
+        rewires: bool = False,
     ) -> None:
         self.recipe, self.devices, self.held_out = recipe, devices, held_out
         self.rate: Callable[[Any], Any] = schedule(rate, steps)
@@ -60,6 +64,28 @@ class Trainer:
         self.key = jax.random.key(key)
         self.mesh, self.check_mesh = mesh_of(devices), mesh_of(held_out)
         self.check_recipe = recipe if check_mismatch is None else replace(recipe, mismatch=check_mismatch)
+        self.rewires = rewires
+        self.wiring: Any = None
+        self.check_wiring: Any = None
+
+    def wire(self, pre: np.ndarray) -> None:
+        """From now on the rows hear the sources `pre` (R,): data for the compiled kernels, else compiled anew."""
+        chart = self.recipe.chart
+        if self.rewires:
+            found = wiring_of(chart.wires, np.r_[pre, pre[chart.free_rows]])
+            self.wiring = place(found, self.mesh, EVERYWHERE)
+            self.check_wiring = place(found, self.check_mesh, EVERYWHERE)
+        else:
+            chart = chart.hearing(pre)
+            self.recipe, self.check_recipe = replace(self.recipe, chart=chart), replace(self.check_recipe, chart=chart)
+
+    def slopes(self, latent: Latent, number: int, x: np.ndarray, y: np.ndarray, size: float) -> np.ndarray:
+        """`steps.wire_slopes` (dendrites in use, sources, N) of counts `x` (M, B, T, C) on the chips of step `number`."""
+        keys = self._keys(jax.random.fold_in(self.key, number), self.devices, self.mesh)
+        cut = [place(part, self.mesh, CHIPS) for part in (x, y)]
+        latent, grown = (place(tree, self.mesh, EVERYWHERE) for tree in (latent, np.float32(size)))
+        found = wire_slopes(latent, Batch(*cut, keys), grown, self.wiring, recipe=self.recipe, mesh=self.mesh)
+        return np.asarray(found)
 
     def start(self, latent: Latent) -> Any:
         """The optimiser's state before the first step."""
@@ -85,7 +111,7 @@ class Trainer:
         latent, opt, grown = (place(tree, self.mesh, EVERYWHERE) for tree in (latent, opt, np.float32(size)))
         batch = Batch(cut[0], cut[1], keys, cut[2])
         latent, opt, loss, right = train_step(
-            latent, opt, batch, grown, recipe=self.recipe, update=self.tx.update, mesh=self.mesh
+            latent, opt, batch, grown, self.wiring, recipe=self.recipe, update=self.tx.update, mesh=self.mesh
         )
         return latent, opt, (loss, right)
 
@@ -93,7 +119,9 @@ class Trainer:
         """Share of right answers (minus the loss, for trajectories) of samples `x` (B, T, C) on each held-out chip."""
         keys = self._keys(jax.random.fold_in(self.key, CHECKS), self.held_out, self.check_mesh)
         trees = [place(tree, self.check_mesh, EVERYWHERE) for tree in (latent, x, y)]
-        answers, _ = held_out(trees[0], keys, *trees[1:], recipe=self.check_recipe, mesh=self.check_mesh)
+        answers, _ = held_out(
+            trees[0], keys, *trees[1:], self.check_wiring, recipe=self.check_recipe, mesh=self.check_mesh
+        )
         if jax.process_count() > 1:
             answers = multihost_utils.process_allgather(answers, tiled=True)
         return np.asarray(answers)

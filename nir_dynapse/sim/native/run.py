@@ -17,7 +17,18 @@ from nir_dynapse.sim.dynamics import SHUNT, Constants, Structure
 from nir_dynapse.sim.native.names import VECTOR
 from nir_dynapse.sim.surrogate import SHAPES, Surrogate
 
-__all__ = ["Lines", "available", "constants_of", "lines_of", "run", "silence", "weights_of"]
+__all__ = [
+    "Lines",
+    "Wiring",
+    "available",
+    "constants_of",
+    "lines_of",
+    "rewired",
+    "run",
+    "silence",
+    "weights_of",
+    "wiring_of",
+]
 
 Array = Any
 CELLS, FEW_CELLS = 1024, 128
@@ -87,6 +98,47 @@ def lines_of(t: Topology) -> Lines:
         column=np.asarray(t.post),
         order=order,
         sparse=bool(sparse),
+    )
+
+
+class Wiring(NamedTuple):
+    """Who hears whom as data, not compiled in: lists of targets for every dendrite in use and source, in this order.
+
+    For wires that change during a training: their number and neurons stay, their sources do not. Shapes are those of
+    `Lines`; `pre` (synapses,) are the sources, `order` the synapses in the order of the lists.
+    """
+
+    pre: Array
+    ends: Array
+    post: Array
+    order: Array
+
+
+def wiring_of(t: Topology, pre: np.ndarray) -> Wiring:
+    """The wires of `t` with the sources `pre` (synapses,)."""
+    used = np.unique(t.dendrite) if t.n_synapses else np.zeros(1, int)
+    key = np.searchsorted(used, t.dendrite) * t.n_sources + pre
+    order = np.argsort(key, kind="stable")
+    ends = np.searchsorted(key[order], np.arange(len(used) * t.n_sources + 1))
+    return Wiring(*(np.asarray(part, np.int32) for part in (pre, ends, t.post[order], order)))
+
+
+def rewired(t: Topology, wiring: Wiring, sparse: bool = True) -> Lines:
+    """Lines of `t` with the sources of `wiring`, which may be traced: lists, or a matrix with a line for every source."""
+    used = np.unique(t.dendrite) if t.n_synapses else np.zeros(1, int)
+    count = len(used) * t.n_sources
+    dendrite = np.searchsorted(used, t.dendrite)
+    return Lines(
+        dendrites=tuple(int(d) for d in used),
+        first=(np.arange(t.n_sources + 1) * len(used)).astype(np.int32),
+        lines=np.arange(count).reshape(len(used), -1).T.reshape(-1).astype(np.int32),
+        group=np.repeat(np.arange(len(used)), t.n_sources).astype(np.int32),
+        ends=wiring.ends if sparse else np.zeros(1, np.int32),
+        post=wiring.post if sparse else np.zeros(1, np.int32),
+        row=dendrite * t.n_sources + wiring.pre,
+        column=np.asarray(t.post),
+        order=wiring.order,
+        sparse=sparse,
     )
 
 

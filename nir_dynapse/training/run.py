@@ -1,0 +1,188 @@
+"""One training: its steps, checks, checkpoint and log, and what the rows hear on the way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from nir_dynapse.training.clock import Clock
+from nir_dynapse.training.in_the_loop import InTheLoop
+from nir_dynapse.training.options import TrainingOptions
+from nir_dynapse.training.rewiring import Candidates, cleared, excitatory, movable, rewired_rows
+from nir_dynapse.training.state import Checkpoint, State
+from nir_dynapse.training.task import Task
+from nir_dynapse.training.trainable import Latent
+from nir_dynapse.training.trainer import Trainer, is_first_process
+
+__all__ = ["Run", "samples"]
+
+Progress = Callable[[str, float], None]
+
+
+class Run:
+    """One training of `steps` steps; `candidates` are what rows may hear, where the network has more inputs than rows."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        task: Task,
+        options: TrainingOptions,
+        steps: int,
+        key: int,
+        candidates: tuple[Candidates, ...] = (),
+    ) -> None:
+        self.trainer, self.task, self.options, self.steps, self.key = trainer, task, options, steps, key
+        self.candidates = candidates if options.rewiring.method != "none" else ()
+        self.loop: InTheLoop | None = None
+        self.pre: np.ndarray | None = None
+
+    def go(self, first: Latent, store: Checkpoint | None, log: Any, tell: Progress) -> Latent:
+        """The best latent of a training that starts at `first`, or where its checkpoint left off.
+
+        `pre` (R,) is then what its rows hear, None where they hear what they did.
+        """
+        rows = self.trainer.recipe.chart.rows
+        state = State.new(first, self.trainer.start(first), rows.pre if self.candidates else None)
+        if store is not None:
+            state = store.load(state)
+        if state.pre is not None:
+            self.trainer.wire(state.pre)
+        begun, clock = time.monotonic(), Clock(self.steps, self.options.check_every, self._work(), state.step)
+        early = state.step + 2  # the first step compiles
+        while state.step < self.steps and not self._done(state):
+            state = self._rewired(self._step(state))
+            due = state.step % self.options.check_every == 0 or state.step == self.steps
+            if due or early - 1 <= state.step <= early:
+                jax.block_until_ready(state.latent)
+                clock.stepped(state.step)
+            if state.step == early and not due:
+                tell(f"step {state.step}, {clock.left():.0f} s left", state.step / self.steps)
+            if due:
+                state = self._check(state, time.monotonic() - begun)
+                if store is not None:
+                    store.save(state)
+                if log is not None and is_first_process():
+                    state.log.save(log)
+                clock.checked()
+                tell(f"{self._said(state)}, {clock.left():.0f} s left", state.step / self.steps)
+        if log is not None and is_first_process():
+            state.log.save(log)
+        self.pre = state.pre
+        if state.best_step < 0:
+            return state.latent
+        if state.pre is not None:
+            self.trainer.wire(rows.pre)
+        if self._score(self._found(first)) > state.score:  # too few steps, or too large ones
+            tell("no better than the start on held-out chips: the start is kept; try more steps, or a lower rate", 1.0)
+            self.pre = None
+            return first
+        self.pre = state.best_pre
+        return state.best
+
+    def _rewired(self, state: State) -> State:
+        """`state` with rows that hear other sources, when it is time."""
+        how = self.options.rewiring
+        share = how.due(state.step, self.steps) if state.pre is not None else 0.0
+        if not share or state.pre is None:
+            return state
+        chart, gains = self.trainer.recipe.chart, None
+        if how.method == "gradient" and self.trainer.rewires:
+            x, y = self._batch(state.step)
+            found = self.trainer.slopes(state.latent, state.step, x, y, self._grown(state.step))
+            gains = excitatory(found, chart.wires)
+        weight, pre, moved = np.asarray(state.latent.weight), state.pre, np.zeros(len(state.pre), bool)
+        rng = np.random.default_rng((self.key, state.step, 11))
+        for part in self.candidates:
+            table = movable(chart.rows, chart.free, part, pre)
+            gain = None if gains is None else gains[np.ix_(part.neurons, part.sources)]
+            pre, new = rewired_rows(weight, pre, table, part, gain, share, rng)
+            moved |= new
+        self.trainer.wire(pre)
+        latent, opt = cleared(state.latent, state.opt, moved)
+        return state._replace(latent=latent, opt=opt, pre=pre)
+
+    def _work(self) -> float:
+        """Runs (chips times samples) of a check per run of a step."""
+        samples_ = min(len(self.task.check_x), self.options.validation_size)
+        return self.trainer.held_out * samples_ / (self.trainer.devices * self.options.batch)
+
+    def _step(self, state: State) -> State:
+        x, y = self._batch(state.step)
+        spikes = None if self.loop is None else self.loop.run(state.latent, x[0])[None]
+        grown = self._grown(state.step)
+        latent, opt, said = self.trainer.step(state.latent, state.opt, state.step, x, y, spikes, grown)
+        return state._replace(latent=latent, opt=opt, step=state.step + 1, recent=(*state.recent, said))
+
+    def _batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Counts (M, B, T, C) and targets of a step."""
+        size = self.trainer.devices * self.options.batch
+        index = samples(self.key, step * size, size, len(self.task.x)).reshape(self.trainer.devices, -1)
+        return self.task.x[index], self.task.y[index]
+
+    def _grown(self, step: int) -> float:
+        """The part of its size that the mismatch has grown to."""
+        ramp = self.options.ramp * self.steps
+        return min(1.0, (step + 1) / ramp) if ramp else 1.0
+
+    def _check(self, state: State, seconds: float) -> State:
+        """The state with a row of the log, and the best latent so far."""
+        found = self._found(state.latent)
+        score = self._score(found)
+        recent = np.array([[float(loss), float(right)] for loss, right in state.recent])
+        row = {
+            "step": state.step,
+            "loss": recent[:, 0].mean(),
+            "accuracy": recent[:, 1].mean() if self.task.loss.supervised == "classes" else np.nan,
+            "held_out": float(found.mean()),
+            "held_out_low": float(np.quantile(found, 0.05)),
+            "score": score if state.step >= self.options.ramp * self.steps else np.nan,
+            "learning_rate": float(self.trainer.rate(state.step)),
+            "seconds": state.seconds + seconds - state.since,
+        }
+        state = state._replace(log=state.log.append(row), recent=(), seconds=row["seconds"], since=seconds)
+        # States before the mismatch has grown to its full size do not count. A tie goes to the later one.
+        if state.step < self.options.ramp * self.steps:
+            return state
+        if score >= state.score:
+            waited = 0 if score > state.score else state.waited + 1
+            return state._replace(
+                best=state.latent, best_pre=state.pre, score=score, best_step=state.step, waited=waited
+            )
+        return state._replace(waited=state.waited + 1)
+
+    def _found(self, latent: Latent) -> np.ndarray:
+        """What each held-out chip, or the board, makes of the validation samples."""
+        task, most = self.task, self.options.validation_size
+        x, y = task.check_x[:most], task.check_y[:most]
+        if self.loop is not None:
+            return np.array([self.loop.score(latent, x, y, task)])
+        return self.trainer.check(latent, x, y)
+
+    def _score(self, found: np.ndarray) -> float:
+        """The mean of the worst part of the held-out chips, by which states are chosen."""
+        count = max(1, round(self.options.worst * len(found)))
+        return float(np.sort(found)[:count].mean())
+
+    def _done(self, state: State) -> bool:
+        return self.options.patience is not None and state.waited >= self.options.patience
+
+    def _said(self, state: State) -> str:
+        log = state.log
+        classes = self.task.loss.supervised == "classes"
+        value = f"{100 * log.held_out[-1]:.1f} %" if classes else f"{log.held_out[-1]:.4g}"
+        return f"step {state.step}, loss {log.loss[-1]:.3g}, held out {value}"
+
+
+def samples(key: int, first: int, count: int, n: int) -> np.ndarray:
+    """Numbers (count,) of the samples `first`, `first` + 1, … of a stream of shuffled passes through `n` of them."""
+    result, done = np.empty(count, np.int64), 0
+    while done < count:
+        epoch, inside = divmod(first + done, n)
+        order = np.random.default_rng((key, epoch)).permutation(n)[inside : inside + count - done]
+        result[done : done + len(order)] = order
+        done += len(order)
+    return result
