@@ -39,6 +39,7 @@ __all__ = [
     "decode_tau",
     "effective_tau",
     "event_charge",
+    "index_places",
     "is_memoryless",
     "row_numbers",
     "to_params",
@@ -158,7 +159,7 @@ def to_params(network: Network, device: Device = DYNAPSE2) -> Params:
         kick[d] = gain / leak * pulse
     current = jump / kick[dendrite, group[post]]
 
-    row, place = row_numbers(post), _index_places(network.n_neurons, device)
+    row, place = row_numbers(post), index_places(network.n_neurons, device)
     topology = Topology(
         inputs=network.inputs,
         populations=tuple((p.name, p.size) for p in network.populations),
@@ -347,7 +348,7 @@ def row_numbers(post: np.ndarray) -> np.ndarray:
     return row
 
 
-def _index_places(n: int, device: Device) -> np.ndarray:
+def index_places(n: int, device: Device) -> np.ndarray:
     """Places in index order for a network that has not been placed: core after core, chip after chip."""
     index = np.arange(n)
     core, slot = np.divmod(index, device.neurons_per_core)
