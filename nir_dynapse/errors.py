@@ -34,7 +34,8 @@ class Finding:
 
     `node` is the NIR node name, `index` the neuron or channel in it; `used` and `limit` are numbers in `unit`
     (or text where no number applies); `hint` says what to do about it. `count` is how many neurons of the node it is true
-    of, where they are several: `index`, `used` and `limit` are those of the worst one then.
+    of, where they are several: `index`, `used` and `limit` are those of the worst one then. `copy` is which of the neurons
+    that stand for this one it is, where several do.
     """
 
     severity: Severity
@@ -47,6 +48,7 @@ class Finding:
     unit: str = ""
     hint: str = ""
     count: int | None = None
+    copy: int | None = None
 
     @property
     def where(self) -> str:
@@ -56,7 +58,8 @@ class Finding:
         if self.count is not None and self.count > 1:
             return f"{self.count} neurons of node {self.node!r}"
         place = f"node {self.node!r}"
-        return place if self.index is None else f"{place}, neuron {self.index}"
+        place += "" if self.index is None else f", neuron {self.index}"
+        return place if self.copy is None else f"{place}, copy {self.copy}"
 
     @property
     def overrun(self) -> float:
@@ -75,6 +78,7 @@ class Finding:
         """The inverse of `to_dict`; TypeError or ValueError for what no finding holds."""
         made = cls(**data)
         kinds = {"node": (str, type(None)), "index": (int, type(None)), "count": (int, type(None))}
+        kinds["copy"] = (int, type(None))
         kinds |= dict.fromkeys(("used", "limit"), (int, float, str, type(None)))
         for name, value in asdict(made).items():
             if isinstance(value, bool) or not isinstance(value, kinds.get(name, str)):

@@ -173,7 +173,8 @@ def _with_echo(
 def from_grid(layout: Layout, grid: np.ndarray) -> Heard:
     """Received events as spikes of (NIR node, index), by what the monitoring rows of `layout` look like to the host.
 
-    Echoes become events of their input node. Where neurons look alike, the first one gets the spike.
+    Those of all copies of a neuron are its spikes. Echoes become events of their input node. Where neurons look alike, the
+    first one gets the spike.
     """
     grid = grid[np.argsort(grid["time"], kind="stable")]
     neuron, row = np.nonzero(layout.sram["cores"])
@@ -198,7 +199,8 @@ def from_grid(layout: Layout, grid: np.ndarray) -> Heard:
         sources = np.where(sources > layout.n_channels, sources - 1, sources)
     ends = np.cumsum([0, *sizes])
     node = np.searchsorted(ends, sources, "right") - 1
-    index = sources - ends[node]
+    copies = np.array([layout.copies_of.get(name, 1) for name in names], int)
+    index = (sources - ends[node]) // copies[node]
     used, node = np.unique(node, return_inverse=True)
     events = Events(grid["time"][known], node.reshape(-1), index, tuple(names[i] for i in used))
     return Heard(events, grid[~known])

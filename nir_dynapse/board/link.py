@@ -193,6 +193,7 @@ class LinkedBoard:
         counts = check_counts(flattened(x, layout.inputs), [(port.name, port.size) for port in layout.inputs])
         heard = monitored(layout)
         spikes = {node: np.zeros((*counts.shape[:2], len(mask)), np.uint32) for node, mask in heard.items()}
+        copies = {node: c for node, c in layout.copies_of.items() if c > 1 and node in heard}
         duration = counts.shape[1] * dt
         for b, sample in enumerate(counts):
             out = self.run(stimuli(layout, sample, dt), duration)
@@ -201,7 +202,8 @@ class LinkedBoard:
         if all(values.max(initial=0) <= 255 for values in spikes.values()):
             spikes = {node: values.astype(np.uint8) for node, values in spikes.items()}
         outputs = {port.name: str(port.source) for port in layout.outputs}
-        return Recording(spikes, dt, outputs, values=run_readout(layout.readout, spikes, layout.dt, dt))
+        values = run_readout(layout.readout, spikes, layout.dt, dt, copies)
+        return Recording(spikes, dt, outputs, values=values, copies=copies)
 
     def clock(self) -> int:
         """µs of the FPGA's 32-bit clock (HardwareError where the board does not answer)."""
@@ -375,8 +377,8 @@ def monitored(layout: Layout) -> dict[str, np.ndarray]:
     """Per node with monitored neurons, which of its neurons those are."""
     found: dict[str, np.ndarray] = {}
     for node, index in layout.output_map.values():
-        found.setdefault(node, np.zeros(layout.sizes[node], bool))[index] = True
-    return {node: found[node] for node in layout.sizes if node in found}
+        found.setdefault(node, np.zeros(layout.node_sizes[node], bool))[index] = True
+    return {node: found[node] for node in layout.node_sizes if node in found}
 
 
 def stimuli(layout: Layout, counts: np.ndarray, dt: float) -> Events:

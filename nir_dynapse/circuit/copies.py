@@ -16,13 +16,9 @@ from nir_dynapse.chip.device import DENDRITES, DYNAPSE2
 from nir_dynapse.circuit.closed_form import counted_up, event_charge, index_places, row_numbers
 from nir_dynapse.circuit.params import Params, Topology
 from nir_dynapse.errors import ParameterRangeError
-from nir_dynapse.files.numbers import SEED, Whole
-from nir_dynapse.network.network import NO_READOUT, Port
+from nir_dynapse.files.numbers import COPIES, SEED
 
-__all__ = ["MOST_COPIES", "Copied", "copied", "fold", "folded", "mean", "single", "smallest", "with_copies"]
-
-MOST_COPIES = 1024
-"""Copies of a neuron at most: what a chip holds."""
+__all__ = ["Copied", "copied", "fold", "folded", "mean", "smallest", "with_copies"]
 
 
 class Copied(NamedTuple):
@@ -92,7 +88,7 @@ def copied(
         weight = params.row_currents()
         order = np.argsort(t.post, kind="stable")
         stops = np.searchsorted(t.post[order], np.arange(t.n_neurons + 1))
-        for n in np.flatnonzero(dealt).tolist():
+        for n in (int(i) for i in np.flatnonzero(dealt)):
             mine = order[stops[n] : stops[n + 1]]
             fixed = t.pre[mine] == t.tonic
             mine, room = mine[~fixed], int(limit[n] - fixed.sum())
@@ -101,7 +97,7 @@ def copied(
             heard = np.zeros((len(ranked), each[n]), bool)
             heard[rank, copy] = True
             unheard[n] = int((~heard.any(1)).sum())
-            at = start[ranked][:, None] + np.arange(each[n])
+            at = start[ranked][:, None] + np.arange(int(each[n]))
             pairs[at] = heard
             scale[at] = _scales(weight[ranked], t.dendrite[ranked], heard)
     origin, copy = np.repeat(np.arange(t.n_synapses), into), counted_up(into)
@@ -140,18 +136,18 @@ def _checked(t: Topology, copies: Mapping[str, int] | Sequence[int]) -> np.ndarr
     given = copies if isinstance(copies, Mapping) else dict(zip(names, copies, strict=False))
     if not isinstance(copies, Mapping) and len(copies) != len(names):
         raise ParameterRangeError(
-            f"with_copies: {len(copies)} numbers of copies for {len(names)} populations. Give one for each, or a dictionary."
+            f"with_copies: {len(copies)} numbers of copies for {len(names)} populations. Give one for each of them."
         )
     if unknown := [name for name in given if name not in names]:
         raise ParameterRangeError(
-            f"with_copies: there is no population {unknown[0]!r}, known are {', '.join(map(repr, names))}. Name one of them."
+            f"with_copies: there is no population {unknown[0]!r}, known are {', '.join(map(repr, names))}. "
+            "Name one of them."
         )
-    allowed = Whole(1, MOST_COPIES)
-    return np.array([allowed.check("with_copies", f"copies of {name!r}", given.get(name, 1)) for name in names], int)
+    return np.array([COPIES.check("with_copies", f"copies of {name!r}", given.get(name, 1)) for name in names], int)
 
 
 def _dealt(synapses: int, copies: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """(rank, copy) of what every copy hears: all ranks in turn, the first ones again where `rows` of the copies are left."""
+    """(rank, copy) of what every copy hears: all ranks in turn, the first ones again where `rows` are left."""
     share, more = divmod(copies * rows, synapses)
     times = share + (np.arange(synapses) < more)
     rank = np.repeat(np.arange(synapses), times)
@@ -192,7 +188,7 @@ def _sources(pre: np.ndarray, have: np.ndarray, want: np.ndarray, rng: np.random
 
 
 def _louder(params: Params, weight: np.ndarray) -> Params:
-    """`params` with larger weight currents (S,): gains of the dendrites grow, as far as they do, so that currents need not."""
+    """`params` with larger weights (S,), in A: the gains of the dendrites grow in place of currents, as far as they do."""
     t = params.topology
     bias = {name: np.array(value, float) for name, value in params.bias.items()}
     groups = len(bias[f"i_gain_{DENDRITES[0]}"])
@@ -218,7 +214,7 @@ def fold(values: Any, copies: int) -> Any:
 
 
 def mean(values: Any, copies: int) -> Any:
-    """Mean over the copies of every neuron: (..., n·copies) becomes (..., n), the values themselves where there are none."""
+    """Mean over the copies of every neuron: (..., n·copies) becomes (..., n); without copies the values as they are."""
     return values if copies == 1 else fold(values, copies) / copies
 
 
@@ -230,13 +226,3 @@ def folded(t: Topology, spikes: Any) -> dict[str, Any]:
 def smallest(counts: np.ndarray) -> np.ndarray:
     """`counts` as uint8, or uint32 where one is above 255."""
     return counts.astype(np.uint8 if counts.max(initial=0) <= 255 else np.uint32, copy=False)
-
-
-def single(t: Topology) -> Topology:
-    """`t` with every copy as a neuron of its own, for what needs the spikes of each; the host then reads nothing out."""
-    if not t.copies:
-        return t
-    sizes = dict(t.populations)
-    outputs = tuple(Port(p.name, (sizes[str(p.source)],), p.source) for p in t.outputs if p.source in sizes)
-    shapes = tuple((size,) for size in sizes.values()) if t.shapes else ()
-    return replace(t, copies=(), shapes=shapes, outputs=outputs, readout=NO_READOUT)

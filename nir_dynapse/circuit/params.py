@@ -155,8 +155,16 @@ class Topology:
         return {name: slice(int(a), int(a) + size) for (name, size), a in zip(self.populations, ends, strict=False)}
 
     def name_of(self, neuron: int) -> tuple[str, int]:
-        """Population (NIR node) of a neuron, and its index there."""
-        return next((name, neuron - part.start) for name, part in self.slices().items() if neuron < part.stop)
+        """NIR node of a neuron, and its index there; that of all its copies."""
+        name, inside = next((name, neuron - part.start) for name, part in self.slices().items() if neuron < part.stop)
+        return name, inside // self.copies_of[name]
+
+    def where(self, neuron: int) -> dict[str, Any]:
+        """Where a neuron is, as a Finding says it: node, index and, where there are several, copy."""
+        node, index = self.name_of(neuron)
+        copies = self.copies_of[node]
+        copy = None if copies == 1 else (neuron - self.slices()[node].start) % copies
+        return {"node": node, "index": index, "copy": copy}
 
     def has_latch(self, name: str) -> np.ndarray:
         """Boolean (N,): which neurons have latch `name` set."""

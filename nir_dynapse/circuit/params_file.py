@@ -21,8 +21,9 @@ from nir_dynapse.network.readout import readout_from_dict, readout_to_dict
 
 __all__ = ["load_params", "save_params"]
 
-NAME, VERSION = "nir_dynapse.params", 1
-FORMAT = f"{NAME} {VERSION}"
+NAME, READABLE = "nir_dynapse.params", ("1", "2")
+"""Version 2 has copies; Params without are written as version 1."""
+FORMATS = tuple(f"{NAME} {version}" for version in READABLE)
 REMEDY = "Give a file that save_params wrote."
 
 NEURON = {"group": (), "latches": (), "place": (3,)}
@@ -67,11 +68,15 @@ def load_params(path: str | os.PathLike[str]) -> Params:
         raise ConfigurationError(f"{path}: not a file of Params, or damaged ({_reason(error)}). {REMEDY}") from error
     written = str(arrays.get("format", "")) if "format" in arrays else None
     if written is None or not written.startswith(f"{NAME} "):
-        what = "it has no format" if written is None else f"its format is {written[:60]!r}, needed is {FORMAT!r}"
+        what = (
+            "it has no format"
+            if written is None
+            else f"its format is {written[:60]!r}, needed is {' or '.join(map(repr, FORMATS))}"
+        )
         raise ConfigurationError(f"{path}: not a file of Params ({what}). {REMEDY}")
-    if written != FORMAT:
+    if written not in FORMATS:
         raise ConfigurationError(
-            f"{path}: its format is {written[:60]!r}, this package reads {FORMAT!r}. "
+            f"{path}: its format is {written[:60]!r}, this package reads {' and '.join(map(repr, FORMATS))}. "
             "Install the version of nir_dynapse that wrote it, or save the Params again with this one."
         )
     try:
@@ -100,10 +105,12 @@ def _packed(params: Params) -> dict[str, np.ndarray]:
         "readout": readout_to_dict(t.readout),
         "circuit": asdict(params.circuit),
         "findings": [
-            {k: v for k, v in asdict(finding).items() if k != "count" or v is not None} for finding in params.findings
+            {k: v for k, v in asdict(finding).items() if k not in ("count", "copy") or v is not None}
+            for finding in params.findings
         ],
+        **({"copies": list(t.copies)} if t.copies else {}),
     }
-    return {"format": np.array(FORMAT), "text": np.array(json.dumps(text, default=_plain)), **arrays}
+    return {"format": np.array(FORMATS[bool(t.copies)]), "text": np.array(json.dumps(text, default=_plain)), **arrays}
 
 
 def _unpacked(arrays: dict[str, np.ndarray]) -> Params:
@@ -147,13 +154,15 @@ def _topology(text: dict[str, Any], arrays: dict[str, np.ndarray]) -> Topology:
         raise ValueError("two populations have the same name")
     if len(kinds) not in (0, len(sizes)) or len(shapes) not in (0, len(sizes)):
         raise ValueError(f"{len(kinds)} kinds and {len(shapes)} shapes of {len(sizes)} populations")
-    if shapes and [math.prod(shape) for shape in shapes] != list(sizes.values()):
-        raise ValueError(f"shapes {shapes} of populations with {list(sizes.values())} neurons")
+    copies = _copies(text.get("copies"), sizes)
+    nodes = {name: size // c for (name, size), c in zip(populations, copies, strict=True)}
+    if shapes and [math.prod(shape) for shape in shapes] != list(nodes.values()):
+        raise ValueError(f"shapes {shapes} of nodes with {list(nodes.values())} neurons")
     inputs, outputs = _ports(text["inputs"]), _ports(text["outputs"])
     readout = readout_from_dict(text["readout"])
-    check_readout(readout, outputs, sizes)
+    check_readout(readout, outputs, nodes)
     projections = tuple(_names(names) for names in text["projections"])
-    _check_ends(inputs, outputs, sizes, {p.name: p.size for p in readout.populations}, projections)
+    _check_ends(inputs, outputs, nodes, {p.name: p.size for p in readout.populations}, projections)
     neurons, synapses = sum(sizes.values()), len(np.atleast_1d(arrays["topology.pre"]))
     found: dict[str, np.ndarray] = {}
     for ends, count in ((NEURON, neurons), (SYNAPSE, synapses)):
@@ -177,7 +186,18 @@ def _topology(text: dict[str, Any], arrays: dict[str, np.ndarray]) -> Topology:
         shapes=shapes,
         projections=tuple((source, target, node) for source, target, node in projections),
         delay=found.get("delay"),
+        copies=copies,
     )
+
+
+def _copies(given: Any, sizes: dict[str, int]) -> tuple[int, ...]:
+    """Copies of every population; those of a file without any are one each."""
+    if given is None:
+        return (1,) * len(sizes)
+    copies = tuple(_count("copies", number) for number in given)
+    if len(copies) != len(sizes) or any(c < 1 or n % c for c, n in zip(copies, sizes.values(), strict=True)):
+        raise ValueError(f"copies {copies} of populations with {list(sizes.values())} neurons")
+    return copies
 
 
 def _circuit(values: dict[str, Any]) -> Circuit:

@@ -71,7 +71,7 @@ def mapping(args: argparse.Namespace) -> dict[str, Any]:
     """The options of `compile` that say how to place and round."""
     options: dict[str, Any] = {"spare_rows": not args.no_spare_rows, "second_range": args.second_range}
     options["share_tags"] = True if args.share_tags else None
-    for key, value in (("tolerance", args.tolerance), ("budget", args.place_seconds)):
+    for key, value in (("tolerance", args.tolerance), ("budget", args.place_seconds), ("spend", args.spend)):
         if value is not None:
             options[key] = value
     return options

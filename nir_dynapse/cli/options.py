@@ -206,6 +206,12 @@ def mapping_options() -> Parser:
         metavar="S",
         help="most time for finding better places (default 60)",
     )
+    group.add_argument(
+        "--spend",
+        type=copies,
+        metavar="COPIES",
+        help="neurons of the chip for each of the network: a number, chip (as many as fit) or none (default none)",
+    )
     group.add_argument("--no-spare-rows", action="store_true", help="one CAM row per weight, even where more are free")
     group.add_argument(
         "--second-range", action="store_true", help="let excitatory weights use the NMDA dendrite too, without its gate"
@@ -250,6 +256,11 @@ def limited(limit: Whole | Real) -> Callable[[str], Any]:
         raise argparse.ArgumentTypeError(f"is {text[:40]}, allowed are {limit}.")
 
     return convert
+
+
+def copies(text: str) -> int | str:
+    """A converter for argparse: what `compile` can spend neurons on."""
+    return text if text in ("chip", "none") else limited(numbers.COPIES)(text)
 
 
 def positive(text: str) -> float:

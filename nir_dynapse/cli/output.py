@@ -199,13 +199,19 @@ def _listed(header: Sequence[str], rows: Iterable[Sequence[str]], width: int) ->
     return "\n".join(lines)
 
 
-def node_rates(spikes: Mapping[str, np.ndarray], bin_width: float) -> dict[str, dict[str, Any]]:
-    """What the neurons of every node did, from counts (batch, time, neuron) in bins of `bin_width` s."""
+def node_rates(
+    spikes: Mapping[str, np.ndarray], bin_width: float, copies: Mapping[str, int] | None = None
+) -> dict[str, dict[str, Any]]:
+    """What the neurons of every node did, from counts (batch, time, neuron) in bins of `bin_width` s.
+
+    Where counts are those of `copies[node]` neurons of the chip, the rate is that of one of them.
+    """
+    copies = copies or {}
     return {
         node: {
             "neurons": counts.shape[2],
             "spikes": int(counts.sum(dtype="int64")),
-            "rate_hz": float(counts.mean(dtype="float64") / bin_width) if counts.size else 0.0,
+            "rate_hz": float(counts.mean(dtype="float64") / bin_width) / copies.get(node, 1) if counts.size else 0.0,
             "silent_neurons": int((~counts.any((0, 1))).sum()),
         }
         for node, counts in spikes.items()

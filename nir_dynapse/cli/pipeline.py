@@ -166,11 +166,11 @@ def simulate(args: argparse.Namespace, out: Output) -> int:
         arrays: dict[str, Any] = {f"spikes.{node}": spikes for node, spikes in recording.spikes.items()}
         arrays |= {"y": data.y} if labelled else {}
         write_arrays(args.out, **arrays, dt=np.float64(recording.dt))
-    nodes = node_rates(recording.spikes, recording.dt)
+    nodes = node_rates(recording.spikes, recording.dt, recording.copies)
     run = "ideal" if args.ideal else "circuit" if args.chip is None else f"chip {args.chip}"
     counts = recording.counts()
     fits = labelled and data.y.ndim == 1 and 0 <= data.y.min() <= data.y.max() < counts.shape[1]
-    accuracy = asdict(score(run, counts, data.y)) if fits else None
+    accuracy = asdict(score(run, counts, data.y, spikes=recording.of_spikes)) if fits else None
     text = "\n".join([rates_text(nodes), "", accuracy_text(accuracy), *lines])
     files = [] if args.out is None else [args.out]
     written = f"\nWritten: {args.out}" if files else ""

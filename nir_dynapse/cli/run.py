@@ -111,16 +111,22 @@ def _run_samples(
         tell("done", 1.0)
     spikes = {node: np.concatenate([part.spikes[node] for part in parts]) for node in parts[0].spikes}
     values = {node: np.concatenate([part.values[node] for part in parts]) for node in parts[0].values}
+    copies = parts[0].copies
     arrays: dict[str, Any] = {f"spikes.{node}": counts for node, counts in spikes.items()}
     arrays |= {f"values.{node}": volts for node, volts in values.items()}
     arrays["dt"] = np.float64(data.dt)
-    result: dict[str, Any] = {"samples": len(data), "duration_s": data.duration, "nodes": node_rates(spikes, data.dt)}
+    result: dict[str, Any] = {
+        "samples": len(data),
+        "duration_s": data.duration,
+        "nodes": node_rates(spikes, data.dt, copies),
+    }
     result |= {"accuracy": None, "unknown_events": unknown}
     if not labels:
         return result, arrays, []
-    counts = Recording(spikes, data.dt, parts[0].outputs, values=values).counts()
+    whole = Recording(spikes, data.dt, parts[0].outputs, values=values, copies=copies)
+    counts = whole.counts()
     if data.y.ndim == 1 and 0 <= data.y.min() <= data.y.max() < counts.shape[1]:
-        result["accuracy"] = asdict(score(args.board, counts, data.y))
+        result["accuracy"] = asdict(score(args.board, counts, data.y, spikes=whole.of_spikes))
     return result, {**arrays, "y": data.y}, [accuracy_text(result["accuracy"])]
 
 
@@ -129,9 +135,11 @@ def _echoed(board: Board, layout: Layout, counts: np.ndarray, data: Data) -> Rec
     heard = board.run(stimuli(layout, counts, data.dt), data.duration, echo=True)
     sizes = {node: len(mask) for node, mask in monitored(layout).items()}
     spikes = {node: heard.to_counts(node, size, data.dt, data.duration)[None] for node, size in sizes.items()}
-    values = run_readout(layout.readout, spikes, layout.dt, data.dt)
+    copies = {node: c for node, c in layout.copies_of.items() if c > 1 and node in sizes}
+    values = run_readout(layout.readout, spikes, layout.dt, data.dt, copies)
     spikes |= {port.name: heard.to_counts(port.name, port.size, data.dt, data.duration)[None] for port in layout.inputs}
-    return Recording(spikes, data.dt, {port.name: str(port.source) for port in layout.outputs}, values=values)
+    outputs = {port.name: str(port.source) for port in layout.outputs}
+    return Recording(spikes, data.dt, outputs, values=values, copies=copies)
 
 
 def _duration(events: Events, args: argparse.Namespace) -> float:

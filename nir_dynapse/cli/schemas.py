@@ -82,6 +82,7 @@ FINDING = _object(
         "node": _text("name of the NIR node"),
         "index": _count("neuron or channel in the node, the worst of several"),
         "count": _count("neurons of the node that it is true of, where they are several"),
+        "copy": _count("which of the neurons that stand for this one, where several do"),
         "used": ANY,
         "limit": ANY,
         "unit": _text("unit of used and limit"),
@@ -153,6 +154,7 @@ REPORT_FIELDS: dict[str, Schema] = {
     "nodes": _list(
         _object(
             "",
+            {"copies": _count("neurons of the chip that stand for each of the node's, where several do")},
             name=_text(),
             kind=_text(),
             neurons=_count(),

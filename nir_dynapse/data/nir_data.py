@@ -20,6 +20,7 @@ from nir_dynapse.data.recording import Recording
 from nir_dynapse.errors import ConfigurationError, Finding
 from nir_dynapse.files.numbers import STEP
 from nir_dynapse.network.network import Network, Port
+from nir_dynapse.network.redundancy import copies_mean
 
 __all__ = ["data_from_nir", "from_nir_data", "input_counts", "is_nir_data", "to_nir_data"]
 
@@ -39,8 +40,9 @@ def is_nir_data(thing: Any) -> bool:
 def to_nir_data(recording: Recording, *, events: bool = False) -> Any:
     """`recording` as an `nir.NIRGraphData`; with `events` spikes are `EventData`, in the middle of their bin.
 
-    Several spikes of a neuron in one bin stay counts in the grid, and are as many events. Times are (k + 1/2)·dt, the end
-    is n·dt·(1 + 1e-12): nir's `EventData.to_time_gridded(dt)`, which rounds times and the end down, loses none.
+    Several spikes of a neuron in one bin stay counts in the grid, and are as many events. Where several neurons of the chip
+    stand for one, spikes are their sum and states their mean. Times are (k + 1/2)·dt, the end is n·dt·(1 + 1e-12): nir's
+    `EventData.to_time_gridded(dt)`, which rounds times and the end down, loses none.
     """
     n = _classes()
     if not isinstance(recording, Recording):
@@ -54,7 +56,8 @@ def to_nir_data(recording: Recording, *, events: bool = False) -> Any:
         observables.setdefault(node, {})["v"] = n.TimeGriddedData(np.asarray(values), recording.dt)
     for name, by_node in recording.states.items():
         for node, values in by_node.items():
-            observables.setdefault(node, {}).setdefault(name, n.TimeGriddedData(np.asarray(values), recording.dt))
+            grid = copies_mean(np.asarray(values), recording.copies[node]) if node in recording.copies else values
+            observables.setdefault(node, {}).setdefault(name, n.TimeGriddedData(np.asarray(grid), recording.dt))
     return n.NIRGraphData({node: n.NIRNodeData(found) for node, found in observables.items()})
 
 

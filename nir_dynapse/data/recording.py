@@ -20,7 +20,8 @@ class Recording:
 
     `spikes[node]` (batch, time, neuron) counts; `values[node]` the voltages of readouts on the host; `states[name][node]`
     the same shape, in A at the end of each bin (`v` without unit for ideal runs). `dt` is the width of a bin in s.
-    `findings` say what may be missing in recordings of others.
+    Where `copies[node]` neurons of the chip stand for each of the node's, spikes are their sum, and states those of each
+    (batch, time, neuron·copies). `findings` say what may be missing in recordings of others.
     ConfigurationError for spikes that are no counts, and for arrays of other shapes.
     """
 
@@ -30,6 +31,7 @@ class Recording:
     states: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     values: dict[str, np.ndarray] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+    copies: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         hint = "Give the width of a bin in seconds."
@@ -72,6 +74,11 @@ class Recording:
         source = self.outputs[output]
         return self.values[source] if source in self.values else self.spikes[source]
 
+    @property
+    def of_spikes(self) -> bool:
+        """Whether the output node reads spikes, and not a readout on the host."""
+        return next(iter(self.outputs.values()), None) not in self.values
+
     def accuracy(self, labels: Any) -> float:
         """Share of the samples whose output neuron with the most spikes (the first of several) is that of labels (batch,).
 
@@ -85,6 +92,11 @@ class Recording:
         return float((chosen == known).mean())
 
     def counts(self) -> np.ndarray:
-        """Spikes (or the summed values of a readout) per sample and output neuron, shape (batch, neuron)."""
+        """Spikes (or the summed values of a readout) per sample and output neuron, shape (batch, neuron).
+
+        Where several neurons of the chip stand for one, their mean: comparable with the ideal run's.
+        """
         output = self.output
-        return output.sum(1, dtype=np.float64 if np.issubdtype(output.dtype, np.floating) else np.int64)
+        total = output.sum(1, dtype=np.float64 if np.issubdtype(output.dtype, np.floating) else np.int64)
+        copies = self.copies.get(next(iter(self.outputs.values())), 1) if self.of_spikes else 1
+        return total if copies == 1 else total / copies

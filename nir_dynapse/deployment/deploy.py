@@ -185,13 +185,16 @@ def deploy(
             further["activity"] = measured_activity(network, activity_data or data)
         if compares:  # before the training: what does not fit is found before hours of it
             stages.begin("compile untrained")
-            before = compile(network, **further)
+            known = {} if params is None or not params.topology.copies else {"spend": params.topology.copies_of}
+            before = compile(network, **{**further, **known})  # on as many neurons as after
         if train is not None:
             stages.begin("train")
             keywords = {"key": seed, **given, "device": device}
             params, log = fine_tuned(network if params is None else params, train, keywords, stages.within("train"))
         stages.begin("compile")
         further |= {} if params is None else {"params": params}
+        if params is not None and params.topology.copies:
+            further.pop("spend", None)  # they have theirs
         layout = compile(network, strict=strict, **further)
         stages.begin("verify")
         checks = _verify(layout)
@@ -209,8 +212,9 @@ def deploy(
         for name, run in runs.items():
             if name in names:
                 stages.begin(name)
-                counts[name], samples[name] = _outcome(run, data, network.n_neurons)
-    accuracy = tuple(score(name, count, data.y, counts["ideal"]) for name, count in counts.items())
+                counts[name], samples[name] = _outcome(run, data, layout.n_neurons)
+    spikes = bool(network.outputs) and network.outputs[0].source not in network.readout.names
+    accuracy = tuple(score(name, count, data.y, counts["ideal"], spikes) for name, count in counts.items())
     chips = {}
     provenance = {"board": board, "data": _described(data)}
     if before is not None:
@@ -267,7 +271,7 @@ def _outcome(run: Callable[[np.ndarray], Recording], data: Data, neurons: int) -
         counts.append(recording.counts())
         if first is None:  # copies: a view would keep all samples in memory
             spikes = {node: np.array(spikes[:1]) for node, spikes in recording.spikes.items()}
-            first = Recording(spikes, recording.dt, recording.outputs)
+            first = Recording(spikes, recording.dt, recording.outputs, copies=recording.copies)
     return np.concatenate(counts), first or Recording({}, data.dt)
 
 

@@ -44,11 +44,19 @@ STAGES = {
 """Rows of the accuracy table: what takes accuracy away from the row before, and what helps."""
 
 
-def score(name: str, counts: np.ndarray, labels: np.ndarray, ideal: np.ndarray | None = None) -> Accuracy:
+def score(
+    name: str,
+    counts: np.ndarray,
+    labels: np.ndarray,
+    ideal: np.ndarray | None = None,
+    spikes: bool | None = None,
+) -> Accuracy:
     """Accuracy of output spike counts (sample, class) against labels (sample,); `ideal` are the counts to agree with.
 
-    For a readout on the host they are its values summed over time.
+    For a readout on the host they are its values summed over time; `spikes` says which they are (None: spikes are whole
+    numbers, as they are where one neuron of the chip stands for one of the network).
     """
+    spikes = not np.issubdtype(counts.dtype, np.floating) if spikes is None else spikes
     chosen = counts.argmax(1)
     most = counts.max(1)
     return Accuracy(
@@ -58,7 +66,7 @@ def score(name: str, counts: np.ndarray, labels: np.ndarray, ideal: np.ndarray |
         agreement=float((chosen == (counts if ideal is None else ideal).argmax(1)).mean()),
         ties=int((((counts == most[:, None]).sum(1) > 1) & (counts != 0).any(1)).sum()),
         silent=int((counts == 0).all(1).sum()),
-        rate=float("nan") if np.issubdtype(counts.dtype, np.floating) else float(counts.mean()),
+        rate=float(counts.mean()) if spikes else float("nan"),
     )
 
 
@@ -134,7 +142,7 @@ def described(params: Params) -> Any:
     """What `check_data` asks of a network, of a circuit."""
     t = params.topology
     return SimpleNamespace(
-        inputs=t.inputs, outputs=t.outputs, dt=t.dt, origin={}, sizes=dict(t.populations), readout=t.readout
+        inputs=t.inputs, outputs=t.outputs, dt=t.dt, origin={}, node_sizes=t.node_sizes, readout=t.readout
     )
 
 
@@ -143,7 +151,7 @@ def _output_size(thing: Network | Layout) -> int:
     source = str(thing.outputs[0].source)
     if isinstance(thing, Network):
         return thing[source].size
-    return thing.sizes.get(source) or next(p.size for p in thing.readout.populations if p.name == source)
+    return thing.node_sizes.get(source) or next(p.size for p in thing.readout.populations if p.name == source)
 
 
 def _step_mismatch(data: Data, thing: Any) -> ParameterRangeError:
@@ -194,7 +202,7 @@ def check_params(params: Params, network: Network) -> None:
     """ConfigurationError where `params` are not the circuit of `network`: populations, inputs, outputs and step agree."""
     t = params.topology
     pairs: dict[str, tuple[Any, Any]] = {
-        "populations": (list(t.populations), [(p.name, p.size) for p in network.populations]),
+        "populations": (list(t.node_sizes.items()), [(p.name, p.size) for p in network.populations]),
         "inputs": ([(p.name, p.size) for p in t.inputs], [(p.name, p.size) for p in network.inputs]),
         "outputs": ([p.source for p in t.outputs], [p.source for p in network.outputs]),
     }

@@ -44,7 +44,7 @@ def floor_plan(layout: Layout, device: Device = DYNAPSE2, *, ax: Axes | None = N
     legend = 0.25 * -(-(len(layout.populations) + 2) // (2 * across))
     result, axes = canvas(ax, 1.0 + wide * across, 0.3 + tall * rows + legend)
     names = [name for name, _, _ in layout.populations]
-    which = np.array([names.index(node) for node, _ in layout.names], int)
+    which = np.array([names.index(node) for node, *_ in layout.names], int)
     image: Any = None
     for chip in range(chips):
         line, column = divmod(chip, COLUMNS)
@@ -140,6 +140,10 @@ def _link(ax: Axes, x: float, y: float, east: int, west: int, onwards: int | Non
         )
 
 
+def _times(copies: int) -> str:
+    return "" if copies == 1 else f" × {copies}"
+
+
 def _legend(ax: Axes, layout: Layout, device: Device) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
@@ -149,9 +153,9 @@ def _legend(ax: Axes, layout: Layout, device: Device) -> None:
             facecolor="none",
             edgecolor=colour_of(k),
             linewidth=1.6,
-            label=f"{cut(clean(name), NAME)} ({int(np.prod(shape))})",
+            label=f"{cut(clean(name), NAME)} ({layout.node_sizes[name]}{_times(layout.copies_of[name])})",
         )
-        for k, (name, _, shape) in enumerate(layout.populations)
+        for k, (name, _, _) in enumerate(layout.populations)
     ]
     handles.append(Patch(facecolor=FREE, label="unused slot"))
     if any(p is not None and not p.neurons.all() for p in device.profiles):

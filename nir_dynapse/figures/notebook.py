@@ -163,7 +163,8 @@ def membranes(
     """What the membranes of some neurons of a node (None: the first) do in one sample: I_mem in A, or v of an ideal run.
 
     Values are those at the ends of bins, spikes are triangles in their bin. `thing`, `mismatch` and `key` are what was
-    given to `simulate`, for the thresholds (None: none are drawn). A panel for each neuron, or all in `ax`.
+    given to `simulate`, for the thresholds (None: none are drawn). A panel for each neuron, or all in `ax`. Where several
+    neurons of the chip stand for one, the membrane is that of copy 0, without spikes, which are those of all.
 
     Raises ConfigurationError where no membrane was recorded or the node is not there, ParameterRangeError for a sample or
     neuron that the recording does not have, or a `thing` that another kind of run needs.
@@ -177,12 +178,14 @@ def membranes(
         )
     name = by_name(recording, next(iter(found)) if node is None else node)
     _sample(recording, sample)
-    chosen = [whole(f"node {name!r}, neuron", n, found[name].shape[-1]) for n in neurons]
+    copies = recording.copies.get(name, 1)
+    chosen = [whole(f"node {name!r}, neuron", n, found[name].shape[-1] // copies) for n in neurons]
+    shown = [n * copies for n in chosen]
     if not chosen:
         raise ParameterRangeError("figures: there is no neuron to show. Give at least one.")
     thresholds = _thresholds(thing, mismatch, key, name, ideal, device)
-    values = found[name][sample][:, chosen]
-    levels = [] if thresholds is None else thresholds[chosen].tolist()
+    values = found[name][sample][:, shown]
+    levels = [] if thresholds is None else thresholds[shown].tolist()
     unit, prefix = (1.0, "") if ideal else si(float(max(np.max(values, initial=0.0), *levels, 0.0)))
     label = "v" if ideal else f"$I_{{mem}}$ in {prefix}A"
     if ax is not None:
@@ -196,7 +199,7 @@ def membranes(
         panel.plot(dt * np.arange(1, bins + 1), y, color=colour_of(k), linewidth=1.4, label=f"{name} {n}")
         if level is not None:
             panel.axhline(level, color=colour_of(k) if ax else INK, linestyle=(0, (5, 3)), linewidth=0.9)
-        when, _ = _marks(recording.spikes[name][sample][:, n : n + 1])
+        when, _ = _marks(recording.spikes[name][sample][:, n : n + 1] if copies == 1 else np.zeros((bins, 1), int))
         top = float(np.max(y, initial=0.0)) if level is None else level
         panel.plot(dt * when, np.full(len(when), 1.1 * top), "v", color=colour_of(k), markersize=5, linestyle="none")
         panel.set_ylabel(label)

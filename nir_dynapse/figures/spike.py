@@ -40,7 +40,7 @@ DARK = 1e-15
 def through_a_spike(
     thing: Network | Params | Layout,
     x: Any,
-    neuron: tuple[str, int],
+    neuron: tuple[str, int] | tuple[str, int, int],
     *,
     spike: int = 0,
     before: float = 10e-3,
@@ -51,7 +51,7 @@ def through_a_spike(
     device: Device = DYNAPSE2,
     ax: Axes | None = None,
 ) -> Any:
-    """The currents in A of `neuron` (node, index) from `before` to `after` s around its spike number `spike`, log axis.
+    """The currents in A of `neuron` (node, index[, copy]) from `before` to `after` s around its spike `spike`, log axis.
 
     `x` are the event counts (time, channel) of one sample in bins of the network's dt, which start from silence. The neuron
     goes through them in steps of `step` s; events and other neurons' spikes arrive when they do in `simulate`. Circles are
@@ -70,13 +70,14 @@ def through_a_spike(
     counts = check_counts(flattened(x, t.inputs), [(port.name, port.size) for port in t.inputs]).astype(np.float32)
     if len(counts) != 1:
         raise ConfigurationError(f"figures: x holds {len(counts)} samples. Choose one: x[0] has shape (time, channel).")
-    if not (isinstance(neuron, tuple) and len(neuron) == 2):
+    if not (isinstance(neuron, tuple) and len(neuron) in (2, 3)):
         raise ParameterRangeError(f"figures: neuron is {neuron!r}. Give the node and the index in it, as a tuple.")
-    node, index = neuron
+    node, index, copy = neuron if len(neuron) == 3 else (*neuron, 0)
     if node not in (slices := t.slices()):
         raise ConfigurationError(f"figures: there is no node {node!r} with neurons. {nearest(str(node), slices)}")
-    part = slices[node]
-    number = part.start + whole(f"node {node!r}, neuron", index, part.stop - part.start)
+    copies = t.copies_of[node]
+    number = slices[node].start + whole(f"node {node!r}, neuron", index, t.node_sizes[node]) * copies
+    number += whole(f"node {node!r}, neuron {index}, copy", copy, copies)
     spike = whole("spike", spike, 1 << 16)
     fine, usual = closeup(params, counts[0], number, spike=spike, step=step, after=after)
     result, axes = canvas(ax, 7.5, 4.4)

@@ -17,6 +17,7 @@ __all__ = [
     "BATCH",
     "CLIP",
     "COMPARED",
+    "COPIES",
     "CV",
     "DEVICES",
     "DROPOUT",
@@ -162,6 +163,8 @@ CLIP = Real(0, 1e9, above=True)
 """Norm at which gradients are cut."""
 COMPARED = Whole(0, DEVICES.high)
 """Virtual chips of a comparison; 0 for none."""
+COPIES = Whole(1, 1024)
+"""Neurons of the chip that stand for one of a network: at most what a chip holds."""
 PROBES = Whole(1, 256)
 """Neurons of each core that a calibration asks."""
 DROPOUT = Real(0, 0.95)

@@ -123,10 +123,7 @@ def _seen_alike(layout: Layout) -> list[Finding]:
     alike = seen[np.bincount(group)[group] > 1] if len(seen) else seen
     if not len(alike):
         return []
-    names = [
-        f"node {name!r}, neuron {i} (tag {tag})"
-        for (name, i), tag in ((layout.names[n], tag) for _, _, tag, n in alike[:NAMED].tolist())
-    ]
+    names = [f"{layout.place_of(n)} (tag {tag})" for _, _, tag, n in alike[:NAMED].tolist()]
     more = f" and {len(alike) - NAMED} more" if len(alike) > NAMED else ""
     return [
         _finding(

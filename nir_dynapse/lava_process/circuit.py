@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nir_dynapse.chip.device import DENDRITES, Device, Mismatch
+from nir_dynapse.circuit.copies import folded
 from nir_dynapse.circuit.params import Params
 from nir_dynapse.data.counts import LARGEST
 from nir_dynapse.errors import ConfigurationError
@@ -54,17 +55,17 @@ class Outputs:
 
     def __init__(self, params: Params, dt: float) -> None:
         t = params.topology
-        self.slices, self.sources = t.slices(), [str(port.source) for port in t.outputs]
+        self.topology, self.sources = t, [str(port.source) for port in t.outputs]
         self.readout = None
-        if any(source not in self.slices for source in self.sources):
-            self.readout = ReadoutStepper(t.readout, dict(t.populations), t.dt, dt)
+        if any(source not in t.node_sizes for source in self.sources):
+            self.readout = ReadoutStepper(t.readout, t.node_sizes, t.dt, dt, t.copies_of)
 
     def step(self, counts: np.ndarray) -> np.ndarray:
-        """(n_out,) for the spike counts (N,) of a bin."""
-        values: dict[str, Any] = {}
+        """(n_out,) for the spike counts (N,) of a bin, those of all copies of a neuron together."""
+        spikes, values = folded(self.topology, counts), {}
         if self.readout is not None:
-            values = self.readout.step({name: counts[part] for name, part in self.slices.items()})
-        parts = [values[s] if s in values else counts[self.slices[s]] for s in self.sources]
+            values = self.readout.step(spikes)
+        parts = [values[s] if s in values else spikes[s] for s in self.sources]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def reset(self) -> None:
@@ -113,9 +114,10 @@ def open_dendrites(circuit: Circuit, node: str | None = None) -> Circuit:
         raise ConfigurationError(f"there is no population {node!r}. Known populations: {known}.")
     part = slice(0, t.n_neurons) if node is None else slices[node]
     n = part.stop - part.start
-    outputs, readout, populations = t.outputs, t.readout, t.populations
+    outputs, readout, populations, copies = t.outputs, t.readout, t.populations, t.copies
     if node is not None:
-        outputs, readout, populations = (Port(node, (n,), node),), NO_READOUT, ((node, n),)
+        outputs, readout = (Port(node, (t.node_sizes[node],), node),), NO_READOUT
+        populations, copies = ((node, n),), (t.copies_of[node],)
     bias = {name: np.asarray(params.per_neuron(name), float)[part] for name in params.bias}
     topology = replace(
         t,
@@ -136,6 +138,7 @@ def open_dendrites(circuit: Circuit, node: str | None = None) -> Circuit:
         kinds=(),
         shapes=(),
         projections=(),
+        copies=copies,
     )
     opened = replace(params, bias=bias, weight=np.ones(4 * n), base=None, topology=topology, delay_factor=None)
     return circuit._replace(params=opened, rows=True)

@@ -73,7 +73,8 @@ class DynapSE2(_WithNeurons):
 
     Ports: `s_in` (n_channels,) takes event counts; `s_out` (n_out,) gives what the output nodes give, spike counts or the
     values of a readout on the host; `spikes_out` (N,) the spike counts of all neurons. A `Dense` behind them needs
-    `num_message_bits` for counts above 1.
+    `num_message_bits` for counts above 1. Where several neurons of the chip stand for one of the network, `s_out` gives
+    their sum and a readout reads their mean; `spikes_out` and the Vars have each of them.
 
     Vars, (N,) each, for `get` and `set` while paused and for Monitors: `i_mem`, `i_ampa`, `i_nmda`, `i_gaba`, `i_shunt`,
     `i_ahp` in A (what `simulate` records), `refractory`, what is left of the refractory period in s, and `counts`, the
@@ -158,7 +159,7 @@ class DynapSE2Neurons(_WithNeurons):
 
     Ports: `ampa_in`, `nmda_in`, `gaba_in`, `shunt_in` (N,): weight currents I_w in A, summed over the events of a step,
     from `DynapSE2Synapses` or from a `Dense` with weights in A; `s_out` and `spikes_out`, Vars and arguments as of
-    `DynapSE2` (with `node`, both give the spikes of its neurons).
+    `DynapSE2` (with `node`, `s_out` gives the spikes of its neurons, `spikes_out` of all that stand for them).
     """
 
     def __init__(

@@ -11,13 +11,14 @@ import numpy as np
 from nir_dynapse.chip.biasgen import off_codes
 from nir_dynapse.chip.device import DELAYS, PARAMETERS
 from nir_dynapse.errors import ConfigurationError, Finding
-from nir_dynapse.files.numbers import STEP, TIME_SCALE
+from nir_dynapse.files.numbers import COPIES, STEP, TIME_SCALE
 
 __all__ = [
     "MOST_NEURONS",
     "SPIKING",
     "check_together",
     "checked_errors",
+    "copies_of",
     "core_codes",
     "integer_rows",
     "name_of",
@@ -55,6 +56,19 @@ def shape_of(sizes: Any) -> tuple[int, ...]:
 def seconds_of(name: str, value: Any) -> float:
     """A step or a period as a file holds it."""
     return STEP.check("Layout", name, value, AGAIN, ConfigurationError)
+
+
+def copies_of(data: dict[str, Any], populations: int) -> tuple[int, ...]:
+    """How many neurons stand for one of each population, as a file holds it; files before version 6 have no copies."""
+    if ("copies" in data) != (data["version"] >= 6):
+        raise ConfigurationError(f"Layout: version {data['version']} has 'copies' from 6 on only. {AGAIN}")
+    copies = tuple(data.get("copies", (1,) * populations))
+    if len(copies) != populations or any(type(c) is not int or not COPIES.holds(c) for c in copies):
+        raise ConfigurationError(
+            f"Layout: 'copies' are {str(copies)[:60]}, allowed is a whole number ({COPIES}) for each of its "
+            f"{populations} populations. {AGAIN}"
+        )
+    return copies
 
 
 def checked_errors(data: Any, n_neurons: int) -> dict[str, Any]:
@@ -143,7 +157,7 @@ def _stray(layout: Any) -> Iterator[tuple[tuple[str | None, int | None], str]]:
     if len(here):
         chip, core = layout.chip[here[0]], layout.core[here[0]]
         what = f"{len(here)} neurons are in cores without bias codes, the first in core {core} of chip {chip}."
-        yield layout.names[here[0]], what
+        yield layout.names[here[0]][:2], what
     if layout.tonic_period is None and (layout.input_rows["channel"] == layout.n_channels).any():
         yield (
             (None, None),
@@ -163,7 +177,7 @@ def _ends(layout: Any) -> Iterator[tuple[tuple[str | None, int | None], str]]:
     sources = [*(port.name for port in layout.inputs), *layout.sizes]
     for name in {name for name in (*sources, *hosts) if [*sources, *hosts].count(name) > 1}:
         yield (name, None), "two input nodes or populations have this name."
-    sizes = {**layout.sizes, **hosts}
+    sizes = {**layout.node_sizes, **hosts}
     for port in layout.outputs:
         if port.size != (size := sizes[str(port.source)]):
             yield (

@@ -25,6 +25,7 @@ from nir_dynapse.circuit.closed_form import (
     is_memoryless,
     to_params,
 )
+from nir_dynapse.circuit.copies import mean
 from nir_dynapse.circuit.params import Params, Topology
 from nir_dynapse.errors import ConfigurationError, Finding
 from nir_dynapse.layout.layout import Layout
@@ -131,6 +132,7 @@ def layout_to_params(layout: Layout, device: Device = DYNAPSE2) -> Params:
         shapes=tuple(shape for _, _, shape in layout.populations),
         projections=layout.projections,
         delay=cam["flags"] >> 1,
+        copies=layout.copies,
     )
     if (plastic := cam["flags"] & 1 == 1).any():
         findings.append(
@@ -172,7 +174,7 @@ def _told(
     place += "" if row is None else f", CAM row {row[0]}, tag {layout.cam['tag'][n, row[0]]}"
     what = f"{len(neuron)} {what}, the first on {place} (profile '{profile.name if profile else ''}')."
     hint = "Compile for this chip (device=DYNAPSE2.with_profiles(profile), --profile)."
-    return [Finding("warning", "bad-rows", what, *layout.names[n], used=len(neuron), limit=0, hint=hint)]
+    return [Finding("warning", "bad-rows", what, **layout.where(n), used=len(neuron), limit=0, hint=hint)]
 
 
 def to_network(thing: Layout | Params, device: Device = DYNAPSE2) -> Network:
@@ -180,7 +182,8 @@ def to_network(thing: Layout | Params, device: Device = DYNAPSE2) -> Network:
 
     v_threshold 1, v_reset 0, r = τ_mem/dt, w_in = τ_syn/dt (per-step gains of 1), weights in fractions of the threshold.
     A constant input becomes v_leak. What NIR cannot express (shunt, adaptation, NMDA gate, delays of single
-    synapses) is a warning.
+    synapses) is a warning. Copies become one neuron again, which hears what its copies b hear on average of all copies a of
+    a source: W[j, i] = mean over b of Σ over a of w[b, a], and their mean constants.
     """
     params = layout_to_params(thing, device) if isinstance(thing, Layout) else thing.numpy()
     t, circuit = params.topology, params.circuit
@@ -224,19 +227,21 @@ def to_network(thing: Layout | Params, device: Device = DYNAPSE2) -> Network:
     populations = []
     w_in = np.ones(t.n_neurons)
     for name, part in slices.items():
-        cuba = kinds[name] == "CubaLIF"
+        cuba, copies = kinds[name] == "CubaLIF", t.copies_of[name]
         synapse = decode_tau(tau_syn[part], dt) if cuba else None
         if synapse is not None:
             w_in[part] = synapse / dt
+            synapse = mean(synapse, copies)
+        tau, none = mean(tau_mem[part], copies), np.zeros(t.node_sizes[name])
         populations.append(
             Population(
                 name,
                 "CubaLIF" if cuba else "LIF",
-                tau_mem=tau_mem[part],
-                r=tau_mem[part] / dt,
-                v_leak=steady[part],
-                v_threshold=np.ones(part.stop - part.start),
-                v_reset=np.zeros(part.stop - part.start),
+                tau_mem=tau,
+                r=tau / dt,
+                v_leak=mean(steady[part], copies),
+                v_threshold=none + 1,
+                v_reset=none,
                 tau_syn=synapse,
                 w_in=None if synapse is None else synapse / dt,
                 shape=shapes[name],
@@ -286,7 +291,10 @@ def _synaptic_tau(params: Params, tau: np.ndarray, charge: np.ndarray) -> np.nda
 
 
 def _projections(t: Topology, weight: np.ndarray, is_tonic: np.ndarray) -> tuple[Projection, ...]:
-    """Synapses sorted into projections between named populations; parallel rows of one connection add."""
+    """Synapses sorted into projections between named populations; parallel rows of one connection add.
+
+    So do those from all copies of a source; over the copies of a target it is the mean.
+    """
     blocks: list[tuple[str, int, int]] = []
     first = 0
     for port in t.inputs:
@@ -301,9 +309,12 @@ def _projections(t: Topology, weight: np.ndarray, is_tonic: np.ndarray) -> tuple
             inside = (t.pre >= start) & (t.pre < stop) & (t.post >= part.start) & (t.post < part.stop) & ~is_tonic
             if not inside.any():
                 continue
-            flat = (t.pre[inside] - start) * t.n_neurons + (t.post[inside] - part.start)
+            copies = t.copies_of[target]
+            before = (t.pre[inside] - start) // t.copies_of.get(source, 1)
+            flat = before * t.n_neurons + (t.post[inside] - part.start) // copies
             unique, where = np.unique(flat, return_inverse=True)
             total = np.bincount(where.reshape(-1), weight[inside])
+            total = total if copies == 1 else total / copies
             pre, post = np.divmod(unique, t.n_neurons)
             node = nodes.get((source, target), f"{source}_to_{target}")
             result.append(Projection(source, target, pre, post, total, nodes=(node,)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +23,7 @@ from nir_dynapse.layout.checks import (
     MOST_NEURONS,
     check_together,
     checked_errors,
+    copies_of,
     core_codes,
     integer_rows,
     name_of,
@@ -62,9 +63,9 @@ __all__ = [
     "sram_words",
 ]
 
-FORMAT, VERSION, READABLE = "nir_dynapse.layout", 5, (1, 2, 3, 4, 5)
+FORMAT, VERSION, READABLE = "nir_dynapse.layout", 6, (1, 2, 3, 4, 5, 6)
 """Version 2 added the readout on the host, 3 the bias codes of the delays (`off` in older files), 4 the weight errors,
-5 the monitored membranes."""
+5 the monitored membranes, 6 the copies; a Layout without copies is written as version 5."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +78,8 @@ class Layout:
     `input_rows` of INPUT_DTYPE: where the events of each input channel go. `projections`: (source, target, NIR node).
     `readout`: what the host computes from the spikes. `weight_errors`: what rounding the weights cost
     (`quant.rounding.weight_errors`); empty where nobody knows, as in a Layout read from a configuration. `membranes`
-    (n_chips·4,): the slot whose membrane each core shows to the outside, -1 for none (None: none at all).
+    (n_chips·4,): the slot whose membrane each core shows to the outside, -1 for none (None: none at all). `copies` of each
+    population (empty: one each): how many neurons of the chip stand for one of the node, see `params.Topology`.
     """
 
     n_chips: int
@@ -102,8 +104,11 @@ class Layout:
     readout: Readout = NO_READOUT
     weight_errors: dict[str, Any] = field(default_factory=dict)
     membranes: np.ndarray = None  # pyright: ignore[reportAssignmentType] - an array from __post_init__ on
+    copies: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        if all(count == 1 for count in self.copies):
+            object.__setattr__(self, "copies", ())
         if self.membranes is None:
             object.__setattr__(self, "membranes", np.full(self.n_chips * 4, -1))
         dtypes = {"chip": "u1", "core": "u1", "slot": "u1", "latches": "u1", "codes": "u1", "used_cores": "?"}
@@ -127,8 +132,19 @@ class Layout:
 
     @cached_property
     def sizes(self) -> dict[str, int]:
-        """Neurons of every population, in flat order."""
+        """Neurons of the chip of every population, in flat order."""
+        return {name: n * self.copies_of[name] for name, n in self.node_sizes.items()}
+
+    @cached_property
+    def node_sizes(self) -> dict[str, int]:
+        """Population name → neurons of the NIR node (without copies)."""
         return {name: int(np.prod(shape)) for name, _, shape in self.populations}
+
+    @cached_property
+    def copies_of(self) -> dict[str, int]:
+        """Population name → how many neurons of the chip stand for one of the NIR node."""
+        counts = self.copies or (1,) * len(self.populations)
+        return {name: count for (name, _, _), count in zip(self.populations, counts, strict=True)}
 
     @cached_property
     def core_index(self) -> np.ndarray:
@@ -136,9 +152,33 @@ class Layout:
         return self.chip.astype(np.int64) * 4 + self.core
 
     @cached_property
-    def names(self) -> tuple[tuple[str, int], ...]:
-        """(NIR node, index) of every neuron in flat order."""
-        return tuple((name, i) for name, size in self.sizes.items() for i in range(size))
+    def names(self) -> tuple[tuple[str, int] | tuple[str, int, int], ...]:
+        """(NIR node, index) of every neuron in flat order, (NIR node, index, copy) where several stand for one."""
+        copies = self.copies_of
+        return tuple(
+            (name, i) if copies[name] == 1 else (name, i, copy)
+            for name, size in self.node_sizes.items()
+            for i in range(size)
+            for copy in range(copies[name])
+        )
+
+    def where(self, neuron: int) -> dict[str, Any]:
+        """Where a neuron is, as a Finding says it: NIR node, index and, where several stand for one, copy."""
+        return dict(zip(("node", "index", "copy"), (*self.names[neuron], None), strict=False))
+
+    def place_of(self, neuron: int) -> str:
+        """The same in words."""
+        node, index, *copy = self.names[neuron]
+        return f"node {node!r}, neuron {index}" + "".join(f", copy {k}" for k in copy)
+
+    def single(self) -> Layout:
+        """The same bits with every copy as a neuron of its own, for what needs the spikes of each; nothing is read out."""
+        if not self.copies:
+            return self
+        populations = tuple((name, kind, (self.sizes[name],)) for name, kind, _ in self.populations)
+        there = [port for port in self.outputs if port.source in self.sizes]
+        outputs = tuple(Port(port.name, (self.sizes[str(port.source)],), port.source) for port in there)
+        return replace(self, populations=populations, outputs=outputs, readout=NO_READOUT, copies=())
 
     @cached_property
     def channel_names(self) -> tuple[tuple[str, int], ...]:
@@ -146,8 +186,8 @@ class Layout:
         return tuple((port.name, i) for port in self.inputs for i in range(port.size))
 
     @cached_property
-    def neuron_map(self) -> dict[tuple[str, int], tuple[int, int, int]]:
-        """(NIR node, index) → (chip, core, slot)."""
+    def neuron_map(self) -> dict[tuple[str, int] | tuple[str, int, int], tuple[int, int, int]]:
+        """(NIR node, index), with the copy where several neurons stand for one → (chip, core, slot)."""
         places = zip(self.chip.tolist(), self.core.tolist(), self.slot.tolist(), strict=True)
         return dict(zip(self.names, places, strict=True))
 
@@ -162,7 +202,7 @@ class Layout:
 
     @cached_property
     def output_map(self) -> dict[tuple[int, int], tuple[str, int]]:
-        """(chip, tag) of every monitored neuron → (NIR node, index).
+        """(chip, tag) of every monitored neuron → (NIR node, index), the same for all copies.
 
         Where two rows claim one key, one with x_hop `MONITOR_HOP` comes before others, then the first neuron.
         """
@@ -172,7 +212,7 @@ class Layout:
         keys = zip(self.chip[neuron][order].tolist(), sent["tag"][order].tolist(), strict=True)
         result: dict[tuple[int, int], tuple[str, int]] = {}
         for key, n in zip(keys, neuron[order].tolist(), strict=True):
-            result.setdefault(key, self.names[n])
+            result.setdefault(key, self.names[n][:2])
         return result
 
     def __eq__(self, other: object) -> bool:
@@ -189,7 +229,7 @@ class Layout:
         sram_neuron, sram_row = np.nonzero(self.sram != np.zeros((), SRAM_DTYPE))
         return {
             "format": FORMAT,
-            "version": VERSION,
+            "version": VERSION if self.copies else VERSION - 1,
             "device": self.device,
             "n_chips": self.n_chips,
             "dt_s": self.dt,
@@ -215,6 +255,7 @@ class Layout:
             **({"readout": readout_to_dict(self.readout)} if self.readout else {}),
             **({"weight_errors": self.weight_errors} if self.weight_errors else {}),
             **({"membranes": membranes} if (membranes := self._membranes()) else {}),
+            **({"copies": list(self.copies)} if self.copies else {}),
         }
 
     def _membranes(self) -> dict[str, int]:
@@ -250,7 +291,8 @@ class Layout:
         populations = tuple((name_of(n), name_of(k), shape_of(s)) for n, k, s in data["populations"])
         if len({name for name, _, _ in populations}) != len(populations):
             raise ConfigurationError("Layout: two populations have the same name. Compile the network again.")
-        total = sum(math.prod(shape) for _, _, shape in populations)
+        copies = copies_of(data, len(populations))
+        total = sum(math.prod(shape) * c for (_, _, shape), c in zip(populations, copies, strict=True))
         if len(data["neurons"]) != total or total > n_chips * 1024:
             raise ConfigurationError(
                 f"Layout: {len(data['neurons'])} places for {total} neurons on {n_chips} chips of 1024. "
@@ -316,6 +358,7 @@ class Layout:
             readout=readout,
             weight_errors=checked_errors(data.get("weight_errors", {}), total),
             membranes=membranes,
+            copies=copies,
         )
         check_together(made)
         return made

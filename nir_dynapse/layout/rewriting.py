@@ -90,9 +90,9 @@ def _check_neurons(layout: Layout, t: Topology) -> None:
         if got != have:
             raise ConfigurationError(f"Rewriter: {what} are {got}, the layout has {have}. {ANEW}")
     if (other := t.latches != layout.latches).any():
-        node, index = layout.names[n := int(np.argmax(other))]
+        n = int(np.argmax(other))
         raise ConfigurationError(
-            f"Rewriter: node {node!r}, neuron {index}: the latches are {t.latches[n]}, the layout has {layout.latches[n]}. "
+            f"Rewriter: {layout.place_of(n)}: the latches are {t.latches[n]}, the layout has {layout.latches[n]}. "
             f"{ANEW}"
         )
 
@@ -135,8 +135,7 @@ def _cam(layout: Layout, rows: Rows, dendrite: np.ndarray, mask: np.ndarray) -> 
 
 
 def _place(layout: Layout, neuron: int, row: int) -> str:
-    node, index = layout.names[neuron]
-    return f"node {node!r}, neuron {index}, CAM row {row}"
+    return f"{layout.place_of(neuron)}, CAM row {row}"
 
 
 def _other_synapses(layout: Layout, key: np.ndarray, asked: np.ndarray) -> ConfigurationError:
@@ -163,10 +162,9 @@ def _codes(layout: Layout, params: Params, device: Device) -> tuple[np.ndarray, 
     if (other := table[t.group] != asked[where.reshape(-1)]).any():
         n, k = (int(v) for v in np.argwhere(other)[0])
         chip, core = divmod(int(layout.core_index[n]), device.cores_per_chip)
-        node, index = layout.names[n]
         mine, others = table[t.group[n], k], asked[where.reshape(-1)[n], k]
         raise ConfigurationError(
-            f"Rewriter: node {node!r}, neuron {index}: {list(PARAMETERS)[k]} is {mine:.6g} A, other neurons of core {core} "
+            f"Rewriter: {layout.place_of(n)}: {list(PARAMETERS)[k]} is {mine:.6g} A, other neurons of core {core} "
             f"of chip {chip} have {others:.6g} A; a core has one of each. {ANEW}"
         )
     codes, off = np.zeros((len(cores), len(PARAMETERS), 2), np.uint8), np.zeros(len(PARAMETERS))

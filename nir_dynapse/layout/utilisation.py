@@ -43,7 +43,8 @@ class Use(NamedTuple):
 class NodeUse:
     """A spiking node: its neurons, the most connections to one of them (fan-in), the cores "chip.core" that it is on.
 
-    `tonic` of those connections are a constant input, which takes a CAM row as any other.
+    `tonic` of those connections are a constant input, which takes a CAM row as any other. `copies` neurons of the chip
+    stand for each of its neurons.
     """
 
     name: str
@@ -52,6 +53,7 @@ class NodeUse:
     fan_in: Use
     cores: tuple[str, ...] = ()
     tonic: int = 0
+    copies: int = 1
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ def layout_nodes(layout: Layout, device: Device) -> tuple[NodeUse, ...]:
         first = part.stop
         places = (divmod(int(c), device.cores_per_chip) for c in np.unique(layout.core_index[part]))
         cores = tuple(f"{a}.{b}" for a, b in places)
-        result.append(_node_use(name, kind, fan_in[part], tonic[part], device, cores))
+        result.append(_node_use(name, kind, fan_in[part], tonic[part], device, cores, layout.copies_of[name]))
     return tuple(result)
 
 
@@ -179,17 +181,25 @@ def network_nodes(network: Network, device: Device) -> tuple[NodeUse, ...]:
 
 
 def _node_use(
-    name: str, kind: str, fan_in: np.ndarray, tonic: np.ndarray, device: Device, cores: tuple[str, ...] = ()
+    name: str,
+    kind: str,
+    fan_in: np.ndarray,
+    tonic: np.ndarray,
+    device: Device,
+    cores: tuple[str, ...] = (),
+    copies: int = 1,
 ) -> NodeUse:
     """A node by the connections (n,) to each of its neurons, and which of them have a constant input (n,)."""
     most = int(fan_in.max(initial=0))
     worst = fan_in == most
-    return NodeUse(name, kind, len(fan_in), Use(most, device.cam_rows), cores, int(tonic[worst].any()))
+    return NodeUse(
+        name, kind, len(fan_in) // copies, Use(most, device.cam_rows), cores, int(tonic[worst].any()), copies
+    )
 
 
 def layout_projections(layout: Layout) -> tuple[tuple[str, str, str, int], ...]:
     """(NIR node, source, target, connections) of every projection, counted from the bits (parallel rows are one)."""
-    owners = [name for name, _ in layout.channel_names] + ["tonic"] + [name for name, _ in layout.names]
+    owners = [name for name, _ in layout.channel_names] + ["tonic"] + [name for name, *_ in layout.names]
     names = {name: k for k, name in enumerate(dict.fromkeys(owners))}
     owner = np.array([names[name] for name in owners])
     source, neuron, row = matches(layout)

@@ -18,30 +18,38 @@ _KINDS = ("LI", "CubaLI", "I", "Linear")
 
 
 def run_readout(
-    readout: Readout, spikes: Mapping[str, np.ndarray], dt: float, bin_width: float | None = None
+    readout: Readout,
+    spikes: Mapping[str, np.ndarray],
+    dt: float,
+    bin_width: float | None = None,
+    copies: Mapping[str, int] | None = None,
 ) -> dict[str, np.ndarray]:
     """Voltages of every population of `readout`, shape (batch, time, n), at the end of each bin; they start at v_reset.
 
     `spikes[node]` (batch, time, neuron) are counts in bins of `bin_width` s (default: the network's step `dt`). Shorter
-    bins are gathered into steps, at whose end the values change; longer ones have their spikes in their first step.
-    Raises ParameterRangeError where neither divides the other.
+    bins are gathered into steps, at whose end the values change; longer ones have their spikes in their first step. Where
+    a neuron's counts are those of `copies[node]` neurons of the chip, their mean is what is read out. Raises
+    ParameterRangeError where neither divides the other.
     """
     if not readout:
         return {}
     ratio = 1.0 if bin_width is None else bin_width / dt
     finer, coarser = round(1 / ratio), round(ratio)
     if ratio < 1 and abs(finer * ratio - 1) < 1e-6 and finer > 1:
-        return _gathered(readout, spikes, dt, finer)
+        return _gathered(readout, spikes, dt, finer, copies or {})
     if ratio > 1 and abs(coarser - ratio) < 1e-6 * ratio and coarser > 1:
         stretched = {name: _stretched(value, coarser) for name, value in spikes.items()}
-        return {name: value[:, coarser - 1 :: coarser] for name, value in _steps(readout, stretched, dt).items()}
+        return {
+            name: value[:, coarser - 1 :: coarser]
+            for name, value in _steps(readout, stretched, dt, copies or {}).items()
+        }
     if abs(ratio - 1) > 1e-6:
         what = (
             f"bins of {bin_width:g} s do not fit the step of {dt:g} s at which the host reads out {readout.names[0]!r}."
         )
         hint = "Choose bins that divide the step, or are a multiple of it."
         raise ParameterRangeError(Finding("error", "step", what, readout.names[0], None, bin_width, dt, "s", hint))
-    return _steps(readout, spikes, dt)
+    return _steps(readout, spikes, dt, copies or {})
 
 
 def _stretched(counts: np.ndarray, m: int) -> np.ndarray:
@@ -50,7 +58,9 @@ def _stretched(counts: np.ndarray, m: int) -> np.ndarray:
     return longer
 
 
-def _gathered(readout: Readout, spikes: Mapping[str, np.ndarray], dt: float, k: int) -> dict[str, np.ndarray]:
+def _gathered(
+    readout: Readout, spikes: Mapping[str, np.ndarray], dt: float, k: int, copies: Mapping[str, int]
+) -> dict[str, np.ndarray]:
     """Values in bins of dt/k: those of the last step that was over."""
     bins = next(iter(spikes.values())).shape[1]
     steps = -(-bins // k)
@@ -62,11 +72,13 @@ def _gathered(readout: Readout, spikes: Mapping[str, np.ndarray], dt: float, k: 
     start = {p.name: p.v_reset for p in readout.populations}
     return {
         name: np.concatenate([np.broadcast_to(start[name], (len(value), 1, value.shape[2])), value], 1)[:, over]
-        for name, value in _steps(readout, gathered, dt).items()
+        for name, value in _steps(readout, gathered, dt, copies).items()
     }
 
 
-def _steps(readout: Readout, spikes: Mapping[str, np.ndarray], dt: float) -> dict[str, np.ndarray]:
+def _steps(
+    readout: Readout, spikes: Mapping[str, np.ndarray], dt: float, copies: Mapping[str, int]
+) -> dict[str, np.ndarray]:
     """One bin per step of `dt`."""
     batch, steps, _ = next(iter(spikes.values())).shape
     values: dict[str, np.ndarray] = {}
@@ -74,12 +86,18 @@ def _steps(readout: Readout, spikes: Mapping[str, np.ndarray], dt: float) -> dic
         x = np.zeros((batch, steps, p.size))
         for q in readout.projections:
             if q.target == p.name:
-                source = np.asarray(spikes[q.source] if q.source in spikes else values[q.source], float)
+                source = _mean(spikes[q.source], copies.get(q.source, 1)) if q.source in spikes else values[q.source]
                 matrix = scipy.sparse.csr_array((q.weight, (q.post, q.pre)), shape=(p.size, source.shape[2]))
                 x += (matrix @ source.reshape(-1, source.shape[2]).T).T.reshape(x.shape)
                 x += 0.0 if q.bias is None else q.bias
         values[p.name] = _filtered(p, x, dt)
     return values
+
+
+def _mean(counts: np.ndarray, copies: int) -> np.ndarray:
+    """What a neuron of the network sent, where `copies` of the chip stand for it."""
+    values = np.asarray(counts, float)
+    return values if copies == 1 else values / copies
 
 
 def _filtered(p: Population, x: np.ndarray, dt: float) -> np.ndarray:
@@ -111,13 +129,20 @@ class _Filter:
 class ReadoutStepper:
     """`run_readout` bin by bin, for one sample: the same values (n,) at the end of each bin.
 
-    `sizes` are the numbers of neurons of the populations that spike; errors as of `run_readout`.
+    `sizes` are the numbers of neurons of the populations that spike; `copies` and errors as of `run_readout`.
     """
 
-    def __init__(self, readout: Readout, sizes: Mapping[str, int], dt: float, bin_width: float) -> None:
+    def __init__(
+        self,
+        readout: Readout,
+        sizes: Mapping[str, int],
+        dt: float,
+        bin_width: float,
+        copies: Mapping[str, int] | None = None,
+    ) -> None:
         empty = {name: np.zeros((1, 1, n)) for name, n in sizes.items()}
         run_readout(readout, empty, dt, bin_width)  # refuses bins that do not fit
-        self.readout, self.dt = readout, dt
+        self.readout, self.dt, self.copies = readout, dt, copies or {}
         self.finer, self.coarser = max(1, round(dt / bin_width)), max(1, round(bin_width / dt))
         known = {**sizes, **{p.name: p.size for p in readout.populations}}
         self._matrices = [
@@ -143,7 +168,8 @@ class ReadoutStepper:
             self._gathered = {}
         return self._values
 
-    def _one(self, spikes: Mapping[str, np.ndarray]) -> None:
+    def _one(self, counts: Mapping[str, np.ndarray]) -> None:
+        spikes = {name: _mean(n, self.copies.get(name, 1)) for name, n in counts.items()}
         values: dict[str, np.ndarray] = {}
         for p in self.readout.populations:
             x = np.zeros((1, p.size))

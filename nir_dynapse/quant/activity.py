@@ -25,7 +25,7 @@ def source_activity(activity: Mapping[str, Any] | None, t: Topology) -> np.ndarr
     named count as the mean of those that are; without `activity` all sources are alike (1). The tonic channel, which the
     host sends to whoever needs it, counts as 0. ParameterRangeError for unknown nodes and bad numbers.
     """
-    sizes = {**{port.name: port.size for port in t.inputs}, "": 1, **dict(t.populations)}
+    sizes = {**{port.name: port.size for port in t.inputs}, "": 1, **t.node_sizes}
     if not activity:
         rates = np.ones(t.n_sources, np.int64)
         rates[t.tonic] = 0
@@ -47,7 +47,7 @@ def source_activity(activity: Mapping[str, Any] | None, t: Topology) -> np.ndarr
                 f"activity: node {name!r} has {said}, needed are 1 or {size} finite ones from 0, "
                 f"below {MOST:g}. Give events per second."
             )
-        parts.append(np.broadcast_to(values, size))
+        parts.append(np.repeat(np.broadcast_to(values, size), t.copies_of.get(name, 1)))
     rates = np.concatenate(parts)
     given = ~np.isnan(rates)
     mean = float(rates[given].mean()) or 1.0

@@ -59,15 +59,14 @@ def encode_biases(
             matters[:] = False
         for g in np.flatnonzero((np.abs(error) > SATURATED) & matters):
             low, high = float(lowest[g]), float(highest[g])
-            owner, index = t.name_of(int(np.argmax(t.group == g)))
+            owner = t.where(int(np.argmax(t.group == g)))
             findings.append(
                 Finding(
                     "warning",
                     "bias-saturation",
                     f"{PARAMETERS[name].meaning} ({PARAMETERS[name].bias}) should be {asked[g]:.3g} A and becomes "
                     f"{got[name][g]:.3g} A ({100 * error[g]:+.0f} %); in reach are {low:.3g} to {high:.3g} A.",
-                    node=owner,
-                    index=index,
+                    **owner,
                     used=float(asked[g]),
                     limit=high if asked[g] > high else low,
                     unit="A",

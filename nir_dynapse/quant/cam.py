@@ -85,7 +85,6 @@ def _rows(neuron: np.ndarray, tag: np.ndarray, places: np.ndarray, device: Devic
 
 def _no_row(t: Topology, neurons: np.ndarray, places: np.ndarray, device: Device) -> BadPlace:
     neuron = int(neurons[0])
-    name, index = t.name_of(neuron)
     chip, core, slot = places[neuron].tolist()
     profile = device.profile(chip)
     what = (
@@ -93,5 +92,5 @@ def _no_row(t: Topology, neurons: np.ndarray, places: np.ndarray, device: Device
         f"cannot hold the {int((t.post == neuron).sum())} tags that it listens to, one each."
     )
     hint = "Choose another seed, use more chips, or list the whole CAM row as bad so that the neuron goes elsewhere."
-    finding = Finding("error", "bad-rows", what, node=name, index=index, hint=hint)
+    finding = Finding("error", "bad-rows", what, **t.where(neuron), hint=hint)
     return BadPlace(finding, *(tuple(place) for place in places[neurons].tolist()))

@@ -11,7 +11,7 @@ import numpy as np
 
 from nir_dynapse.chip.device import DYNAPSE2, Device
 from nir_dynapse.circuit.closed_form import to_params
-from nir_dynapse.circuit.params import Params
+from nir_dynapse.circuit.params import Params, Topology
 from nir_dynapse.data.counts import real_array
 from nir_dynapse.errors import (
     CapacityError,
@@ -30,16 +30,20 @@ from nir_dynapse.layout.rewriting import OF_BITS
 from nir_dynapse.network.network import Network
 from nir_dynapse.quant.activity import source_activity
 from nir_dynapse.quant.groups import TOLERANCE
-from nir_dynapse.quant.mapping import Options, map_params
+from nir_dynapse.quant.mapping import Mapped, Options, map_params
 from nir_dynapse.quant.routing import core_of
 from nir_dynapse.quant.rules import check_layout, check_wiring
 from nir_dynapse.quant.sharing import merge_parallel, share_sources
+from nir_dynapse.quant.spending import Spend, plans, spread_out
 
-__all__ = ["compile", "to_network"]
+__all__ = ["compile", "copies_that_fit", "to_network"]
 
 Progress = Callable[[str, float], None]
 OF_PLACES = ("placement", "bias-scales")
 """Codes of findings on the places of the Layout that quantised Params may come from."""
+
+OF_ROOM = ("neurons", "bias-groups", "tags", "fan-out", "bad-rows", "monitor-hops")
+"""Codes of what may fit with fewer copies."""
 
 
 def compile(
@@ -58,7 +62,8 @@ def compile(
     share_tags: bool | None = None,
     tolerance: float = TOLERANCE,
     budget: float = 60.0,
-    membranes: Sequence[tuple[str, int]] = (),
+    membranes: Sequence[tuple[str, int] | tuple[str, int, int]] = (),
+    spend: Spend = "none",
     progress: Progress | None = None,
 ) -> Layout:
     """Group, place, quantise and route `net` (with trained `params`, where given) into a Layout for `device`.
@@ -73,6 +78,11 @@ def compile(
     None only where tags run short. `tolerance` is the largest relative change of a bias current that sharing a core may
     cause. `budget` in s caps the search for places, which normally ends long before; `progress(stage, fraction)` tells how
     far it is. `membranes` names neurons (node, index) whose membrane the chip shows to the outside, at most one per core.
+
+    `spend` is how many neurons of the chip stand for each one of the network, whose spikes the host adds: a number, one for
+    each node, or "chip", as many as fit. Each copy hears what its neuron hears, from one copy of each source, so that the
+    errors of single neurons average out; copies of neurons with too many synapses share those where `fan_in` is "prune".
+    `params` with copies bring theirs. A membrane is that of copy 0, or of (node, index, copy).
     `strict=True` turns every approximation (warning) into an error. Deterministic for a `seed`. Raises
     CapacityError, ParameterRangeError or ConfigurationError with all findings.
     """
@@ -86,27 +96,31 @@ def compile(
     seed = SEED.check("compile", "seed", seed)
     tolerance = ALLOWED.check("compile", "tolerance", tolerance)
     budget = PLACE_SECONDS.check("compile", "budget", budget)
-    watched = _watched(net, membranes)
     asked = to_params(net, device) if params is None else params.numpy().check()
     given = asked.topology.mask is not None
     findings = [f for f in asked.findings if not (given and f.code in (*OF_BITS, *OF_PLACES))]
+    _check_nodes(net, asked)
     importance = _checked(importance, asked)
-    rates = source_activity(activity, asked.topology)
     if (
         spare_rows and asked.topology.mask is None
     ):  # one sum of parallel weights, which gets their rows back where that is better
         asked, importance = merge_parallel(asked, importance)
-    monitored = _monitored(net, asked.topology.n_neurons, monitor)
-
     options = Options(fan_in, spare_rows, second_range, share_tags is True, True, tolerance, seed, budget, progress)
-    can_share = share_tags is None and not share_sources(asked)[1].all()
-    try:
-        mapped = map_params(asked, monitored, rates, importance, device, replace(options, spread=not can_share))
-    except CapacityError as error:
-        if not can_share or not any(f.code == "tags" for f in error.findings):
-            raise
-        mapped = map_params(asked, monitored, rates, importance, device, replace(options, share_tags=True))
-    findings += mapped.findings
+    first: CapacityError | None = None
+    for copies in plans(spend, asked, device):
+        made, known, found = spread_out(asked, copies, importance, device, fan_in, seed)
+        rates = source_activity(activity, made.topology)
+        watched = _watched(made.topology, membranes)
+        try:
+            mapped = _mapped(made, _monitored(net, made.topology, monitor), rates, known, device, options, share_tags)
+            break
+        except CapacityError as error:  # fewer copies may fit
+            first = first or error
+            if not any(f.code in OF_ROOM for f in error.findings) or any(f.code == "fan-in" for f in error.findings):
+                raise
+    else:
+        raise first or CapacityError("compile: there is nothing to place.")
+    findings += [*found, *mapped.findings]
 
     raise_if_errors(strictly(findings) if strict else (), ParameterRangeError)
     topology = mapped.topology
@@ -133,6 +147,7 @@ def compile(
         readout=net.readout,
         weight_errors=mapped.errors,
         membranes=_membranes(watched, mapped.place, device),
+        copies=topology.copies,
     )
     violations = (*check_layout(layout, device), *check_wiring(layout, mapped.wired))
     raise_if_errors(violations, ConfigurationError)
@@ -152,21 +167,59 @@ def _checked(importance: np.ndarray | None, params: Params) -> np.ndarray | None
     return values / (values.max(initial=0.0) or 1.0)
 
 
-def _monitored(net: Network, n: int, monitor: str) -> np.ndarray:
+def _check_nodes(net: Network, params: Params) -> None:
+    """ConfigurationError where `params` have other populations than `net`."""
+    ours, needed = params.topology.node_sizes, {p.name: p.size for p in net.populations}
+    if list(ours.items()) != list(needed.items()):
+        raise ConfigurationError(
+            f"compile: the params have populations {_listed(ours)}, the network {_listed(needed)}. Give the network that "
+            "they come from."
+        )
+
+
+def _listed(sizes: dict[str, int]) -> str:
+    return ", ".join(f"{name!r} ({size})" for name, size in sizes.items())
+
+
+def _mapped(
+    asked: Params,
+    monitored: np.ndarray,
+    rates: np.ndarray,
+    importance: np.ndarray | None,
+    device: Device,
+    options: Options,
+    share_tags: bool | None,
+) -> Mapped:
+    """`map_params`, again with shared tags where they run short and sharing was left open."""
+    can_share = share_tags is None and not share_sources(asked)[1].all()
+    try:
+        return map_params(asked, monitored, rates, importance, device, replace(options, spread=not can_share))
+    except CapacityError as error:
+        if not can_share or not any(f.code == "tags" for f in error.findings):
+            raise
+        return map_params(asked, monitored, rates, importance, device, replace(options, share_tags=True))
+
+
+def _monitored(net: Network, t: Topology, monitor: str) -> np.ndarray:
     """Boolean (N,): which neurons get a monitoring row."""
     if monitor == "all":
-        return np.ones(n, bool)
-    wanted = np.zeros(n, bool)
-    offsets = net.offsets()
+        return np.ones(t.n_neurons, bool)
+    wanted = np.zeros(t.n_neurons, bool)
     for source in net.read_out:
-        wanted[offsets[source] : offsets[source] + net[source].size] = True
+        wanted[t.slices()[source]] = True
     return wanted
 
 
-def _watched(net: Network, membranes: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
-    """Flat index of each neuron (node, index) whose membrane is to be monitored (ParameterRangeError)."""
-    offsets, sizes = net.offsets(), {p.name: p.size for p in net.populations}
-    for node, index in membranes:
+Named = tuple[str, int] | tuple[str, int, int]
+"""A neuron: node and index, and the copy where there are several."""
+
+
+def _watched(t: Topology, membranes: Sequence[Named]) -> dict[Named, int]:
+    """Flat index of each neuron, named as `membranes` of `compile`, whose membrane is shown (ParameterRangeError)."""
+    slices, sizes, copies = t.slices(), t.node_sizes, t.copies_of
+    found = {}
+    for named in membranes:
+        node, index, copy = named if len(named) == 3 else (*named, 0)
         if node not in sizes:
             raise ParameterRangeError(
                 f"compile: membranes asks for node {node!r}, allowed are {', '.join(map(repr, sizes))}. Name one of them."
@@ -176,14 +229,29 @@ def _watched(net: Network, membranes: Sequence[tuple[str, int]]) -> dict[tuple[s
                 f"node {node!r}, neuron {index}: membranes asks for it, allowed are neurons 0 to {sizes[node] - 1}. "
                 "Name one of them."
             )
-    return {(node, index): offsets[node] + index for node, index in membranes}
+        if not 0 <= copy < copies[node]:
+            raise ParameterRangeError(
+                f"node {node!r}, neuron {index}: membranes asks for its copy {copy}, allowed are 0 to {copies[node] - 1}. "
+                "Name one of them."
+            )
+        found[named] = slices[node].start + index * copies[node] + copy
+    return found
 
 
-def _membranes(watched: dict[tuple[str, int], int], place: np.ndarray, device: Device) -> np.ndarray:
+def copies_that_fit(network: Network, device: Device = DYNAPSE2, **options: Any) -> dict[str, int]:
+    """Node → how many neurons of `device` can stand for each of its neurons: those of `compile(spend="chip")`.
+
+    `options` are those of `compile`, whose errors it raises.
+    """
+    return compile(network, device=device, spend="chip", **options).copies_of
+
+
+def _membranes(watched: dict[Named, int], place: np.ndarray, device: Device) -> np.ndarray:
     """The monitored slot of every core, -1 where there is none (CapacityError where a core should show two)."""
     slots = np.full(device.n_cores, -1)
-    shown: dict[int, tuple[str, int]] = {}
-    for (node, index), n in watched.items():
+    shown: dict[int, Named] = {}
+    for named, n in watched.items():
+        (node, index), copy = named[:2], next(iter(named[2:]), None)
         chip, core, slot = place[n].tolist()
         where = chip * device.cores_per_chip + core
         if where in shown:
@@ -192,6 +260,6 @@ def _membranes(watched: dict[tuple[str, int], int], place: np.ndarray, device: D
                 "both membranes are to be monitored, a core shows one."
             )
             hint = "Leave one of them out, and compile again with the same seed to monitor it in another run."
-            raise CapacityError(Finding("error", "membranes", what, node, index, used=2, limit=1, hint=hint))
-        shown[where], slots[where] = (node, index), slot
+            raise CapacityError(Finding("error", "membranes", what, node, index, used=2, limit=1, hint=hint, copy=copy))
+        shown[where], slots[where] = named, slot
     return slots

@@ -84,7 +84,7 @@ def _finding(
         what = f"{incoming}, a DYNAP-SE2 neuron stores {limit}."
         hint = f'Pass fan_in="prune" (--fan-in prune) to drop the weakest {most - limit}, or split the layer.'
     severity = "error" if keep is None else "warning"
-    place = {"node": name, "index": worst - first, "count": len(over)}
+    place = {**t.where(worst), "count": len(np.unique((over - first) // t.copies_of[name]))}
     return Finding(severity, "fan-in", what, **place, used=most, limit=limit, hint=hint)
 
 

@@ -218,7 +218,6 @@ def _finding(
     order = [int(k) for k in np.argsort(-worst, kind="stable") if worst[k] > 1e-3] or [int(np.argmax(worst))]
     k = order[0]
     neuron = int(np.argmax(change[:, k]))
-    node, index = t.name_of(neuron)
     called = [f"{PARAMETERS[name].meaning} ({PARAMETERS[name].bias})" for name in shared]
     others = "".join(f", {called[i]} by {100 * worst[i]:.1f} % (mean {100 * mean[i]:.1f} %)" for i in order[1:])
     what = (
@@ -230,8 +229,7 @@ def _finding(
         "warning" if worst[k] <= tolerance else "error",
         "bias-groups",
         what,
-        node=node,
-        index=index,
+        **t.where(neuron),
         used=float(worst[k]),
         limit=tolerance,
         hint="Use fewer different time constants, more chips (device=DYNAPSE2.stack(n), --chips n), or a larger tolerance "

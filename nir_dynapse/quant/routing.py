@@ -45,7 +45,6 @@ def check_destinations(
     need = targets.sum(1) + monitored
     if (need > device.sram_rows).any():
         worst = int(np.argmax(need))
-        node, index = t.name_of(worst)
         others = int((need > device.sram_rows).sum())
         also = " and it is monitored" if monitored[worst] else ""
         raise CapacityError(
@@ -55,8 +54,7 @@ def check_destinations(
                 f"its targets lie on {int(targets[worst].sum())} chips{also}, a neuron has {device.sram_rows} SRAM rows "
                 f"(one per destination chip, one for monitoring); {others} neuron(s) need too many in the best "
                 "placement found.",
-                node=node,
-                index=index,
+                **t.where(worst),
                 used=int(need[worst]),
                 limit=device.sram_rows,
                 hint="Use fewer chips, sparser connections, or connections that stay within fewer chips.",
@@ -65,7 +63,6 @@ def check_destinations(
     far = monitored & (chip + MONITOR_HOP >= 0)
     if far.any():
         worst = int(np.argmax(far))
-        node, index = t.name_of(worst)
         raise CapacityError(
             Finding(
                 "error",
@@ -73,8 +70,7 @@ def check_destinations(
                 f"it is monitored on chip {int(chip[worst])}; its events would need more than {-MONITOR_HOP} hops to leave "
                 f"the stack. {int(monitored.sum())} neurons are monitored, {-MONITOR_HOP} chips can hold "
                 f"{-MONITOR_HOP * device.neurons_per_chip}.",
-                node=node,
-                index=index,
+                **t.where(worst),
                 used=int(chip[worst]) + 1,
                 limit=-MONITOR_HOP,
                 hint="Monitor fewer neurons, or make the network smaller.",

@@ -36,7 +36,7 @@ def places(layout: Layout, device: Device) -> list[Finding]:
     for column, (name, limit) in enumerate(zip(("chip", "core", "slot"), limits, strict=True)):
         if len(place) and place[:, column].max() >= limit:
             worst = int(np.argmax(place[:, column]))
-            node, index = layout.names[worst]
+            node, index, *_ = layout.names[worst]
             found.append(
                 _error("places", f"{name} {place[worst, column]}.", place[worst, column], limit - 1, node, index)
             )
@@ -49,11 +49,11 @@ def monitors(layout: Layout, device: Device) -> list[Finding]:
     found = []
     if rows != len(layout.output_map):
         found.append(_error("monitors", "two monitored neurons of a chip share a tag.", rows, len(layout.output_map)))
-    seen = set(layout.output_map.values())
+    sent = monitor_rows(layout.sram, layout.chip).any(1)
     for source in dict.fromkeys((*(str(port.source) for port in layout.outputs), *layout.readout.sources())):
-        missing = [name for name in layout.names if name[0] == source and name not in seen]
+        missing = [name for name, told in zip(layout.names, sent, strict=True) if name[0] == source and not told]
         if missing:
-            found.append(_error("monitors", "this output neuron is not monitored.", 0, 1, *missing[0]))
+            found.append(_error("monitors", "this output neuron is not monitored.", 0, 1, *missing[0][:2]))
     return found
 
 

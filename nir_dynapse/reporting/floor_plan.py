@@ -75,8 +75,9 @@ def core_svg(layout: Layout, device: Device, chip: int, core: int) -> str:
     parts = [f'<path class="free" d="{unused}"/>'] if unused else []
     for slot in here.tolist():
         used, broken = int(slots.rows[slot]), int(slots.broken[slot])
-        node, index = layout.names[slots.neuron[slot]]
-        tip = f"{cut(clean(node), NAME)}[{index}]: slot {slot}, {used} of {device.cam_rows} CAM rows"
+        node, index, *copy = layout.names[slots.neuron[slot]]
+        tip = f"{cut(clean(node), NAME)}[{index}]{''.join(f' copy {k}' for k in copy)}: slot {slot}"
+        tip += f", {used} of {device.cam_rows} CAM rows"
         tip += f", {broken} bad" if broken else ""
         x, y = _corner(slot)
         size = f'x="{x}" y="{y}" width="{CELL}" height="{CELL}"'

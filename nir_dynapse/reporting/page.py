@@ -9,6 +9,7 @@ import numpy as np
 
 from nir_dynapse.chip.device import Device
 from nir_dynapse.circuit.closed_form import to_params
+from nir_dynapse.circuit.copies import with_copies
 from nir_dynapse.circuit.params import Params
 from nir_dynapse.data.recording import Recording
 from nir_dynapse.errors import Finding, sort_findings
@@ -105,8 +106,12 @@ def _sections(report: Reported) -> list[tuple[str, str, str]]:
     if layout is not None and device is not None:
         asked = to_params(report.asked, device) if isinstance(report.asked, Network) else report.asked
         asked = None if asked is None else asked.numpy()
+        weights = asked
+        if layout.copies and asked is not None and not asked.topology.copies:
+            weights = None  # which copies hear one another is not known any more
+            asked = with_copies(asked, layout.copies_of) if asked.topology.mask is None else None
         drawn["floor"] = floor_section(layout, device, report.cores)
-        drawn["weights"] = weight_section(layout, device, asked)
+        drawn["weights"] = weight_section(layout, device, weights)
         drawn["biases"] = bias_section(layout, device, asked)
     connected = projection_table(report.projections, report.weight_errors)
     errors = '<p class="quiet">error: RMS error over RMS weight, from rounding</p>' if report.weight_errors else ""

@@ -58,10 +58,13 @@ def accuracy_table(rows: Iterable[Accuracy]) -> Table:
 
 def node_table(rows: Iterable[NodeUse]) -> Table:
     """A line per spiking node."""
-    cells = (
-        (r.name, r.kind, str(r.neurons), str(r.fan_in), str(r.tonic or "-"), " ".join(r.cores) or "-") for r in rows
-    )
+    cells = ((r.name, r.kind, _neurons(r), str(r.fan_in), str(r.tonic or "-"), " ".join(r.cores) or "-") for r in rows)
     return Table(("node", "kind", "neurons", "fan-in", "constant input", "chip.core"), tuple(cells), "<<>>><")
+
+
+def _neurons(row: NodeUse) -> str:
+    """The neurons of a node and, where several of the chip stand for each, how many."""
+    return str(row.neurons) if row.copies == 1 else f"{row.neurons} × {row.copies}"
 
 
 def core_table(rows: Iterable[CoreUse]) -> Table:

@@ -19,6 +19,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from nir_dynapse.chip.device import Mismatch
+from nir_dynapse.circuit.copies import fold
 from nir_dynapse.circuit.params import Params, Topology
 from nir_dynapse.data.recording import Recording
 from nir_dynapse.network.readout import run_readout
@@ -289,15 +290,18 @@ def _fetched(
     return result
 
 
-def _counts(parts: list[np.ndarray], topology: Topology, dt: float, samples: int) -> np.ndarray:
+def _counts(shards: list[np.ndarray], topology: Topology, dt: float, samples: int) -> np.ndarray:
     """One chip's (sample, output) from its spikes; a readout on the host runs here."""
-    spikes = np.concatenate(parts, axis=-2)[..., :samples, :]
+    spikes = np.concatenate(shards, axis=-2)[..., :samples, :]
     spikes = spikes[:, None] if spikes.ndim == 2 else np.swapaxes(spikes, 0, 1)
-    names, sizes = _read(topology), dict(topology.populations)
+    names, sizes, copies = _read(topology), dict(topology.populations), topology.copies_of
     ends = np.cumsum([sizes[name] for name in names])[:-1]
-    by_node = dict(zip(names, np.split(spikes, ends, axis=2), strict=True))
+    parts = zip(names, np.split(spikes, ends, axis=2), strict=True)
+    by_node = {name: fold(part, copies[name]) for name, part in parts}
     outputs = {port.name: str(port.source) for port in topology.outputs}
     values = (
-        {} if outputs[topology.outputs[0].name] in by_node else run_readout(topology.readout, by_node, topology.dt, dt)
+        {}
+        if outputs[topology.outputs[0].name] in by_node
+        else run_readout(topology.readout, by_node, topology.dt, dt, copies)
     )
-    return Recording(by_node, dt, outputs, values=values).counts()
+    return Recording(by_node, dt, outputs, values=values, copies=copies).counts()

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from nir_dynapse.circuit.copies import mean
 from nir_dynapse.circuit.params import Topology
 from nir_dynapse.network.network import Population
 
@@ -18,10 +19,10 @@ Array = Any
 def values_of(topology: Topology, spikes: Array) -> Array:
     """Values (B, T, n) of the first output for spikes (B, T, N) in bins of the network's step.
 
-    The population's own spikes where it is one of the chip's.
+    The population's own spikes where it is one of the chip's, the mean over the copies of each neuron.
     """
-    source, slices = str(topology.outputs[0].source), topology.slices()
-    known = {name: spikes[..., part] for name, part in slices.items()}
+    source, copies = str(topology.outputs[0].source), topology.copies_of
+    known = {name: mean(spikes[..., part], copies[name]) for name, part in topology.slices().items()}
     for p in topology.readout.populations:
         x = jnp.zeros((*spikes.shape[:2], p.size), spikes.dtype)
         for q in topology.readout.projections:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nir_dynapse.chip.device import DYNAPSE2, Device, Mismatch, check_mismatch
+from nir_dynapse.circuit.copies import folded, smallest
 from nir_dynapse.circuit.params import Params
 from nir_dynapse.data.counts import check_counts
 from nir_dynapse.data.images import flattened
@@ -66,8 +67,9 @@ def simulate(
     `ideal=True` (Network only) runs NIR semantics, forward Euler at the network's own dt. Otherwise the circuits are
     simulated: a Network through its closed-form mapping, a Layout from its bits; they receive whole events, an ideal run
     takes values, too. `mismatch` puts it on virtual chip `key`.
-    `record` names what to return besides spikes (`RECORDABLE`; "v" in ideal runs). Raises ParameterRangeError for a dt
-    that contradicts the network's and ConfigurationError for input of the wrong shape or content.
+    `record` names what to return besides spikes (`RECORDABLE`; "v" in ideal runs). Where several neurons of the chip stand
+    for one of the network, spikes are their sum, and a readout on the host reads their mean. Raises ParameterRangeError for
+    a dt that contradicts the network's and ConfigurationError for input of the wrong shape or content.
     """
     key = SEED.check("simulate", "key", key, "Give the number of a virtual chip.")
     if not isinstance(record, (tuple, list)) or not all(isinstance(name, str) for name in record):
@@ -138,17 +140,17 @@ def run_circuit(
         if parts
         else np.zeros((batch, steps, topology.n_neurons), np.uint8)
     )
-    slices = topology.slices()
-    states = {}
+    slices, states = topology.slices(), {}
     amperes = end_currents(params, dt / n_sub) if wanted else {}
     for k, name in enumerate(wanted):
         found = [np.asarray(p[1][k]) for p in parts] or [np.zeros(spikes.shape, np.float32)]
         values = np.concatenate(found) * amperes[name].astype(np.float32)
         states[name] = {node: values[..., part] for node, part in slices.items()}
     outputs = {port.name: str(port.source) for port in topology.outputs}
-    by_node = {node: spikes[..., part] for node, part in slices.items()}
-    values = run_readout(topology.readout, by_node, topology.dt, dt)
-    return Recording(by_node, dt, outputs, states, values)
+    by_node = {node: smallest(counts) for node, counts in folded(topology, spikes).items()}
+    copies = {node: c for node, c in topology.copies_of.items() if c > 1}
+    values = run_readout(topology.readout, by_node, topology.dt, dt, copies)
+    return Recording(by_node, dt, outputs, states, values, copies=copies)
 
 
 def _in_jax(

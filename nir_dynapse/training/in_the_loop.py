@@ -12,9 +12,9 @@ from nir_dynapse.errors import ConfigurationError
 from nir_dynapse.layout.decoding import to_network
 from nir_dynapse.layout.rewriting import Rewriter
 from nir_dynapse.network.network import Network
-from nir_dynapse.network.redundancy import copies_mean
 from nir_dynapse.quant.compiler import compile
 from nir_dynapse.sim.readout import values_of
+from nir_dynapse.training.task import read_spikes
 from nir_dynapse.training.trainable import Chart, Latent, settled
 
 __all__ = ["InTheLoop"]
@@ -33,17 +33,17 @@ class InTheLoop:
         self.rewriter = Rewriter(layout, params.topology, device)
 
     def run(self, latent: Latent, x: np.ndarray) -> np.ndarray:
-        """Spikes (B, T, N) that the board sends with the bits of `latent` for counts `x` (B, T, C)."""
+        """Spikes (B, T, N) that the board sends with the bits of `latent` for counts `x` (B, T, C), of every copy."""
         t = self.chart.rows
-        self.board.apply(self.rewriter.layout(settled(self.chart, latent)))
+        self.board.apply(self.rewriter.layout(settled(self.chart, latent)).single())
         recording = self.board.run_batch(x, t.dt)
         return np.concatenate([recording.spikes[name] for name, _ in t.populations], axis=2).astype(np.float32)
 
     def score(self, latent: Latent, x: np.ndarray, y: np.ndarray, task: Any) -> float:
         """Share of right answers on the board (minus the loss, for trajectories)."""
         spikes = self.run(latent, x)
-        out = np.concatenate([spikes[..., a:b] for a, b in task.read], axis=-1)
-        out = values_of(self.chart.rows, spikes) if task.readout else copies_mean(out, task.copies)
+        read = read_spikes(spikes, task.read, task.copies)
+        out = values_of(self.chart.rows, spikes) if task.readout else np.concatenate(read, axis=-1)
         if task.loss.supervised == "classes":
             return float((np.asarray(task.loss.answer(out)) == y).mean())
         return -float(np.mean(task.loss(out, y)))

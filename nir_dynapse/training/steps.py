@@ -26,6 +26,7 @@ from nir_dynapse.sim.readout import values_of
 from nir_dynapse.sim.surrogate import FAST_SIGMOID, Surrogate
 from nir_dynapse.training.injection import injected_counts
 from nir_dynapse.training.losses import Loss, Penalty
+from nir_dynapse.training.task import read_spikes
 from nir_dynapse.training.trainable import Bits, Chart, Factors, Latent, draw, nominal, on_chip, quantised
 
 __all__ = [
@@ -71,7 +72,8 @@ class Recipe:
     """What a step is compiled for; static under jit (compared by identity).
 
     `drop` (N,) are probabilities of neurons to be silent on a chip of training; `read` slices of the neurons that the loss
-    sees (`readout`: it sees the values of the readout on the host), of which `copies` in a row count as one, by their mean;
+    sees (`readout`: it sees the values of the readout on the host), of which in each slice as many as `copies` says count
+    as one, by their mean (none: one each);
     `worst` is the share of the chips that count; chips have 1 − `mixed` to 1 times the mismatch, drawn evenly.
     """
 
@@ -88,7 +90,7 @@ class Recipe:
     attack: Attack | None = None
     surrogate: Surrogate = FAST_SIGMOID
     readout: bool = False
-    copies: int = 1
+    copies: tuple[int, ...] = ()
     longest_delay: float | None = None
     rounded: bool = True
 
@@ -164,8 +166,7 @@ def seen(recipe: Recipe, spikes: Array) -> Array:
     """What the loss sees of spikes (B, T, N)."""
     if recipe.readout:
         return values_of(recipe.chart.rows, spikes)
-    out = jnp.concatenate([spikes[..., a:b] for a, b in recipe.read], axis=-1)
-    return out.reshape(*out.shape[:-1], -1, recipe.copies).mean(-1) if recipe.copies > 1 else out
+    return jnp.concatenate(read_spikes(spikes, recipe.read, recipe.copies), axis=-1)
 
 
 def _divergence(recipe: Recipe, wanted: Array, found: Array) -> Array:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nir_dynapse.circuit.copies import mean
 from nir_dynapse.circuit.params import Params, Topology
 from nir_dynapse.data.data import Data
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
@@ -19,7 +20,10 @@ __all__ = ["Task", "task_of"]
 
 
 class Task(NamedTuple):
-    """What is learnt: samples and targets for training and for the checks, the loss, and which neurons it sees."""
+    """What is learnt: samples and targets for training and for the checks, the loss, and which neurons it sees.
+
+    `read` are slices of the neurons; in each as many in a row as `copies` says (one number per slice) count as one.
+    """
 
     x: np.ndarray
     y: np.ndarray
@@ -29,7 +33,12 @@ class Task(NamedTuple):
     read: tuple[tuple[int, int], ...]
     readout: bool
     hidden: np.ndarray
-    copies: int = 1
+    copies: tuple[int, ...] = ()
+
+
+def read_spikes(spikes: Any, read: tuple[tuple[int, int], ...], copies: tuple[int, ...]) -> list[Any]:
+    """Spikes (..., N) of each slice of `read`, the mean over the copies of each neuron; NumPy and JAX arrays."""
+    return [mean(spikes[..., a:b], c) for (a, b), c in zip(read, copies or (1,) * len(read), strict=True)]
 
 
 def task_of(
@@ -70,7 +79,8 @@ def task_of(
             kind = replace(kind, filter_target=True)
         y = _spikes(who, data.x)
         other = y if check is data else _spikes(who, check.x)
-        return Task(data.x, y, check.x, other, kind, ((0, t.n_neurons),), False, hidden, copies)
+        read = tuple((part.start, part.stop) for part in slices.values())
+        return Task(data.x, y, check.x, other, kind, read, False, hidden, copies)
     wanted = 1 if kind.supervised == "classes" else 3
     size = next((p.size for p in t.readout.populations if p.name == source), t.node_sizes.get(source, 0))
     for part in (data, check):
@@ -85,7 +95,8 @@ def task_of(
                 f"{size} neurons. Give y as ({len(part)}, {part.x.shape[1]}, {size})."
             )
     read = ((slices[source].start, slices[source].stop),) if source in slices else ((0, t.n_neurons),)
-    return Task(data.x, data.y, check.x, check.y, kind, read, source not in slices, hidden, t.copies_of.get(source, 1))
+    copies = (t.copies_of.get(source, 1),) if source in slices else ()
+    return Task(data.x, data.y, check.x, check.y, kind, read, source not in slices, hidden, copies)
 
 
 def _counts_only(t: Topology) -> bool:
@@ -94,9 +105,9 @@ def _counts_only(t: Topology) -> bool:
     return linear and all((q.weight >= 0).all() and q.bias is None for q in t.readout.projections)
 
 
-def _copies(teacher: Network, t: Topology) -> int:
-    """How many neurons of the network stand for one of the teacher: 1, or as many as `replicate` made."""
-    names, sizes = [p.name for p in teacher.populations], dict(t.populations)
+def _copies(teacher: Network, t: Topology) -> tuple[int, ...]:
+    """How many neurons stand for one of the teacher in each population: its copies, times as many as `replicate` made."""
+    names, sizes = [p.name for p in teacher.populations], t.node_sizes
     ratios = {sizes[name] / p.size for name, p in zip(names, teacher.populations, strict=True) if name in sizes}
     ratio = min(ratios, default=0.0)
     if names != list(sizes) or len(ratios) != 1 or ratio != int(ratio):
@@ -106,7 +117,7 @@ def _copies(teacher: Network, t: Topology) -> int:
             f"fine_tune: the teacher has populations {his}, the network {ours}. Give a teacher with the same ones, or of "
             "which the network has copies (replicate)."
         )
-    return int(ratio)
+    return tuple(int(ratio) * t.copies_of[name] for name in names)
 
 
 def _spikes(teacher: Network, x: np.ndarray) -> np.ndarray:

@@ -115,7 +115,13 @@ class VirtualChip:
             rows["chip"], rows["cores"], rows["tag"] = table >> 15, table >> 11 & 15, table & 2047
             inputs = (Port("events", (len(table),)),) if len(table) else ()
             view = replace(
-                bits, inputs=inputs, input_rows=rows, outputs=(), readout=NO_READOUT, tonic_period=None, findings=()
+                bits.single(),
+                inputs=inputs,
+                input_rows=rows,
+                outputs=(),
+                readout=NO_READOUT,
+                tonic_period=None,
+                findings=(),
             )
             self._made = {key: fabricate(layout_to_params(view, self.device), self.mismatch, self.seed)}
         return address, self._made[key]
