@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from nir_dynapse.files.places import check_apart
 from nir_dynapse.layout.decoding import as_params
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.network.network import Network
+from nir_dynapse.quant.spending import Spend, plans
 from nir_dynapse.sim.engine import has_kernels
 from nir_dynapse.training.first_rows import first_rows, heard_on, rows_of
 from nir_dynapse.training.in_the_loop import InTheLoop
@@ -30,7 +31,7 @@ from nir_dynapse.training.losses import Loss
 from nir_dynapse.training.options import TrainingOptions
 from nir_dynapse.training.rewiring import Candidates
 from nir_dynapse.training.run import Run
-from nir_dynapse.training.start import start_of
+from nir_dynapse.training.start import by_population, start_of
 from nir_dynapse.training.state import Checkpoint
 from nir_dynapse.training.steps import Recipe
 from nir_dynapse.training.task import Task, task_of
@@ -60,7 +61,7 @@ def fine_tune(
     board: Board | None = None,
     bits: int | None = 4,
     key: int = 0,
-    spend: Mapping[str, int] | int | str = "none",
+    spend: Spend = "none",
     progress: Progress | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     validation: Data | None = None,
@@ -95,7 +96,7 @@ def fine_tune(
     mismatch = device.mismatch if mismatch is None else mismatch
     circuit = as_params(thing, device)
     circuit, candidates = _on_rows(circuit, data, device, spend, mismatch, key)
-    task = task_of(thing, circuit, data, validation, loss, teacher)
+    task = task_of(thing, circuit, data, validation, loss, teacher, options.distil)
     _check_size(devices if board is None else 1, options, task, circuit.topology)
     check_apart({"checkpoint": checkpoint, "log": log}, {})
 
@@ -151,13 +152,14 @@ def fine_tune(
 
 
 def _on_rows(
-    circuit: Params, data: Data, device: Device, spend: Mapping[str, int] | int | str, mismatch: Mismatch, key: int
+    circuit: Params, data: Data, device: Device, spend: Spend, mismatch: Mismatch, key: int
 ) -> tuple[Params, tuple[Candidates, ...]]:
     """`circuit` with copies as `spend` says and no more synapses than rows, and what those rows may hear."""
     if circuit.topology.mask is not None:
         return circuit, ()
-    copies = spend if isinstance(spend, Mapping) else {}
-    made = with_copies(circuit, copies, key=key) if copies else circuit
+    circuit = by_population(circuit, device)
+    copies = _copies(circuit, device, spend)
+    made = with_copies(circuit, copies, key=key)
     t = made.topology
     limit = np.full(t.n_neurons, rows_of(device, t.n_neurons))
     if (np.bincount(t.post, minlength=t.n_neurons) <= limit).all():
@@ -165,6 +167,23 @@ def _on_rows(
     spikes = heard_on(circuit, t, data.x, device)
     found = first_rows(made, limit, spikes, mismatch.synapse, key)
     return found.params, found.candidates
+
+
+def _copies(circuit: Params, device: Device, spend: Spend) -> dict[str, int]:
+    """Copies of each population; of those that fit the first for which every core has a tag for all that could be heard."""
+    t = circuit.topology
+    heard = {}
+    for name, part in t.slices().items():
+        sources = np.unique(t.pre[(t.post >= part.start) & (t.post < part.stop)])
+        owners = [
+            n for n, own in t.slices().items() for _ in range(int(np.isin(sources - t.tonic - 1, np.r_[own]).sum()))
+        ]
+        heard[name] = int((sources <= t.tonic).sum()), owners
+    copies: dict[str, int] = {}
+    for copies in plans(spend, circuit, device):
+        if all(few + sum(copies[name] for name in owners) <= device.n_tags for few, owners in heard.values()):
+            break
+    return copies
 
 
 def _which(board: Board | None) -> str:

@@ -24,7 +24,7 @@ AT_ONCE = 8
 MOST_SAMPLES, MOST_BINS = 64, 8192
 """Samples, and bins of all of them together, on which sources are compared."""
 PARTLY = 0.5
-"""Share of the sources that a copy chooses among, drawn anew for each copy."""
+"""Share of the sources that a copy chooses among, drawn anew for each copy; more where it has rows for more."""
 
 
 class FirstRows(NamedTuple):
@@ -136,9 +136,9 @@ def _pursuit(
     goal = full @ gram
     open_ = allowed.copy()
     if differ:  # copies that all hear the same would all err alike
-        drawn = rng.random(full.shape) < PARTLY
-        enough = (drawn & allowed).sum(1) >= np.minimum(room, allowed.sum(1))
-        open_ &= drawn | ~enough[:, None]
+        fewest = np.maximum(PARTLY * allowed.sum(1), 1.25 * room)
+        lot = np.where(allowed, rng.random(full.shape), np.inf)
+        open_ &= np.argsort(np.argsort(lot, axis=1), axis=1) < fewest[:, None]
     chosen, value = np.full((n, most), -1), np.zeros((n, most), np.float32)
     rest = goal.copy()
     for start in range(0, most, AT_ONCE):

@@ -45,5 +45,5 @@ class InTheLoop:
         read = read_spikes(spikes, task.read, task.copies)
         out = values_of(self.chart.rows, spikes) if task.readout else np.concatenate(read, axis=-1)
         if task.loss.supervised == "classes":
-            return float((np.asarray(task.loss.answer(out)) == y).mean())
+            return float((np.asarray(task.loss.answer(out)) == np.asarray(task.loss.label(y))).mean())
         return -float(np.mean(task.loss(out, y)))

@@ -7,7 +7,7 @@ and `answer(out)` (B,) the class it chooses. Classes are whole numbers (B,), tra
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -15,10 +15,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from nir_dynapse.errors import ParameterRangeError
-from nir_dynapse.files.numbers import STEP, WEIGHT, Real
+from nir_dynapse.files.numbers import PART, STEP, WEIGHT, Real
 from nir_dynapse.training.transforms import straight_through
 
-__all__ = ["LOSSES", "Counts", "FirstSpike", "Loss", "MaxOverTime", "Penalty", "Trajectory", "filtered", "loss_named"]
+__all__ = [
+    "LOSSES",
+    "Counts",
+    "Distilled",
+    "FirstSpike",
+    "Loss",
+    "MaxOverTime",
+    "Penalty",
+    "Trajectory",
+    "filtered",
+    "loss_named",
+]
 
 Array = Any
 FIELDS = {"tau": Real(1e-9, 1e6, "s")} | {name: Real(-1e6, 1e6) for name in ("scale", "ratio", "gain")}
@@ -62,8 +73,43 @@ class Loss(ABC):
         """The class (B,) that is chosen."""
         return jnp.argmax(self.logits(out), axis=1)
 
+    def label(self, target: Array) -> Array:
+        """The class (B,) that a target stands for."""
+        return target
+
     def __call__(self, out: Array, target: Array) -> Array:
         return _cross_entropy(self.logits(out), target)
+
+
+@dataclass(frozen=True)
+class Distilled(Loss):
+    """(1 − `share`)·L + `share`·H(p, q): `loss` L of the labels and the cross-entropy with a teacher's answers.
+
+    p and q are the softmax of the logits of teacher and network (Hinton et al. 2015). A target (B, 1 + n) is the label and
+    the teacher's logits; where the teacher is wrong, labels count alone.
+    """
+
+    loss: Loss = field(default_factory=lambda: Counts())
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        PART.check("Distilled", "share", self.share)
+
+    def logits(self, out: Array) -> Array:
+        return self.loss.logits(out)
+
+    def answer(self, out: Array) -> Array:
+        return self.loss.answer(out)
+
+    def label(self, target: Array) -> Array:
+        return target[:, 0].astype(jnp.int32)
+
+    def __call__(self, out: Array, target: Array) -> Array:
+        label, taught = self.label(target), jnp.asarray(target[:, 1:], jnp.float32)
+        share = jnp.where(jnp.argmax(taught, axis=1) == label, self.share, 0.0)
+        softened = -jnp.sum(jax.nn.softmax(taught) * jax.nn.log_softmax(self.logits(out)), axis=1)
+        return (1 - share) * self.loss(out, label) + share * softened
 
 
 @dataclass(frozen=True)

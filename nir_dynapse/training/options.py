@@ -35,6 +35,7 @@ LIMITS: dict[str, Whole | Real] = {
     "ramp": numbers.PART,
     "dropout": numbers.DROPOUT,
     "mixed": numbers.PART,
+    "distil": numbers.PART,
     "worst": numbers.WORST,
     "bias_rate": numbers.LEARNING_RATE,
     "clip": numbers.CLIP,
@@ -62,7 +63,8 @@ class TrainingOptions:
     Every `check_every` steps `held_out` virtual chips, never trained on, see `validation_size` samples at most; the best
     state on them is what is returned, and after `patience` checks without a better one training stops. Those chips have
     the spread `check_mismatch` (that of training where None). `rewiring` is how neurons that the network gives more inputs
-    than they have CAM rows choose what to hear.
+    than they have CAM rows choose what to hear. `distil` is the share that the answers of the network's own ideal run
+    have in a loss of classes (`losses.Distilled`).
     """
 
     batch: int = 16
@@ -87,6 +89,7 @@ class TrainingOptions:
     surrogate: Surrogate = FAST_SIGMOID
     substeps: int | None = None
     rounded: bool = True
+    distil: float = 0.5
 
     def __repr__(self) -> str:
         usual = {f.name: f.default if f.default is not MISSING else f.default_factory() for f in fields(self)}  # pyright: ignore[reportCallIssue]

@@ -14,7 +14,7 @@ from nir_dynapse.errors import CapacityError, Finding
 from nir_dynapse.quant.core_weights import importance_of
 from nir_dynapse.quant.weights import quantise_weights
 
-__all__ = ["MOST_ROWS", "Start", "start_of"]
+__all__ = ["MOST_ROWS", "Start", "by_population", "start_of"]
 
 MOST_ROWS = 8
 """CAM rows of one connection at most: their mismatch averages out, by √8 here."""
@@ -44,7 +44,7 @@ def start_of(params: Params, device: Device, rows: int, key: int, refractory: fl
     _check_fan_in(params, device)
     if params.topology.mask is not None:
         return _as_it_is(params)
-    params = _by_population(params, device)
+    params = by_population(params, device)
     params = _spread(params, _rows_each(params, device, rows), key)
     return _with_gains(_refractory(params, refractory), device, bits)
 
@@ -56,7 +56,7 @@ def _check_fan_in(params: Params, device: Device) -> None:
         return
     node, index = t.name_of(int(count.argmax()))
     what = f"{count.max()} incoming synapses, a {device.name} neuron stores {device.cam_rows}."
-    hint = "Train a network with fewer inputs per neuron, or split the layer: what is pruned later was trained for nothing."
+    hint = "Train from the Network, or from Params without masks: then the rows are chosen while training."
     raise CapacityError(Finding("error", "fan-in", what, node, index, int(count.max()), device.cam_rows, hint=hint))
 
 
@@ -75,7 +75,7 @@ def _as_it_is(params: Params) -> Start:
     return Start(start, weight, free, np.asarray(params.base, float))
 
 
-def _by_population(params: Params, device: Device) -> Params:
+def by_population(params: Params, device: Device) -> Params:
     """The same with a bias group (a core, where it holds them) per population and set of parameters, if there are cores."""
     t = params.topology
     owner = np.repeat(np.arange(len(t.populations)), [size for _, size in t.populations])

@@ -225,7 +225,7 @@ def _objective(
     per_chip = jax.vmap(recipe.loss)(out, batch.y).mean(1)
     right = jnp.zeros_like(per_chip)
     if recipe.loss.supervised == "classes":
-        right = (jax.vmap(recipe.loss.answer)(out) == batch.y).mean(1)
+        right = (jax.vmap(recipe.loss.answer)(out) == jax.vmap(recipe.loss.label)(batch.y)).mean(1)
 
     every = jax.lax.all_gather(jax.lax.stop_gradient(per_chip), axis, tiled=True)
     count = max(1, round(recipe.worst * every.shape[0]))
@@ -321,7 +321,8 @@ def held_out(
             factors = draw(recipe.chart, key, recipe.mismatch)
             out = seen(recipe, spikes_of(recipe, bits, factors, x.astype(jnp.float32), None, wiring))
             loss = recipe.loss(out, y).mean()
-            return (recipe.loss.answer(out) == y).mean() if recipe.loss.supervised == "classes" else -loss, loss
+            right = recipe.loss.supervised == "classes"
+            return (recipe.loss.answer(out) == recipe.loss.label(y)).mean() if right else -loss, loss
 
         return jax.lax.map(one, keys)
 

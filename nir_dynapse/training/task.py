@@ -14,9 +14,12 @@ from nir_dynapse.errors import ConfigurationError, ParameterRangeError
 from nir_dynapse.evaluation.checks import check_data, described
 from nir_dynapse.network.network import Network
 from nir_dynapse.sim.simulation import simulate
-from nir_dynapse.training.losses import Counts, Loss, Trajectory, loss_named
+from nir_dynapse.training.losses import Counts, Distilled, Loss, Trajectory, loss_named
 
 __all__ = ["Task", "task_of"]
+
+MOST_TAUGHT = 1 << 26
+"""Bins times neurons of an ideal run at a time."""
 
 
 class Task(NamedTuple):
@@ -48,8 +51,12 @@ def task_of(
     validation: Data | None,
     loss: str | Loss | None,
     teacher: Network | bool | None,
+    distil: float = 0.0,
 ) -> Task:
-    """The task of `fine_tune` with these arguments; `circuit` is the circuit of `thing`. Raises what does not fit."""
+    """The task of `fine_tune` with these arguments; `circuit` is the circuit of `thing`. Raises what does not fit.
+
+    With `distil` above 0 the answers of a Network's own ideal run have that share in a loss of classes.
+    """
     if not isinstance(data, Data):
         raise ConfigurationError(f"fine_tune: the data is a {type(data).__name__}. Give Data(x, y, dt).")
     t, check = circuit.topology, data if validation is None else validation
@@ -96,7 +103,19 @@ def task_of(
             )
     read = ((slices[source].start, slices[source].stop),) if source in slices else ((0, t.n_neurons),)
     copies = (t.copies_of.get(source, 1),) if source in slices else ()
-    return Task(data.x, data.y, check.x, check.y, kind, read, source not in slices, hidden, copies)
+    x, y, check_y = data.x, data.y, check.y
+    if distil and wanted == 1 and isinstance(thing, Network) and len(thing.outputs) == 1:
+        kind = Distilled(t.dt, kind, distil)
+        y, check_y = (_taught(thing, part, kind) for part in (data, check))
+    return Task(x, y, check.x, check_y, kind, read, source not in slices, hidden, copies)
+
+
+def _taught(teacher: Network, data: Data, loss: Distilled) -> np.ndarray:
+    """Targets (samples, 1 + n): the label, and the logits of the teacher's ideal run."""
+    size = max(1, MOST_TAUGHT // (data.x.shape[1] * max(1, teacher.n_neurons)))
+    parts = [simulate(teacher, data.x[k : k + size], ideal=True).output for k in range(0, len(data), size)]
+    logits = np.concatenate([np.asarray(loss.logits(np.asarray(part, np.float32))) for part in parts])
+    return np.concatenate([data.y[:, None], logits], axis=1).astype(np.float32)
 
 
 def _counts_only(t: Topology) -> bool:

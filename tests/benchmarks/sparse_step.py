@@ -1,7 +1,7 @@
 """What a step of training costs by the rows that neurons keep: 784 inputs, 512 hidden neurons, 10 outputs.
 
-`python3 -m uv run python tests/benchmarks/sparse_step.py [--rows 16 32 64 128 784] [--repeat 12]`: the dense network and ones with
-fewer rows for each neuron take turns, in one process; medians and ratios to the dense one.
+`python3 -m uv run python tests/benchmarks/sparse_step.py [--rows 16 32 64 128 784] [--repeat 12]`: the dense network and
+ones with fewer rows for each neuron take turns, in one process; medians and ratios to the dense one.
 """
 
 from __future__ import annotations

@@ -67,6 +67,17 @@ def recurrent(seed: int, n_in: int, n_hidden: int, n_out: int, fan_in: int = 12,
     )
 
 
+def dense(seed: int, n_in: int, n_hidden: int, n_out: int, dt: float = 1e-3) -> Network:
+    """in -> hidden -> out, LIF neurons with all connections."""
+    rng = np.random.default_rng(seed)
+    layers = (
+        Projection.from_dense("in", "hidden", rng.normal(0.05, 0.2, (n_hidden, n_in)), nodes=("fc1",)),
+        Projection.from_dense("hidden", "out", rng.normal(0.05, 0.2, (n_out, n_hidden)), nodes=("fc2",)),
+    )
+    populations = (population("hidden", n_hidden), population("out", n_out))
+    return Network(populations, layers, (Port("in", (n_in,)),), (Port("output", (n_out,), "out"),), dt)
+
+
 def with_readout() -> Network:
     """A recurrent network with two values on the host behind it."""
     net = recurrent(0, 4, 6, 3, fan_in=3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -15,14 +16,24 @@ import small_networks
 from nir_dynapse.chip.device import GABA
 from nir_dynapse.circuit.closed_form import event_charge, to_params
 from nir_dynapse.errors import ParameterRangeError
+from nir_dynapse.layout.decoding import layout_to_params
 from nir_dynapse.sim.engine import spike_counts
+from nir_dynapse.sim.native import run as native
 from nir_dynapse.sim.native.run import wiring_of
 from nir_dynapse.sim.wiring import synaptic_values
 from nir_dynapse.training.first_rows import first_rows, heard_on, unheard
+from nir_dynapse.training.losses import Counts, Distilled
 from nir_dynapse.training.rewiring import Candidates, Rewiring, cleared, movable, rewired_rows
 from nir_dynapse.training.trainable import Latent
+from tuning_cases import SPREAD, same, shared_compilation, short
 
 RNG = np.random.default_rng(4)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with shared_compilation(tmp_path_factory.mktemp("compiled")):
+        yield
 
 
 def dense(n_in: int = 96, n_out: int = 6, twins: bool = False) -> nd.Network:
@@ -235,3 +246,87 @@ def test_a_probe_has_the_gradient_of_wires_that_are_not_there() -> None:
     found = slopes[np.searchsorted(used, t.dendrite), pre, t.post] * per_ampere
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
     assert np.abs(slopes).sum() > np.abs(slopes[np.searchsorted(used, t.dendrite), pre, t.post]).sum()
+
+
+# --- trainings --------------------------------------------------------------------------------------------------------
+
+
+def classes(samples: int = 32, n_in: int = 96, seed: int = 1) -> nd.Data:
+    """Class 0: the first half of the inputs is the busier one; class 1: the other."""
+    y = np.arange(samples) % 2
+    rates = np.where(y[:, None] == np.arange(n_in) // (n_in // 2), 0.12, 0.03)
+    x = np.random.default_rng(seed).random((samples, 20, n_in)) < rates[:, None]
+    return nd.Data(x.astype(np.uint8), y, 1e-3)
+
+
+def layers(n_in: int = 96, n_hidden: int = 70) -> nd.Network:
+    """Dense on both sides: 96 inputs for each hidden neuron, 70 for each output."""
+    return small_networks.dense(0, n_in, n_hidden, 2)
+
+
+def tuned(path: Any = None, steps: int = 6, **changes: Any) -> nd.Params:
+    options = short(rewiring=Rewiring(**{"every": 2, "until": 1.0, **changes.pop("rewiring", {})}), **changes)
+    found = nd.fine_tune(layers(), classes(), steps=steps, devices=2, mismatch=SPREAD, checkpoint=path, options=options)
+    return found
+
+
+def test_a_dense_network_is_trained_onto_the_rows_and_compiles() -> None:
+    params = tuned()
+    t = params.topology
+    assert np.bincount(t.post).max() == 64
+    assert np.bincount(t.post).min() == 64
+    layout = nd.compile(layers(), params=params)
+    again = layout_to_params(layout).topology
+    assert sorted(zip(t.pre, t.post, t.dendrite, strict=True)) == sorted(
+        zip(again.pre, again.post, again.dendrite, strict=True)
+    )
+    x = classes(8, seed=5).x
+    np.testing.assert_array_equal(nd.simulate(layout, x).output, nd.simulate(params, x).output)
+
+
+@pytest.mark.long
+def test_rows_do_move() -> None:
+    found = {method: tuned(rewiring={"method": method}) for method in ("gradient", "random", "none")}
+    heard = {method: frozenset(zip(p.topology.pre, p.topology.post, strict=True)) for method, p in found.items()}
+    assert len(set(heard.values())) == 3
+
+
+@pytest.mark.long
+def test_a_training_goes_on_with_what_its_rows_hear(tmp_path: Any) -> None:
+    whole, path = tuned(), tmp_path / "half.npz"
+
+    def stop(what: str, fraction: float) -> None:
+        if fraction > 0.6:
+            raise KeyboardInterrupt
+
+    how = {"steps": 6, "devices": 2, "mismatch": SPREAD, "checkpoint": path}
+    options = short(rewiring=Rewiring(every=2, until=1.0))
+    with pytest.raises(KeyboardInterrupt):
+        nd.fine_tune(layers(), classes(), options=options, progress=stop, **how)
+    assert same(nd.fine_tune(layers(), classes(), options=options, **how), whole)
+
+
+@pytest.mark.long
+def test_without_the_kernels_rows_move_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "available", lambda: False)
+    params = tuned(steps=4, rewiring={"every": 2})
+    assert np.bincount(params.topology.post).max() == 64
+
+
+def test_copies_hear_different_sources() -> None:
+    params = nd.fine_tune(layers(n_hidden=20), classes(), steps=0, devices=2, spend=3, options=short())
+    t = params.topology
+    assert t.copies == (3, 3)
+    heard = [frozenset(t.pre[t.post == n]) for n in range(3)]
+    assert len(set(heard)) == 3
+
+
+def test_the_teacher_of_a_distilled_loss_counts_where_it_is_right() -> None:
+    loss = Distilled(1e-3, Counts(1e-3), 0.5)
+    out = jnp.asarray(np.random.default_rng(0).integers(0, 3, (2, 10, 3)))
+    taught = np.array([[0.0, 2.0, 1.0], [3.0, 0.0, 0.0]])
+    target = jnp.asarray(np.c_[[1, 1], taught])
+    found, plain = loss(out, target), Counts(1e-3)(out, jnp.array([1, 1]))
+    p, q = np.exp(taught[0]) / np.exp(taught[0]).sum(), jax.nn.log_softmax(Counts(1e-3).logits(out))[0]
+    np.testing.assert_allclose(found[0], 0.5 * plain[0] - 0.5 * (p * q).sum(), rtol=1e-5)
+    np.testing.assert_allclose(found[1], plain[1], rtol=1e-5)
