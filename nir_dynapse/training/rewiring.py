@@ -21,19 +21,22 @@ from nir_dynapse.errors import ParameterRangeError
 from nir_dynapse.files.numbers import PART, STEPS
 from nir_dynapse.training.trainable import Latent
 
-__all__ = ["Candidates", "Rewiring", "cleared", "movable", "rewired_rows"]
+__all__ = ["Candidates", "Rewiring", "cleared", "excitatory", "movable", "newborn", "pulled", "rewired_rows"]
 
-METHODS = ("gradient", "random", "none")
+METHODS = ("gradient", "random", "deep", "none")
+PULL, NEWBORN = 0.01, 0.03
+"""What deep rewiring takes from every weight each time, and the weight of new rows, in parts of the largest weight."""
 
 
 @dataclass(frozen=True)
 class Rewiring:
     """How rows move: every `every` steps, during the first `until` of the steps, a `share` of them that falls by a cosine.
 
-    `method`: "gradient" grows where the gradient is largest, "random" anywhere, "none" keeps the first choice.
+    `method`: "gradient" grows where the gradient is largest, "random" anywhere; "deep" pulls all weights towards 0, drops
+    those that got there, and grows anywhere with either sign; "none" keeps the first choice.
     """
 
-    method: Literal["gradient", "random", "none"] = "gradient"
+    method: Literal["gradient", "random", "deep", "none"] = "gradient"
     every: int = 25
     share: float = 0.3
     until: float = 0.7
@@ -84,13 +87,13 @@ def rewired_rows(
     table: np.ndarray,
     candidates: Candidates,
     gain: np.ndarray | None,
-    share: float,
+    share: float | np.ndarray,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
     """New sources (R,) of all rows, and which rows (R,) are new.
 
-    Of each neuron's rows (`table`) a `share` with the smallest `weight` (R,) hears those candidates instead whose `gain`
-    (n, sources), where given, is largest; else ones drawn by `rng`.
+    Of each neuron's rows (`table`) a `share` (one, or (n,)) with the smallest `weight` (R,) hears those candidates instead
+    whose `gain` (n, sources), where given, is largest; else ones drawn by `rng`.
     """
     present = table >= 0
     size = np.where(present, np.abs(weight)[table], np.inf)
@@ -121,15 +124,31 @@ def rewired_rows(
     return pre, moved
 
 
-def cleared(latent: Latent, opt: Any, moved: np.ndarray) -> tuple[Latent, Any]:
-    """`latent` and the optimiser's state with rows that start anew: no weight, no memory of past gradients."""
+def cleared(latent: Latent, opt: Any, moved: np.ndarray, weight: np.ndarray | None = None) -> tuple[Latent, Any]:
+    """`latent` and the optimiser's state with rows that start anew: no memory of past gradients, no weight (or `weight`)."""
     gone = jnp.asarray(moved)
 
     def clear(leaf: Any) -> Any:
         return jnp.where(gone, jnp.zeros_like(leaf), leaf) if getattr(leaf, "shape", None) == moved.shape else leaf
 
     # Of all that an optimiser keeps only what belongs to the weights has a number per row.
-    return latent._replace(weight=clear(latent.weight)), jax.tree_util.tree_map(clear, opt)
+    begun = clear(latent.weight) if weight is None else jnp.asarray(weight, latent.weight.dtype)
+    return latent._replace(weight=begun), jax.tree_util.tree_map(clear, opt)
+
+
+def pulled(weight: np.ndarray, table: np.ndarray, top: float) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (R,) that deep rewiring has pulled towards 0, and the share (n,) of each neuron's rows that got there."""
+    rows = table[table >= 0]
+    weight = weight.copy()
+    weight[rows] = np.sign(weight[rows]) * np.maximum(np.abs(weight[rows]) - PULL * top, 0.0)
+    gone = (table >= 0) & (weight[table] == 0)
+    return weight, gone.sum(1) / np.maximum((table >= 0).sum(1), 1)
+
+
+def newborn(weight: np.ndarray, moved: np.ndarray, top: float, rng: np.random.Generator) -> np.ndarray:
+    """Weights (R,) in which new rows have a small one of either sign."""
+    sign = rng.choice([-1.0, 1.0], len(weight))
+    return np.where(moved, NEWBORN * top * sign, weight)
 
 
 def excitatory(slopes: np.ndarray, t: Topology) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from nir_dynapse.training.clock import Clock
 from nir_dynapse.training.in_the_loop import InTheLoop
 from nir_dynapse.training.options import TrainingOptions
-from nir_dynapse.training.rewiring import Candidates, cleared, excitatory, movable, rewired_rows
+from nir_dynapse.training.rewiring import Candidates, cleared, excitatory, movable, newborn, pulled, rewired_rows
 from nir_dynapse.training.state import Checkpoint, State
 from nir_dynapse.training.task import Task
 from nir_dynapse.training.trainable import Latent
@@ -99,10 +99,14 @@ class Run:
         for part in self.candidates:
             table = movable(chart.rows, chart.free, part, pre)
             gain = None if gains is None else gains[np.ix_(part.neurons, part.sources)]
-            pre, new = rewired_rows(weight, pre, table, part, gain, share, rng)
+            many: float | np.ndarray = share
+            if how.method == "deep":
+                weight, many = pulled(weight, table, float(np.abs(weight).max()))
+            pre, new = rewired_rows(weight, pre, table, part, gain, many, rng)
             moved |= new
         self.trainer.wire(pre)
-        latent, opt = cleared(state.latent, state.opt, moved)
+        begun = newborn(weight, moved, float(np.abs(weight).max()), rng) if how.method == "deep" else None
+        latent, opt = cleared(state.latent, state.opt, moved, begun)
         return state._replace(latent=latent, opt=opt, pre=pre)
 
     def _work(self) -> float:
