@@ -13,8 +13,8 @@ import numpy as np
 
 from nir_dynapse.chip.device import AMPA, GABA, Device
 from nir_dynapse.circuit.closed_form import event_charge, row_numbers
-from nir_dynapse.circuit.copies import single
 from nir_dynapse.circuit.params import Params, Topology
+from nir_dynapse.network.network import NO_READOUT
 from nir_dynapse.sim.simulation import simulate
 from nir_dynapse.training.rewiring import Candidates
 
@@ -185,7 +185,9 @@ def heard_on(params: Params, t: Topology, x: np.ndarray, device: Device) -> np.n
     x = x[np.linspace(0, len(x) - 1, min(len(x), MOST_SAMPLES)).astype(int)]
     x = x[:, : max(1, MOST_BINS // len(x))]
     before = params.topology
-    spikes = simulate(replace(params, topology=single(before)), x, device=device).spikes
+    if before.copies:  # each one's own spikes, not those of its neuron
+        params = replace(params, topology=replace(before, copies=(), shapes=(), outputs=(), readout=NO_READOUT))
+    spikes = simulate(params, x, device=device).spikes
     own = [np.repeat(spikes[name], copies // before.copies_of[name], axis=2) for name, copies in t.copies_of.items()]
     return np.concatenate([x, np.zeros((*x.shape[:2], 1)), *own], axis=2).astype(np.float32)
 

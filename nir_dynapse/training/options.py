@@ -36,6 +36,7 @@ LIMITS: dict[str, Whole | Real] = {
     "dropout": numbers.DROPOUT,
     "mixed": numbers.PART,
     "distil": numbers.PART,
+    "thinning": numbers.DROPOUT,
     "worst": numbers.WORST,
     "bias_rate": numbers.LEARNING_RATE,
     "clip": numbers.CLIP,
@@ -64,7 +65,7 @@ class TrainingOptions:
     state on them is what is returned, and after `patience` checks without a better one training stops. Those chips have
     the spread `check_mismatch` (that of training where None). `rewiring` is how neurons that the network gives more inputs
     than they have CAM rows choose what to hear. `distil` is the share that the answers of the network's own ideal run
-    have in a loss of classes (`losses.Distilled`).
+    have in a loss of classes (`losses.Distilled`), `thinning` the share of input events that each sample loses at random.
     """
 
     batch: int = 16
@@ -90,6 +91,7 @@ class TrainingOptions:
     substeps: int | None = None
     rounded: bool = True
     distil: float = 0.5
+    thinning: float = 0.0
 
     def __repr__(self) -> str:
         usual = {f.name: f.default if f.default is not MISSING else f.default_factory() for f in fields(self)}  # pyright: ignore[reportCallIssue]

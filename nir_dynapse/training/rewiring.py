@@ -125,7 +125,7 @@ def rewired_rows(
 
 
 def cleared(latent: Latent, opt: Any, moved: np.ndarray, weight: np.ndarray | None = None) -> tuple[Latent, Any]:
-    """`latent` and the optimiser's state with rows that start anew: no memory of past gradients, no weight (or `weight`)."""
+    """`latent` and the optimiser's state with rows that start anew: no memory of gradients, no weight (or `weight`)."""
     gone = jnp.asarray(moved)
 
     def clear(leaf: Any) -> Any:

@@ -125,7 +125,11 @@ class Run:
         """Counts (M, B, T, C) and targets of a step."""
         size = self.trainer.devices * self.options.batch
         index = samples(self.key, step * size, size, len(self.task.x)).reshape(self.trainer.devices, -1)
-        return self.task.x[index], self.task.y[index]
+        x = self.task.x[index]
+        if self.options.thinning:
+            rng = np.random.default_rng((self.key, step, 13))
+            x = rng.binomial(x, 1 - self.options.thinning).astype(x.dtype)
+        return x, self.task.y[index]
 
     def _grown(self, step: int) -> float:
         """The part of its size that the mismatch has grown to."""
