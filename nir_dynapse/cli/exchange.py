@@ -23,7 +23,18 @@ from nir_dynapse.errors import (
 from nir_dynapse.files.places import check_apart
 from nir_dynapse.network.network import Network
 
-__all__ = ["activity", "check_places", "device_of", "export", "import_", "loaded", "mapping", "reading", "spread_of"]
+__all__ = [
+    "activity",
+    "check_places",
+    "device_of",
+    "export",
+    "import_",
+    "loaded",
+    "mapping",
+    "pruned",
+    "reading",
+    "spread_of",
+]
 
 WRITTEN = {f"--{name}": name for name in ("out", "config", "report", "checkpoint", "log", "plot")}
 """Options that name files that are written. A checkpoint is read, too: it is its own."""
@@ -82,12 +93,21 @@ def activity(args: argparse.Namespace, network: Network) -> dict[str, Any]:
     if args.activity is None:
         return {}
     from nir_dynapse.data.data import Data
-    from nir_dynapse.deployment.deploy import measured_activity
+    from nir_dynapse.deployment.activity import measured_activity
     from nir_dynapse.evaluation.checks import check_data
 
     data = Data.load(args.activity)
     check_data(data, network, labels=False)
     return {"activity": measured_activity(network, data)}
+
+
+def pruned(args: argparse.Namespace, network: Network, device: Device, params: Any = None) -> Any:
+    """`params` (None: the closed-form circuit) with as many synapses as fit, by what the data of --activity says."""
+    from nir_dynapse.data.data import Data
+    from nir_dynapse.deployment.pruning import Pruning
+
+    prune = Pruning(network, Data.load(args.activity, labels=False), device, mapping(args))
+    return params if prune.fits(params) else prune(params)
 
 
 def check_places(

@@ -45,6 +45,9 @@ def finetune(args: argparse.Namespace, out: Output) -> int:
     from nir_dynapse.training.fine_tune import fine_tune
 
     keywords = _keywords(args)
+    if isinstance(thing, Network) and args.fan_in in ("prune", "refuse"):
+        keywords["teacher"] = thing if args.teacher else None
+        thing = _limited(thing, data, keywords["device"], args)
     if validation is not None:
         keywords["validation"] = validation
     device = keywords["device"]
@@ -66,6 +69,16 @@ def finetune(args: argparse.Namespace, out: Output) -> int:
     result |= {"next": following(args), "files": files, "findings": findings}
     out.result(result, _text(result, args))
     return 0
+
+
+def _limited(network: Network, data: Any, device: Any, args: argparse.Namespace) -> Any:
+    """The circuit of `network` with as many synapses as the chip has rows, before any training, where it has more."""
+    from nir_dynapse.deployment.pruning import Pruning
+
+    prune = Pruning(network, data, device)
+    if args.fan_in == "refuse":
+        prune.refuse()
+    return network if prune.fits() else prune()
 
 
 def _keywords(args: argparse.Namespace) -> dict[str, Any]:
@@ -126,7 +139,6 @@ def following(args: argparse.Namespace) -> list[str]:
     given |= {"--time-scale": args.time_scale} if args.time_scale != 1 else {}
     given |= {"--frontend": args.frontend} if args.frontend != "spec" else {}
     given |= {"--chips": args.chips} if args.chips != 1 else {}
-    given |= {"--fan-in": args.fan_in} if args.fan_in != "refuse" else {}
     given |= {"--profile": getattr(args, "profile", None)}
     options = [word for option, value in given.items() if value is not None for word in (option, str(value))]
     if args.reset_delay is not None:

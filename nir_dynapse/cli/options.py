@@ -175,9 +175,9 @@ def model_options() -> Parser:
     late.add_argument("--no-reset-delay", action="store_false", default=None, dest="reset_delay", help="it does not")
     group.add_argument(
         "--fan-in",
-        choices=("refuse", "prune"),
-        default="refuse",
-        help="what to do with neurons that have more than 64 synapses (default refuse)",
+        choices=("train", "prune", "refuse"),
+        help="neurons with more than 64 synapses: choose them by training (default with --train), drop the least "
+        "important, or refuse (default without)",
     )
     return model
 

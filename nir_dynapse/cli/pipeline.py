@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import argparse
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nir_dynapse.chip.device import DYNAPSE2
-from nir_dynapse.cli.exchange import activity, check_places, device_of, loaded, mapping, reading, spread_of
+from nir_dynapse.cli.exchange import activity, check_places, device_of, loaded, mapping, pruned, reading, spread_of
 from nir_dynapse.cli.output import Output, accuracy_text, node_rates, rates_text
-from nir_dynapse.errors import ConfigurationError, DynapseError
+from nir_dynapse.errors import CapacityError, ConfigurationError, DynapseError, Finding
 
 __all__ = ["check", "compile_", "deploy", "evaluate", "simulate"]
 
@@ -80,15 +80,40 @@ def check(args: argparse.Namespace, out: Output) -> int:
         raise
     device = device_of(args)
     out.note(f"fan-in of the neuron with the most, constant inputs counted: {_rows(network, device)}")
+    fits = "the network fits the device."
     try:
+        if args.fan_in == "train":
+            args.fan_in = "prune"
+            fits = "the network fits the device once --train has chosen its synapses; here the weakest were left out."
         layout = _compiled(network, device, args, out)
-    except DynapseError:
+    except DynapseError as error:
         out.text(report(network, device=device).text())
-        raise
-    fits = ("the network fits the device.",)
+        raise _with_way_out(error, network, device, args, out) from None
+    fits = (fits,)
     result = report(layout, device=device, checks=fits, conversion=network.conversion)
     out.result(result.to_dict(), result.text())
     return DONE
+
+
+def _with_way_out(
+    error: DynapseError, network: Any, device: Any, args: argparse.Namespace, out: Output
+) -> DynapseError:
+    """The error of `check`, and where too many synapses are all that is wrong, that what training leaves would fit."""
+    if not isinstance(error, CapacityError) or {f.code for f in error.findings} != {"fan-in"}:
+        return error
+    try:
+        layout = _compiled(
+            network, device, argparse.Namespace(**{**vars(args), "fan_in": "prune", "strict": False}), out
+        )
+    except DynapseError as other:
+        what = f"with {device.cam_rows} synapses a neuron it would still not fit: {other.findings[0].what}"
+        return CapacityError([*error.findings, replace(other.findings[0], severity="info", what=what)])
+    what = (
+        f"as it is the network does not fit. With {device.cam_rows} synapses a neuron, which deploy --train TRAIN.npz "
+        f"chooses while it trains, or with --fan-in prune, it fits and takes {int(layout.used_cores.sum())} of "
+        f"{device.n_cores} cores."
+    )
+    return CapacityError([*error.findings, Finding("info", "fits-pruned", what)])
 
 
 def _rows(network: Any, device: Any) -> str:
@@ -107,9 +132,12 @@ def _compiled(network: Any, device: Any, args: argparse.Namespace, out: Output, 
     """The Layout of `network`, or of its trained `params`, with the options of the command line."""
     from nir_dynapse.quant.compiler import compile
 
-    options = {"fan_in": args.fan_in, "seed": args.seed, "strict": args.strict, "params": params, **mapping(args)}
+    options = {"fan_in": args.fan_in or "refuse", "seed": args.seed, "strict": args.strict, **mapping(args)}
+    options |= activity(args, network)
+    if args.fan_in == "prune" and args.activity is not None:  # what the data says of each synapse
+        params = pruned(args, network, device, params)
     with out.progress() as tell:
-        return compile(network, device=device, progress=tell, **options, **activity(args, network))
+        return compile(network, params=params, device=device, progress=tell, **options)
 
 
 def compile_(args: argparse.Namespace, out: Output) -> int:

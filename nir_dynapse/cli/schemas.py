@@ -150,7 +150,18 @@ REPORT_FIELDS: dict[str, Schema] = {
     "version": _is("integer", minimum=1),
     "title": _text(),
     "provenance": _is("object", "file, hash, options, seed and versions that it came from"),
-    "accuracy": _list(_object("", **ACCURACY_FIELDS, accuracy=_share("correct / total")), "one row per run"),
+    "accuracy": _list(
+        _object(
+            "",
+            {
+                "before": _text("the run that it follows by one step"),
+                "points": _number("of % that this step wins; a loss is negative"),
+            },
+            **ACCURACY_FIELDS,
+            accuracy=_share("correct / total"),
+        ),
+        "one row per run",
+    ),
     "nodes": _list(
         _object(
             "",

@@ -16,7 +16,9 @@ from nir_dynapse.circuit.params import Params
 from nir_dynapse.circuit.params_file import save_params
 from nir_dynapse.data.data import Data
 from nir_dynapse.data.recording import Recording
+from nir_dynapse.deployment.activity import CHUNK_ELEMENTS, measured_activity
 from nir_dynapse.deployment.files import FILES, TRAINING_FILES
+from nir_dynapse.deployment.pruning import Pruning, fan_in_of, rows_chosen
 from nir_dynapse.deployment.stages import AFTER, BEFORE, Stages, check_request, compared, fine_tuned, spread_text
 from nir_dynapse.errors import ConfigurationError
 from nir_dynapse.evaluation.checks import check_data, check_output, check_params, losses, score
@@ -45,16 +47,13 @@ __all__ = [
     "silicon_of",
 ]
 
-UNTRAINED = "untrained circuit"
+UNTRAINED, UNTRAINED_PRUNED, PRUNED = "untrained circuit", "untrained, pruned", "pruned"
 STAGES = (
     *("read", "compile untrained", "train", "compile", "verify"),
-    *("ideal", UNTRAINED, "circuit", "quantised", "on this chip", BEFORE, AFTER),
+    *("ideal", UNTRAINED, UNTRAINED_PRUNED, "circuit", PRUNED, "quantised", "on this chip", BEFORE, AFTER),
 )
-"""The stages of `deploy` in order, those for training only where it is asked; from "ideal" to "on this chip" they are the
-rows of its accuracy table."""
-CHUNK_ELEMENTS = 200_000_000
-"""Bins times neurons simulated at once at most; larger test sets are cut along the samples."""
-
+"""The stages of `deploy` in order, those for training and pruning only where there is any; from "ideal" to "on this chip"
+they are the rows of its accuracy table."""
 Progress = Callable[[str, float], None]
 
 
@@ -126,7 +125,7 @@ def deploy(
     frontend: str = "spec",
     reset: Literal["value", "subtract", "none"] | None = None,
     reset_delay: bool | None = None,
-    fan_in: Literal["refuse", "prune"] = "refuse",
+    fan_in: Literal["train", "prune", "refuse"] | None = None,
     seed: int = 0,
     strict: bool = False,
     device: Device = DYNAPSE2,
@@ -140,8 +139,9 @@ def deploy(
 ) -> Deployment:
     """Read `source`, check it against `data`, compile it for `device`, verify the configuration, and run the data.
 
-    Four runs make the accuracy table: ideal (NIR's equations), circuit (the analog circuit, exact parameters), quantised
-    (from the bits of the Layout, no mismatch) and on this chip (on `board`; a real one needs a `bit_file`).
+    A run for each step makes the accuracy table: ideal (NIR's equations), circuit (the analog circuit, exact parameters),
+    pruned (where there is too much, the same with the synapses that the chip has CAM rows for), quantised (from the bits of
+    the Layout, no mismatch) and on this chip (on `board`; a real one needs a `bit_file`).
     `progress(stage, fraction)` is called before each stage, and within the long ones. `options` are further ones of
     `compile`. On several chips neurons are placed by what `activity_data` (where not given, `data`) makes the network do.
     What the profiles of `device` call bad is bad on a virtual board, too; their scales are what is believed of a board, not
@@ -152,19 +152,21 @@ def deploy(
     from them. The table then says what the trained circuit does, the untrained one in a row of its own, and the report
     compares both on `compare` virtual chips (0: none) with the `mismatch` of `training`, none of which is `board`.
 
+    `fan_in` says what becomes of neurons with more synapses than CAM rows: "train" chooses the synapses while it trains
+    (the default with `train`), "prune" keeps those that the circuit's answers to `train` (else to `activity_data`,
+    else to `data`) depend on most, before any training, and "refuse" raises CapacityError (the default without).
+
     Nothing is written. Raises the DynapseError of whatever fails first.
     """
     check_request(train, params, training, compare)
+    fan_in = fan_in_of(fan_in, train)
     tuned = train is not None or params is not None
     compares = tuned and compare > 0
-    asked = {"train": train is not None, UNTRAINED: tuned}
-    asked |= dict.fromkeys(("compile untrained", BEFORE, AFTER), compares)
-    names = tuple(name for name in STAGES if asked.get(name, True))
-    stages = Stages(names, progress or (lambda stage, fraction: None))
-    given, log, before = dict(training or {}), None, None
+    tell = progress or (lambda stage, fraction: None)
+    given, log, before, untrained = dict(training or {}), None, None, None
     mismatch = given.get("mismatch") or device.mismatch
     with open_board(board, device=silicon_of(device), bit_file=bit_file) as chip:
-        stages.begin("read")
+        tell("read", 0.0)
         network = from_nir(
             source,
             dt=dt,
@@ -178,33 +180,49 @@ def deploy(
         findings = check_data(data, network)
         if params is not None:
             check_params(params, network)
-        further: dict[str, Any] = {**(options or {}), "fan_in": fan_in, "seed": seed, "device": device}
+        further: dict[str, Any] = {**(options or {}), "seed": seed, "device": device}
         if activity_data is not None:
             check_data(activity_data, network, labels=False)
         if device.n_chips > 1:
             further["activity"] = measured_activity(network, activity_data or data)
+        prune = Pruning(network, train or activity_data or data, device, further)
+        start = network if params is None else params
+        if train is not None and fan_in == "refuse":
+            prune.refuse(params)  # without training compile does it, with what else does not fit
+        if tuned and not prune.fits():
+            untrained = prune()
+        if train is not None and fan_in == "prune" and not prune.fits(params):
+            start = prune(params)
+        asked = {"train": train is not None, UNTRAINED: tuned, UNTRAINED_PRUNED: untrained is not None}
+        asked |= dict.fromkeys(("compile untrained", BEFORE, AFTER), compares)
+        asked[PRUNED] = train is None and fan_in == "prune" and not prune.fits(params)
+        names = tuple(name for name in STAGES if asked.get(name, True))
+        stages = Stages(names, tell)
+        further["fan_in"] = "refuse" if fan_in == "refuse" else "prune"  # of what finds no good rows, too
         if compares:  # before the training: what does not fit is found before hours of it
             stages.begin("compile untrained")
             known = {} if params is None or not params.topology.copies else {"spend": params.topology.copies_of}
-            before = compile(network, **{**further, **known})  # on as many neurons as after
+            before = compile(network, params=untrained, **{**further, **known})  # on as many neurons as after
         if train is not None:
             stages.begin("train")
             keywords = {"key": seed, **given, "device": device}
-            params, log = fine_tuned(network if params is None else params, train, keywords, stages.within("train"))
+            params, log = fine_tuned(start, train, keywords, stages.within("train"))
         stages.begin("compile")
-        further |= {} if params is None else {"params": params}
+        circuit = network if params is None else params
+        pruned = prune(params) if asked[PRUNED] else None
         if params is not None and params.topology.copies:
             further.pop("spend", None)  # they have theirs
-        layout = compile(network, strict=strict, **further)
+        layout = compile(network, params=params if pruned is None else pruned, strict=strict, **further)
         stages.begin("verify")
         checks = _verify(layout)
 
         chip.apply(layout)
-        circuit = network if params is None else params
         runs: dict[str, Callable[[np.ndarray], Recording]] = {
             "ideal": lambda x: simulate(network, x, ideal=True),
             UNTRAINED: lambda x: simulate(network, x, device=device),
+            UNTRAINED_PRUNED: lambda x: simulate(untrained or network, x, device=device),
             "circuit": lambda x: simulate(circuit, x, device=device),
+            PRUNED: lambda x: simulate(pruned or circuit, x, device=device),
             "quantised": lambda x: simulate(layout, x, device=device),
             "on this chip": lambda x: chip.run_batch(x, data.dt),
         }
@@ -215,6 +233,7 @@ def deploy(
                 counts[name], samples[name] = _outcome(run, data, layout.n_neurons)
     spikes = bool(network.outputs) and network.outputs[0].source not in network.readout.names
     accuracy = tuple(score(name, count, data.y, counts["ideal"], spikes) for name, count in counts.items())
+    chosen = rows_chosen(params, prune, accuracy) if train is not None and untrained is not None else ()
     chips = {}
     provenance = {"board": board, "data": _described(data)}
     if before is not None:
@@ -229,7 +248,7 @@ def deploy(
         title=f"{layout.origin.get('source')} on {layout.device}, board {board}",
         accuracy=accuracy,
         checks=checks,
-        findings=(*findings, *losses(accuracy, trained=train is not None)),
+        findings=(*findings, *chosen, *losses(accuracy, trained=train is not None)),
         conversion=network.conversion,
         provenance=provenance,
         virtual_chips=chips,
@@ -246,20 +265,6 @@ def silicon_of(device: Device) -> Device:
 
 def _described(data: Data) -> str:
     return f"{len(data)} samples of {data.x.shape[1]} bins of {1e3 * data.dt:g} ms"
-
-
-def measured_activity(network: Network, data: Data) -> dict[str, np.ndarray]:
-    """Events per second of every input channel and neuron (by node, (n,)) in the ideal run of `data`."""
-    size = max(1, CHUNK_ELEMENTS // (data.x.shape[1] * max(1, network.n_neurons)))
-    time = len(data) * data.x.shape[1] * data.dt
-    rates: dict[str, np.ndarray] = {}
-    for i in range(0, len(data), size):
-        for node, spikes in simulate(network, data.x[i : i + size], ideal=True).spikes.items():
-            rates[node] = rates.get(node, 0.0) + spikes.sum((0, 1), dtype=np.float64) / time
-    channels = data.x.sum((0, 1), dtype=np.float64) / time
-    first = network.input_offsets()
-    inputs = {port.name: channels[first[port.name] : first[port.name] + port.size] for port in network.inputs}
-    return {**inputs, **{p.name: rates[p.name] for p in network.populations}}
 
 
 def _outcome(run: Callable[[np.ndarray], Recording], data: Data, neurons: int) -> tuple[np.ndarray, Recording]:

@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import pairwise
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,23 +25,36 @@ from nir_dynapse.import_.timing import TIME_UNITS, gain_step, rescaled
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.network.names import own_names
 from nir_dynapse.network.network import Network
-from nir_dynapse.reporting.report import Accuracy
+from nir_dynapse.reporting.tables import Accuracy, steps
 
 __all__ = ["check_data", "check_file", "check_output", "check_params", "described", "losses", "score"]
 
 LOST = 0.05
 """Share of the samples that a stage may lose without a word, unless it is within two standard errors."""
 FINE_TUNE = "Fine-tune it in the model of the circuits (--train TRAIN.npz, deploy(train=...))"
+TRAIN_ROWS = (
+    "--train TRAIN.npz (deploy(train=...)) trains onto the rows that the chip has, and chooses them while it trains"
+)
 STAGES = {
     "circuit": (
         "the mapping to circuits",
+        FINE_TUNE,
         "What maps best has synapses with a time constant of their own, resets to zero, inhibition that comes together "
         "with excitation, and little constant input.",
     ),
-    "quantised": ("rounding to masks and codes", "Fewer different weights per core cost less; so does --second-range."),
-    "on this chip": ("the mismatch of this chip", "Training under mismatch makes a network work on most chips."),
+    "pruned": ("pruning alone, to the CAM rows of each neuron,", TRAIN_ROWS, ""),
+    "quantised": (
+        "rounding to masks and codes",
+        FINE_TUNE,
+        "Fewer different weights per core cost less; so does --second-range.",
+    ),
+    "on this chip": (
+        "the mismatch of this chip",
+        FINE_TUNE,
+        "Training under mismatch makes a network work on most chips.",
+    ),
 }
-"""Rows of the accuracy table: what takes accuracy away from the row before, and what helps."""
+"""Steps of the accuracy table: what takes accuracy away from the row before, what wins it back, and what else helps."""
 
 
 def score(
@@ -71,21 +84,30 @@ def score(
 
 
 def losses(accuracy: Sequence[Accuracy], *, trained: bool) -> tuple[Finding, ...]:
-    """A warning for every stage between two runs that costs accuracy, with what helps; `trained`: by fine-tuning."""
-    rows = {row.name: row for row in accuracy}
-    names = [name for name in ("ideal", *STAGES) if name in rows]
-    findings = []
-    for before, after in pairwise(names):
-        had, has = rows[before].share, rows[after].share
-        error = (max(had * (1 - had), has * (1 - has)) * 2 / max(rows[after].total, 1)) ** 0.5
-        if had - has < max(LOST, 2 * error):
+    """A warning for every step between two runs that costs accuracy, with what helps; `trained`: by fine-tuning.
+
+    The step that costs most comes first and says so. What pruning costs is told however little it is.
+    """
+    found = []
+    for before, after in steps(accuracy):
+        if after.name not in STAGES:
             continue
-        cause, hint = STAGES[after]
-        what = f"{cause} takes the accuracy from {had:.1%} ({before}) to {has:.1%} ({after})."
-        remedy = "More steps of training, on more chips, may win more of it back" if trained else FINE_TUNE
-        findings.append(
-            Finding("warning", "accuracy-lost", what, used=round(has, 4), limit=round(had, 4), hint=f"{remedy}. {hint}")
-        )
+        had, has = before.share, after.share
+        error = (max(had * (1 - had), has * (1 - has)) * 2 / max(after.total, 1)) ** 0.5
+        lost = had - has >= max(LOST, 2 * error)
+        if not lost and after.name != "pruned":
+            continue
+        cause, remedy, hint = STAGES[after.name]
+        if trained and after.name != "pruned":
+            remedy = "More steps of training, on more chips, may win more of it back"
+        what = f"{cause} takes the accuracy from {had:.1%} ({before.name}) to {has:.1%} ({after.name})."
+        severity, code = ("warning", "accuracy-lost") if lost else ("info", "pruning")
+        numbers = {"used": round(has, 4), "limit": round(had, 4)}
+        found.append((had - has, Finding(severity, code, what, **numbers, hint=f"{remedy}. {hint}".strip())))
+    found.sort(key=lambda pair: -pair[0])
+    findings = [finding for _, finding in found]
+    if sum(finding.severity == "warning" for finding in findings) > 1:
+        findings[0] = replace(findings[0], what=f"{findings[0].what} No other step costs more.")
     return tuple(findings)
 
 

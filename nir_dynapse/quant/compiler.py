@@ -90,7 +90,8 @@ def compile(
         if not isinstance(thing, kind) and not (thing is None and what == "params"):
             raise ConfigurationError(f"compile: {what} is a {type(thing).__name__}. Give a {kind.__name__}.")
     if fan_in not in ("refuse", "prune"):
-        raise ParameterRangeError(f"compile: fan_in is {fan_in!r}. Choose 'refuse' or 'prune'.")
+        trained = " What trains is fine_tune, or deploy with train=... (--train)." if fan_in == "train" else ""
+        raise ParameterRangeError(f"compile: fan_in is {fan_in!r}. Choose 'refuse' or 'prune'.{trained}")
     if monitor not in ("outputs", "all"):
         raise ParameterRangeError(f"compile: monitor is {monitor!r}. Choose 'outputs' or 'all'.")
     seed = SEED.check("compile", "seed", seed)

@@ -12,6 +12,8 @@ from nir_dynapse.quant.sharing import keep_synapses
 
 __all__ = ["limit_fan_in"]
 
+TRAIN = "fine_tune (deploy --train TRAIN.npz) keeps as many as fit and chooses them while it trains"
+
 
 def limit_fan_in(
     params: Params,
@@ -73,7 +75,7 @@ def _finding(
             f"the {which} {int(excess.sum())} synapses were dropped to fit {room}; {'each' if several else 'it'} loses "
             f"up to {100 * share[over].max():.2g} % of the sum of its weights."
         )
-        hint = "Train with a sparser layer to choose them yourself."
+        hint = f"Where there is training data, choose them by training: {TRAIN}."
     else:
         tonic = bool(((t.post == worst) & (t.pre == t.tonic)).any())
         incoming = ("up to " if several else "") + (
@@ -82,7 +84,7 @@ def _finding(
             else f"{most} incoming synapses"
         )
         what = f"{incoming}, a DYNAP-SE2 neuron stores {limit}."
-        hint = f'Pass fan_in="prune" (--fan-in prune) to drop the weakest {most - limit}, or split the layer.'
+        hint = f'With training data {TRAIN}; without, fan_in="prune" (--fan-in prune) drops the weakest {most - limit}.'
     severity = "error" if keep is None else "warning"
     place = {**t.where(worst), "count": len(np.unique((over - first) // t.copies_of[name]))}
     return Finding(severity, "fan-in", what, **place, used=most, limit=limit, hint=hint)

@@ -38,7 +38,15 @@ from nir_dynapse.reporting.chips_table import checked_chips, chips_text, chips_t
 from nir_dynapse.reporting.conversion_table import conversion_dict, conversion_text, table
 from nir_dynapse.reporting.page import html_page
 from nir_dynapse.reporting.rounding_table import projection_table, rounding_text
-from nir_dynapse.reporting.tables import Accuracy, accuracy_table, chip_table, core_table, current_table, node_table
+from nir_dynapse.reporting.tables import (
+    Accuracy,
+    accuracy_table,
+    chip_table,
+    core_table,
+    current_table,
+    node_table,
+    points,
+)
 
 __all__ = ["Accuracy", "ChipUse", "CoreUse", "NodeUse", "Report", "Use", "report", "report_suffix", "table"]
 
@@ -103,12 +111,13 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary; currents in A, times in s."""
+        step = points(self.accuracy)
         return {
             "format": FORMAT,
             "version": VERSION,
             "title": self.title,
             "provenance": self.provenance,
-            "accuracy": [{**_plain(row), "accuracy": row.share} for row in self.accuracy],
+            "accuracy": [{**_plain(row), "accuracy": row.share, **_step(step.get(row.name))} for row in self.accuracy],
             "nodes": [_plain(row) for row in self.nodes],
             "projections": [
                 {"node": node, "source": source, "target": target, "synapses": n}
@@ -168,8 +177,10 @@ class Report:
 def costly(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """`findings`, those first that cost the most accuracy."""
 
-    def rank(f: Finding) -> tuple[int, int]:
-        return int(f.code in ROUNDING), COSTLY.index(f.code) if f.code in COSTLY else len(COSTLY)
+    def rank(f: Finding) -> tuple[int, int, float]:
+        known = COSTLY.index(f.code) if f.code in COSTLY else len(COSTLY)
+        lost = float(f.used) - float(f.limit) if f.code == "accuracy-lost" and f.used and f.limit else 0.0
+        return int(f.code in ROUNDING), known, lost
 
     return tuple(sorted(findings, key=rank))
 
@@ -217,6 +228,8 @@ def report(
     by run, of which the first sample is shown; both are for the page.
     """
     origin = {**_provenance(thing, device), **(provenance or {})}
+    if isinstance(thing, Network):
+        findings = (*findings, *_too_many_synapses(network_nodes(thing, device), device))
     source = origin.get("source") or "network"
     everything = sort_findings((*thing.findings, *findings))
     approximate = costly(f for f in everything if f.severity == "warning" or f.code in ROUNDING)
@@ -256,6 +269,28 @@ def report(
         asked,
         samples or {},
     )
+
+
+def _too_many_synapses(nodes: Iterable[NodeUse], device: Device) -> list[Finding]:
+    """A warning for each node whose neurons have more synapses than CAM rows: as it is the network does not fit."""
+    hint = (
+        "With training data deploy --train TRAIN.npz (fine_tune) keeps as many as fit and chooses them while it trains; "
+        'without, --fan-in prune (fan_in="prune") drops the least important.'
+    )
+    return [
+        Finding(
+            "warning",
+            "fan-in",
+            f"up to {n.fan_in.used} synapses arrive at a neuron, a {device.name} neuron stores {n.fan_in.available}: as it "
+            "is the network does not fit.",
+            node=n.name,
+            used=n.fan_in.used,
+            limit=n.fan_in.available,
+            hint=hint,
+        )
+        for n in nodes
+        if n.fan_in.used > n.fan_in.available
+    ]
 
 
 # --- what the circuit always does differently ------------------------------------------------------------------------
@@ -342,6 +377,11 @@ def _section(title: str, body: str) -> str:
 def _sentences(items: Iterable[str], width: int) -> str:
     fill = textwrap.TextWrapper(max(width, 40), initial_indent="  - ", subsequent_indent="    ", break_on_hyphens=False)
     return "\n".join(fill.fill(item) for item in items)
+
+
+def _step(step: tuple[str, float] | None) -> dict[str, Any]:
+    """The step to a run: the run `before` it, and what it wins (a loss is negative), in `points` of %."""
+    return {} if step is None else {"before": step[0], "points": round(step[1], 4)}
 
 
 def _plain(row: Any) -> dict[str, Any]:

@@ -1,9 +1,10 @@
-"""The tables of a report that text and page share: accuracy, nodes, cores, base currents, chips."""
+"""The tables of a report that text and page share: accuracy step by step, nodes, cores, base currents, chips."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -11,7 +12,23 @@ from nir_dynapse.chip.device import BASE_WEIGHTS, PARAMETERS
 from nir_dynapse.layout.utilisation import ChipUse, CoreUse, NodeUse
 from nir_dynapse.reporting.conversion_table import Table
 
-__all__ = ["Accuracy", "accuracy_table", "amperes", "chip_table", "core_table", "current_table", "node_table"]
+__all__ = [
+    "STEPS",
+    "Accuracy",
+    "accuracy_table",
+    "amperes",
+    "chip_table",
+    "core_table",
+    "current_table",
+    "node_table",
+    "points",
+    "steps",
+]
+
+STEPS = ("ideal", "circuit", "pruned", "quantised", "on this chip")
+"""Rows of the accuracy table that follow from one another, each by one step: what it costs is their difference."""
+UNTRAINED = ("ideal", "untrained circuit", "untrained, pruned")
+"""The same of the network before its training."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +55,27 @@ class Accuracy:
         return self.correct / self.total if self.total else 0.0
 
 
-def accuracy_table(rows: Iterable[Accuracy]) -> Table:
-    """A line per run."""
-    header = ("run", "accuracy", "correct", "same class as ideal", "spikes/neuron", "ties", "silent")
+def steps(rows: Iterable[Accuracy]) -> list[tuple[Accuracy, Accuracy]]:
+    """(before, after) of every step between two of `rows`: `STEPS`, and `UNTRAINED` apart; steps not taken are skipped."""
+    known = {row.name: row for row in rows}
+    ways = ([known[name] for name in way if name in known] for way in (STEPS, UNTRAINED))
+    return [pair for way in ways for pair in pairwise(way)]
+
+
+def points(rows: Iterable[Accuracy]) -> dict[str, tuple[str, float]]:
+    """Run → the run before it, and the accuracy that the step between them wins (a loss is negative), in points of %."""
+    return {after.name: (before.name, 100 * (after.share - before.share)) for before, after in steps(rows)}
+
+
+def accuracy_table(rows: Sequence[Accuracy]) -> Table:
+    """A line per run; "step" is what the step from the run before costs or wins, in points of %."""
+    header = ("run", "accuracy", "step", "correct", "same class as ideal", "spikes/neuron", "ties", "silent")
+    step = points(rows)
     cells = (
         (
             a.name,
             f"{100 * a.share:.1f} %",
+            f"{step[a.name][1]:+.1f}" if a.name in step else "-",
             f"{a.correct}/{a.total}",
             f"{100 * a.agreement:.1f} %",
             "-" if np.isnan(a.rate) else f"{a.rate:.2f}",
@@ -53,7 +84,7 @@ def accuracy_table(rows: Iterable[Accuracy]) -> Table:
         )
         for a in rows
     )
-    return Table(header, tuple(cells), "<>>>>>>")
+    return Table(header, tuple(cells), "<>>>>>>>")
 
 
 def node_table(rows: Iterable[NodeUse]) -> Table:

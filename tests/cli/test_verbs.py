@@ -285,7 +285,9 @@ def test_check_tells_the_fan_in_with_constant_inputs_before_it_compiles(
     full = write(tmp_path / "full.nir", nir.NIRGraph(nodes, list(pairwise(names))))
     assert main(["check", full]) == 1
     captured = capsys.readouterr()
-    first, last = captured.err.splitlines()[0], captured.err.splitlines()[-1]
+    first, last, way_out = (captured.err.splitlines()[k] for k in (0, -2, -1))
+    assert "--train TRAIN.npz" in way_out
+    assert "takes 1 of 4 cores" in way_out
     assert first.endswith("'hidden' 65/64 (64 synapses and a constant input) is too many")
     assert last.startswith(
         "nir-dynapse: 3 neurons of node 'hidden': up to 64 incoming synapses and a constant input (65 CAM"

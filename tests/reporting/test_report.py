@@ -17,6 +17,7 @@ from nir_dynapse.layout.layout import Layout
 from nir_dynapse.network.network import Network, Population, Port, Projection
 from nir_dynapse.quant.compiler import compile
 from nir_dynapse.reporting.report import Accuracy, Report, report
+from nir_dynapse.reporting.tables import points
 
 DT = 1e-3
 
@@ -142,7 +143,15 @@ def test_report_of_a_network_has_no_cores() -> None:
     made = report(network(70))
     assert made.cores == ()
     assert [n.fan_in.used for n in made.nodes] == [3, 70]
-    assert "nothing has been mapped" in made.text()
+    assert "nothing has been mapped" in report(network()).text()
+
+
+def test_report_of_a_network_says_that_it_would_not_fit_and_the_ways_out() -> None:
+    (finding,) = (f for f in report(network(70)).approximations if f.code == "fan-in")
+    assert (finding.node, finding.used, finding.limit) == ("out", 70, 64)
+    for words in ("up to 70 synapses", "stores 64", "as it is", "--train", "--fan-in prune"):
+        assert words in str(finding)
+    assert not any(f.code == "fan-in" for f in report(network(64)).findings)
 
 
 def test_score_ties_and_silence() -> None:
@@ -269,5 +278,35 @@ def test_what_a_stage_costs_is_said_with_what_helps() -> None:
     assert "mismatch of this chip" in chip.what
     assert "More steps" in chip.hint
     assert losses([row("ideal", 900), row("circuit", 851)], trained=False) == ()
+    rows = [row("ideal", 900), row("circuit", 890), row("pruned", 700), row("quantised", 600)]
+    pruning, rounding = losses(rows, trained=False)
+    assert "pruning alone" in pruning.what
+    assert "89.0% (circuit) to 70.0% (pruned)" in pruning.what
+    assert pruning.what.endswith("No other step costs more.")
+    assert "--train TRAIN.npz (deploy(train=...)) trains onto the rows that the chip has" in pruning.hint
+    assert "70.0% (pruned) to 60.0% (quantised)" in rounding.what
+    (little,) = losses([row("circuit", 890), row("pruned", 880)], trained=False)
+    assert (little.severity, little.code) == ("info", "pruning")
+
+
+def test_accuracy_goes_step_by_step() -> None:
+    def row(name: str, correct: int) -> Accuracy:
+        return Accuracy(name, correct, 100, agreement=1.0, ties=0, silent=0, rate=1.0)
+
+    names = ("ideal", "untrained circuit", "untrained, pruned", "circuit", "quantised", "on this chip")
+    rows = [row(name, correct) for name, correct in zip(names, (90, 80, 50, 88, 87, 89), strict=True)]
+    assert {name: (before, round(step, 9)) for name, (before, step) in points(rows).items()} == {
+        "untrained circuit": ("ideal", -10.0),
+        "untrained, pruned": ("untrained circuit", -30.0),
+        "circuit": ("ideal", -2.0),
+        "quantised": ("circuit", -1.0),
+        "on this chip": ("quantised", 2.0),
+    }
+    made = report(network(), accuracy=rows)
+    assert made.to_dict()["accuracy"][2]["before"] == "untrained circuit"
+    assert made.to_dict()["accuracy"][2]["points"] == pytest.approx(-30.0)
+    assert "before" not in made.to_dict()["accuracy"][0]
+    assert "-30.0" in made.text()
+    assert "-30.0" in made.html()
     few = [Accuracy(name, correct, 20, 1.0, 0, 0, 1.0) for name, correct in (("ideal", 18), ("circuit", 16))]
     assert losses(few, trained=False) == ()  # two samples of twenty: chance
