@@ -154,6 +154,8 @@ def _topology(text: dict[str, Any], arrays: dict[str, np.ndarray]) -> Topology:
         raise ValueError("two populations have the same name")
     if len(kinds) not in (0, len(sizes)) or len(shapes) not in (0, len(sizes)):
         raise ValueError(f"{len(kinds)} kinds and {len(shapes)} shapes of {len(sizes)} populations")
+    if ("copies" in text) != (str(arrays["format"]) == FORMATS[1]):
+        raise ValueError(f"copies are in files of {FORMATS[1]!r} only, and in all of them")
     copies = _copies(text.get("copies"), sizes)
     nodes = {name: size // c for (name, size), c in zip(populations, copies, strict=True)}
     if shapes and [math.prod(shape) for shape in shapes] != list(nodes.values()):

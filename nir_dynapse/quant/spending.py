@@ -30,7 +30,7 @@ def plans(spend: Any, params: Params, device: Device) -> Iterator[dict[str, int]
     one = dict.fromkeys((name for name, _ in t.populations), 1)
     if isinstance(spend, str) and spend not in ("chip", "none"):
         raise ParameterRangeError(f"compile: spend is {spend[:40]!r}. Choose 'chip', 'none' or a number of copies.")
-    if spend == "none" or spend == 1:
+    if spend == "none" or (COPIES.holds(spend) and spend == 1):
         yield one
         return
     if t.copies or t.mask is not None:

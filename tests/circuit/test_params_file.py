@@ -129,8 +129,10 @@ def changed(params: Params, path: Path, **arrays: Any) -> None:
 
 
 def test_newer_format(small: Params, tmp_path: Path) -> None:
+    changed(small, tmp_path / "x.npz", format=np.array("nir_dynapse.params 3"))
+    refused(tmp_path / "x.npz", "'nir_dynapse.params 3'", "this package reads 'nir_dynapse.params 1'", "Install")
     changed(small, tmp_path / "x.npz", format=np.array("nir_dynapse.params 2"))
-    refused(tmp_path / "x.npz", "'nir_dynapse.params 2'", "this package reads 'nir_dynapse.params 1'", "Install")
+    refused(tmp_path / "x.npz", "damaged", "copies are in files of 'nir_dynapse.params 2' only")
 
 
 @pytest.mark.parametrize(
