@@ -243,6 +243,7 @@ def _recipe(chart: Any, task: Task, mismatch: Mismatch, substeps: int, options: 
         copies=task.copies,
         longest_delay=delays,
         rounded=options.rounded and bool(chart.bits),
+        follow=options.follow if task.counts is not None else 0.0,
     )
 
 

@@ -36,6 +36,7 @@ LIMITS: dict[str, Whole | Real] = {
     "dropout": numbers.DROPOUT,
     "mixed": numbers.PART,
     "distil": numbers.PART,
+    "follow": numbers.WEIGHT,
     "thinning": numbers.DROPOUT,
     "worst": numbers.WORST,
     "bias_rate": numbers.LEARNING_RATE,
@@ -91,6 +92,7 @@ class TrainingOptions:
     substeps: int | None = None
     rounded: bool = True
     distil: float = 0.5
+    follow: float = 0.0
     thinning: float = 0.0
 
     def __repr__(self) -> str:

@@ -117,19 +117,25 @@ class Run:
     def _step(self, state: State) -> State:
         x, y = self._batch(state.step)
         spikes = None if self.loop is None else self.loop.run(state.latent, x[0])[None]
-        grown = self._grown(state.step)
-        latent, opt, said = self.trainer.step(state.latent, state.opt, state.step, x, y, spikes, grown)
+        grown, counts = self._grown(state.step), None
+        if self.trainer.recipe.follow and self.task.counts is not None:
+            counts = self.task.counts[self._samples(state.step)]
+        latent, opt, said = self.trainer.step(state.latent, state.opt, state.step, x, y, spikes, grown, counts)
         return state._replace(latent=latent, opt=opt, step=state.step + 1, recent=(*state.recent, said))
 
     def _batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Counts (M, B, T, C) and targets of a step."""
-        size = self.trainer.devices * self.options.batch
-        index = samples(self.key, step * size, size, len(self.task.x)).reshape(self.trainer.devices, -1)
+        index = self._samples(step)
         x = self.task.x[index]
         if self.options.thinning:
             rng = np.random.default_rng((self.key, step, 13))
             x = rng.binomial(x, 1 - self.options.thinning).astype(x.dtype)
         return x, self.task.y[index]
+
+    def _samples(self, step: int) -> np.ndarray:
+        """Numbers (M, B) of the samples of a step."""
+        size = self.trainer.devices * self.options.batch
+        return samples(self.key, step * size, size, len(self.task.x)).reshape(self.trainer.devices, -1)
 
     def _grown(self, step: int) -> float:
         """The part of its size that the mismatch has grown to."""

@@ -18,6 +18,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from nir_dynapse.chip.device import Mismatch
+from nir_dynapse.circuit.copies import mean
 from nir_dynapse.errors import ParameterRangeError
 from nir_dynapse.files.numbers import SIZE, WEIGHT, Real, Whole
 from nir_dynapse.sim.engine import spike_counts
@@ -93,16 +94,19 @@ class Recipe:
     copies: tuple[int, ...] = ()
     longest_delay: float | None = None
     rounded: bool = True
+    follow: float = 0.0
 
 
 class Batch(NamedTuple):
     """Samples of every chip: counts `x` (M, B, T, C), targets `y` (M, B, ...), `keys` (M,) of the chips; where a board ran
-    the samples, `spikes` (M, B, T, N) are what it sent."""
+    the samples, `spikes` (M, B, T, N) are what it sent; `counts` (M, B, n) spikes that neurons of the network should fire.
+    """
 
     x: Array
     y: Array
     keys: Array
     spikes: Array | None = None
+    counts: Array | None = None
 
 
 def mesh_of(chips: int) -> Mesh:
@@ -233,6 +237,8 @@ def _objective(
     counts = (jax.lax.stop_gradient(per_chip) >= least) / jnp.sum(every >= least)
     value = jnp.sum(counts * per_chip)
     parts = jax.lax.psum(1, axis)
+    if batch.counts is not None:
+        value += recipe.follow * _off(recipe, spikes.sum(2), batch.counts) / parts
     if recipe.penalty:
         hidden = spikes[..., np.array(recipe.penalised, int)]
         value += recipe.penalty(hidden.reshape(-1, *hidden.shape[2:])) / parts
@@ -243,6 +249,17 @@ def _objective(
             / parts
         )
     return value, (per_chip, right)
+
+
+def _off(recipe: Recipe, spikes: Array, wanted: Array) -> Array:
+    """Mean squared distance of the counts (M, B, N) of neurons, the mean over their copies, from the `wanted` (M, B, n)."""
+    t, start, total = recipe.chart.rows, 0, jnp.zeros(())
+    for name, part in t.slices().items():
+        found = mean(spikes[..., part], t.copies_of[name])
+        goal = wanted[..., start : start + found.shape[-1]]
+        start += found.shape[-1]
+        total += jnp.mean((found - goal) ** 2) / (jnp.mean(goal**2) + 1e-3)
+    return total / len(t.populations)
 
 
 def _projected(chart: Chart, latent: Latent) -> Latent:

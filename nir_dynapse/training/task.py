@@ -26,6 +26,7 @@ class Task(NamedTuple):
     """What is learnt: samples and targets for training and for the checks, the loss, and which neurons it sees.
 
     `read` are slices of the neurons; in each as many in a row as `copies` says (one number per slice) count as one.
+    `counts` (samples, n) are the spikes of the network's neurons in the ideal run of the training samples, if it teaches.
     """
 
     x: np.ndarray
@@ -37,6 +38,7 @@ class Task(NamedTuple):
     readout: bool
     hidden: np.ndarray
     copies: tuple[int, ...] = ()
+    counts: np.ndarray | None = None
 
 
 def read_spikes(spikes: Any, read: tuple[tuple[int, int], ...], copies: tuple[int, ...]) -> list[Any]:
@@ -103,19 +105,24 @@ def task_of(
             )
     read = ((slices[source].start, slices[source].stop),) if source in slices else ((0, t.n_neurons),)
     copies = (t.copies_of.get(source, 1),) if source in slices else ()
-    x, y, check_y = data.x, data.y, check.y
+    x, y, check_y, counts = data.x, data.y, check.y, None
     if distil and wanted == 1 and isinstance(thing, Network) and len(thing.outputs) == 1:
         kind = Distilled(t.dt, kind, distil)
-        y, check_y = (_taught(thing, part, kind) for part in (data, check))
-    return Task(x, y, check.x, check_y, kind, read, source not in slices, hidden, copies)
+        y, counts = _taught(thing, data, kind)
+        check_y, _ = (y, counts) if check is data else _taught(thing, check, kind)
+    return Task(x, y, check.x, check_y, kind, read, source not in slices, hidden, copies, counts)
 
 
-def _taught(teacher: Network, data: Data, loss: Distilled) -> np.ndarray:
-    """Targets (samples, 1 + n): the label, and the logits of the teacher's ideal run."""
+def _taught(teacher: Network, data: Data, loss: Distilled) -> tuple[np.ndarray, np.ndarray]:
+    """Targets (samples, 1 + n), label and logits of the teacher's ideal run, and the spikes (samples, N) of its neurons."""
     size = max(1, MOST_TAUGHT // (data.x.shape[1] * max(1, teacher.n_neurons)))
-    parts = [simulate(teacher, data.x[k : k + size], ideal=True).output for k in range(0, len(data), size)]
-    logits = np.concatenate([np.asarray(loss.logits(np.asarray(part, np.float32))) for part in parts])
-    return np.concatenate([data.y[:, None], logits], axis=1).astype(np.float32)
+    targets, counts = [], []
+    for k in range(0, len(data), size):
+        found = simulate(teacher, data.x[k : k + size], ideal=True)
+        logits = np.asarray(loss.logits(np.asarray(found.output, np.float32)))
+        targets.append(np.concatenate([data.y[k : k + size, None], logits], axis=1).astype(np.float32))
+        counts.append(np.concatenate([found.spikes[p.name].sum(1) for p in teacher.populations], axis=1))
+    return np.concatenate(targets), np.concatenate(counts).astype(np.float32)
 
 
 def _counts_only(t: Topology) -> bool:

@@ -100,16 +100,17 @@ class Trainer:
         y: np.ndarray,
         spikes: np.ndarray | None,
         size: float,
+        counts: np.ndarray | None = None,
     ) -> tuple[Latent, Any, tuple[Any, Any]]:
         """Latent and optimiser after step `number`, and its (loss, share of right answers), still being computed.
 
         Counts `x` (M, B, T, C) and targets `y` (M, B, ...); `spikes` (M, B, T, N) where a board ran them; `size` is the
-        part of the mismatch that the chips have.
+        part of the mismatch that the chips have; `counts` (M, B, n) as in `Batch`.
         """
         keys = self._keys(jax.random.fold_in(self.key, number), self.devices, self.mesh)
-        cut = [None if part is None else place(part, self.mesh, CHIPS) for part in (x, y, spikes)]
+        cut = [None if part is None else place(part, self.mesh, CHIPS) for part in (x, y, spikes, counts)]
         latent, opt, grown = (place(tree, self.mesh, EVERYWHERE) for tree in (latent, opt, np.float32(size)))
-        batch = Batch(cut[0], cut[1], keys, cut[2])
+        batch = Batch(cut[0], cut[1], keys, cut[2], cut[3])
         latent, opt, loss, right = train_step(
             latent, opt, batch, grown, self.wiring, recipe=self.recipe, update=self.tx.update, mesh=self.mesh
         )
