@@ -37,7 +37,6 @@ LIMITS: dict[str, Whole | Real] = {
     "mixed": numbers.PART,
     "distil": numbers.PART,
     "follow": numbers.WEIGHT,
-    "thinning": numbers.DROPOUT,
     "worst": numbers.WORST,
     "bias_rate": numbers.LEARNING_RATE,
     "clip": numbers.CLIP,
@@ -66,7 +65,8 @@ class TrainingOptions:
     state on them is what is returned, and after `patience` checks without a better one training stops. Those chips have
     the spread `check_mismatch` (that of training where None). `rewiring` is how neurons that the network gives more inputs
     than they have CAM rows choose what to hear. `distil` is the share that the answers of the network's own ideal run
-    have in a loss of classes (`losses.Distilled`), `thinning` the share of input events that each sample loses at random.
+    have in a loss of classes (`losses.Distilled`), and `follow` weighs how far the mean spike counts of all neurons
+    are from those of that run.
     """
 
     batch: int = 16
@@ -93,7 +93,6 @@ class TrainingOptions:
     rounded: bool = True
     distil: float = 0.5
     follow: float = 0.0
-    thinning: float = 0.0
 
     def __repr__(self) -> str:
         usual = {f.name: f.default if f.default is not MISSING else f.default_factory() for f in fields(self)}  # pyright: ignore[reportCallIssue]

@@ -126,11 +126,7 @@ class Run:
     def _batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Counts (M, B, T, C) and targets of a step."""
         index = self._samples(step)
-        x = self.task.x[index]
-        if self.options.thinning:
-            rng = np.random.default_rng((self.key, step, 13))
-            x = rng.binomial(x, 1 - self.options.thinning).astype(x.dtype)
-        return x, self.task.y[index]
+        return self.task.x[index], self.task.y[index]
 
     def _samples(self, step: int) -> np.ndarray:
         """Numbers (M, B) of the samples of a step."""
