@@ -20,7 +20,7 @@ from nir_dynapse.network.network import Network
 
 __all__ = ["finetune"]
 
-KEYWORDS = ("devices", "steps", "loss", "checkpoint", "log")
+KEYWORDS = ("devices", "steps", "loss", "checkpoint", "log", "spend")
 """Options that are keywords of `fine_tune` by the same name, and of `TrainingOptions`; who leaves them out gets theirs."""
 OPTIONS = ("batch", "rate", "dropout", "worst", "patience", "check_every")
 

@@ -210,7 +210,8 @@ def mapping_options() -> Parser:
         "--spend",
         type=copies,
         metavar="COPIES",
-        help="neurons of the chip for each of the network: a number, chip (as many as fit) or none (default none)",
+        help="neurons of the chip for each of the network: a number, chip (as many as fit) or none (default none; where "
+        "the network is trained: chip)",
     )
     group.add_argument("--no-spare-rows", action="store_true", help="one CAM row per weight, even where more are free")
     group.add_argument(
@@ -284,7 +285,10 @@ def training_options(verb: argparse.ArgumentParser) -> None:
         "--train-steps", type=limited(numbers.STEPS), metavar="N", help="steps of training (default 1000)"
     )
     group.add_argument(
-        "--train-devices", type=limited(numbers.PER_STEP), metavar="N", help="virtual chips per step (default 16)"
+        "--train-devices",
+        type=limited(numbers.PER_STEP),
+        metavar="N",
+        help="virtual chips per step (default 4; without copies 16)",
     )
     _uniform(group, "of training and of the comparison")
     group.add_argument(
@@ -323,7 +327,16 @@ def finetune_options(verb: argparse.ArgumentParser) -> None:
 
     group = verb.add_argument_group("on which chips")
     group.add_argument(
-        "--devices", type=limited(numbers.PER_STEP), default=16, metavar="N", help="virtual chips per step (default 16)"
+        "--devices",
+        type=limited(numbers.PER_STEP),
+        metavar="N",
+        help="virtual chips per step (default 16; fewer with copies, whose errors average out)",
+    )
+    group.add_argument(
+        "--spend",
+        type=copies,
+        metavar="COPIES",
+        help="neurons of the chip for each of the network: a number, chip (as many as fit) or none (default none)",
     )
     _uniform(group, "of training and checks")
     group.add_argument(

@@ -29,6 +29,7 @@ from nir_dynapse.import_.samna_config import from_samna
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.network.network import Network
 from nir_dynapse.quant.compiler import compile
+from nir_dynapse.quant.spending import Spend
 from nir_dynapse.reporting.plots import distribution_svg
 from nir_dynapse.reporting.report import Accuracy, Report, report
 from nir_dynapse.reporting.training_log import TrainingLog
@@ -126,6 +127,7 @@ def deploy(
     reset: Literal["value", "subtract", "none"] | None = None,
     reset_delay: bool | None = None,
     fan_in: Literal["train", "prune", "refuse"] | None = None,
+    spend: Spend | None = None,
     seed: int = 0,
     strict: bool = False,
     device: Device = DYNAPSE2,
@@ -154,7 +156,9 @@ def deploy(
 
     `fan_in` says what becomes of neurons with more synapses than CAM rows: "train" chooses the synapses while it trains
     (the default with `train`), "prune" keeps those that the circuit's answers to `train` (else to `activity_data`,
-    else to `data`) depend on most, before any training, and "refuse" raises CapacityError (the default without).
+    else to `data`) depend on most, before any training, and "refuse" raises CapacityError (the default without). `spend`
+    says how many neurons of the chip stand for one of the network: "chip" (as many as fit, the default with `train`),
+    "none" (one, the default without), or a number.
 
     Nothing is written. Raises the DynapseError of whatever fails first.
     """
@@ -181,6 +185,9 @@ def deploy(
         if params is not None:
             check_params(params, network)
         further: dict[str, Any] = {**(options or {}), "seed": seed, "device": device}
+        asked_for = further.pop("spend", None) if spend is None else spend
+        if asked_for is not None and train is None:
+            further["spend"] = asked_for
         if activity_data is not None:
             check_data(activity_data, network, labels=False)
         if device.n_chips > 1:
@@ -205,7 +212,8 @@ def deploy(
             before = compile(network, params=untrained, **{**further, **known})  # on as many neurons as after
         if train is not None:
             stages.begin("train")
-            keywords = {"key": seed, **given, "device": device}
+            copies = "chip" if asked_for is None and fan_in != "prune" else asked_for or "none"
+            keywords = {"key": seed, "spend": copies, **given, "device": device}
             params, log = fine_tuned(start, train, keywords, stages.within("train"))
         stages.begin("compile")
         circuit = network if params is None else params

@@ -45,6 +45,8 @@ STEP = 1e-3
 """Longest internal step of training in s."""
 MOST_ELEMENTS = 1 << 34
 """Counts of a step of training: some 16 GiB in their smallest form."""
+DEVICES, FEW = 16, 4
+"""Virtual chips of a step, without copies and with them."""
 LEAST_REFRACTORY, LEAST_MEMBRANE = 1.5, 2.5
 """Shortest refractory period and membrane time constant in internal steps of training."""
 
@@ -54,7 +56,7 @@ def fine_tune(
     data: Data,
     *,
     mismatch: Mismatch | None = None,
-    devices: int = 16,
+    devices: int | None = None,
     steps: int = 1000,
     loss: str | Loss | None = None,
     teacher: Network | bool | None = None,
@@ -77,6 +79,11 @@ def fine_tune(
     device by default) and redrawn in every step. The result compiles as it is: `compile(net, params=…)` makes a Layout of
     just these currents.
 
+    Neurons with more synapses than CAM rows get those rows that let them follow the sum of all synapses best on `data`; the
+    rows then move while training (`options.rewiring`). With `spend` several neurons of the chip stand for one: "chip" takes
+    as many as fit, a number or a dictionary of numbers by node says how many; they hear different copies and rows, and 4
+    `devices` are enough, for their errors average out (16 without copies).
+
     `loss`: "counts" (classes by spike counts), "first-spike", "max-over-time", "trajectory" (where `data.y` is (sample,
     time, output)), or a `losses.Loss`. With `teacher` (True: the network's own ideal run; or another Network, with the
     same populations or one that `thing` has copies of, see `replicate`) labels are not looked at: filtered spikes of all
@@ -91,11 +98,13 @@ def fine_tune(
     options = TrainingOptions() if options is None else options
     if not isinstance(options, TrainingOptions):
         raise ConfigurationError(f"fine_tune: options is a {type(options).__name__}. Give TrainingOptions(...).")
-    _checked(devices, steps, bits, key)
+    _checked(FEW if devices is None else devices, steps, bits, key)
     check_mismatch("fine_tune", mismatch)
     mismatch = device.mismatch if mismatch is None else mismatch
     circuit = as_params(thing, device)
     circuit, candidates = _on_rows(circuit, data, device, spend, mismatch, key)
+    if devices is None:
+        devices = FEW if circuit.topology.copies else DEVICES
     task = task_of(thing, circuit, data, validation, loss, teacher, options.distil)
     _check_size(devices if board is None else 1, options, task, circuit.topology)
     check_apart({"checkpoint": checkpoint, "log": log}, {})
