@@ -30,7 +30,7 @@ def deploy(args: argparse.Namespace, out: Output) -> int:
     data = Data.load(args.data)
     device = device_of(args)
     options |= {"fan_in": args.fan_in, "seed": args.seed, "device": device, "board": args.board}
-    options |= {"options": mapping(args), "bit_file": args.bit_file}
+    options |= {"options": mapping(args), "bit_file": args.bit_file, "fit": args.fit}
     for option, path, load in (
         ("activity_data", args.activity, Data.load),
         ("train", args.train, Data.load),
@@ -103,11 +103,20 @@ def _rows(network: Any, device: Any) -> str:
     )
 
 
-def _compiled(network: Any, device: Any, args: argparse.Namespace, out: Output, params: Any = None) -> Any:
-    """The Layout of `network`, or of its trained `params`, with the options of the command line."""
-    from nir_dynapse.quant.compiler import compile
+def _compiled(
+    network: Any, device: Any, args: argparse.Namespace, out: Output, params: Any = None, data: Any = None
+) -> Any:
+    """The Layout of `network` (fitted to `data`), or of its trained `params`, with the options of the command line."""
+    from nir_dynapse.fitting.compiler import compile
 
-    options = {"fan_in": args.fan_in, "seed": args.seed, "strict": args.strict, "params": params, **mapping(args)}
+    options = {
+        "fan_in": args.fan_in,
+        "seed": args.seed,
+        "strict": args.strict,
+        "params": params,
+        "data": data,
+        **mapping(args),
+    }
     with out.progress() as tell:
         return compile(network, device=device, progress=tell, **options, **activity(args, network))
 
@@ -132,7 +141,12 @@ def compile_(args: argparse.Namespace, out: Output) -> int:
 
         params = load_params(args.params)
         check_params(params, network)
-    layout = _compiled(network, device, args, out, params)
+    data = None
+    if args.data is not None:
+        from nir_dynapse.data.data import Data
+
+        data = Data.load(args.data)
+    layout = _compiled(network, device, args, out, params, data)
     if args.config is not None:
         write_config_json(layout, args.config)
     layout.save(args.out)

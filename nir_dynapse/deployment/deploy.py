@@ -22,6 +22,7 @@ from nir_dynapse.errors import ConfigurationError
 from nir_dynapse.evaluation.checks import check_data, check_output, check_params, losses, score
 from nir_dynapse.export.samna_config import to_samna, write_config_json
 from nir_dynapse.files.whole import whole_files, write_atomically
+from nir_dynapse.fitting.fit import fit_to_data
 from nir_dynapse.import_.nir_graph import from_nir
 from nir_dynapse.import_.samna_config import from_samna
 from nir_dynapse.layout.layout import Layout
@@ -45,12 +46,12 @@ __all__ = [
     "silicon_of",
 ]
 
-UNTRAINED = "untrained circuit"
+UNTRAINED, CLOSED = "untrained circuit", "closed form"
 STAGES = (
-    *("read", "compile untrained", "train", "compile", "verify"),
-    *("ideal", UNTRAINED, "circuit", "quantised", "on this chip", BEFORE, AFTER),
+    *("read", "fit", "compile untrained", "train", "compile", "verify"),
+    *("ideal", CLOSED, UNTRAINED, "circuit", "quantised", "on this chip", BEFORE, AFTER),
 )
-"""The stages of `deploy` in order, those for training only where it is asked; from "ideal" to "on this chip" they are the
+"""The stages of `deploy` in order, those for fitting and training only where they are asked; from "ideal" to "on this chip" they are the
 rows of its accuracy table."""
 CHUNK_ELEMENTS = 200_000_000
 """Bins times neurons simulated at once at most; larger test sets are cut along the samples."""
@@ -136,6 +137,7 @@ def deploy(
     params: Params | None = None,
     training: Mapping[str, Any] | None = None,
     compare: int = 100,
+    fit: bool = True,
     progress: Progress | None = None,
 ) -> Deployment:
     """Read `source`, check it against `data`, compile it for `device`, verify the configuration, and run the data.
@@ -152,16 +154,21 @@ def deploy(
     from them. The table then says what the trained circuit does, the untrained one in a row of its own, and the report
     compares both on `compare` virtual chips (0: none) with the `mismatch` of `training`, none of which is `board`.
 
+    With `fit` (and no `params`) the circuit is fitted to `train`, or where there is none to `data`, before anything else, so
+    that it follows the ideal run (`fit_to_data`; labels are not used); where that changed it, the row "closed form" of the
+    table says what it does without.
+
     Nothing is written. Raises the DynapseError of whatever fails first.
     """
     check_request(train, params, training, compare)
     tuned = train is not None or params is not None
     compares = tuned and compare > 0
-    asked = {"train": train is not None, UNTRAINED: tuned}
+    fits = fit and params is None
+    asked = {"train": train is not None, UNTRAINED: tuned, "fit": fits, CLOSED: fits}
     asked |= dict.fromkeys(("compile untrained", BEFORE, AFTER), compares)
     names = tuple(name for name in STAGES if asked.get(name, True))
     stages = Stages(names, progress or (lambda stage, fraction: None))
-    given, log, before = dict(training or {}), None, None
+    given, log, before, fitting = dict(training or {}), None, None, None
     mismatch = given.get("mismatch") or device.mismatch
     with open_board(board, device=silicon_of(device), bit_file=bit_file) as chip:
         stages.begin("read")
@@ -181,38 +188,48 @@ def deploy(
         further: dict[str, Any] = {**(options or {}), "fan_in": fan_in, "seed": seed, "device": device}
         if activity_data is not None:
             check_data(activity_data, network, labels=False)
+        fitted: dict[str, Any] = {}
+        if fits:
+            stages.begin("fit")
+            chosen = {"device": device, "mismatch": mismatch, "key": seed, "progress": stages.within("fit")}
+            circuit, fitting = fit_to_data(network, data if train is None else train, **chosen)
+            fitted = {"params": circuit}
         if device.n_chips > 1:
             further["activity"] = measured_activity(network, activity_data or data)
         if compares:  # before the training: what does not fit is found before hours of it
             stages.begin("compile untrained")
-            before = compile(network, **further)
+            before = compile(network, **fitted, **further)
         if train is not None:
             stages.begin("train")
             keywords = {"key": seed, **given, "device": device}
             params, log = fine_tuned(network if params is None else params, train, keywords, stages.within("train"))
         stages.begin("compile")
-        further |= {} if params is None else {"params": params}
+        further |= fitted if params is None else {"params": params}
         layout = compile(network, strict=strict, **further)
         stages.begin("verify")
         checks = _verify(layout)
 
         chip.apply(layout)
-        circuit = network if params is None else params
+        untrained = fitted.get("params", network)
+        circuit = untrained if params is None else params
         runs: dict[str, Callable[[np.ndarray], Recording]] = {
             "ideal": lambda x: simulate(network, x, ideal=True),
-            UNTRAINED: lambda x: simulate(network, x, device=device),
+            CLOSED: lambda x: simulate(network, x, device=device),
+            UNTRAINED: lambda x: simulate(untrained, x, device=device),
             "circuit": lambda x: simulate(circuit, x, device=device),
             "quantised": lambda x: simulate(layout, x, device=device),
             "on this chip": lambda x: chip.run_batch(x, data.dt),
         }
         counts, samples = {}, {}
         for name, run in runs.items():
-            if name in names:
+            if name in names and (name != CLOSED or (fitting is not None and fitting.kept)):
                 stages.begin(name)
                 counts[name], samples[name] = _outcome(run, data, network.n_neurons)
     accuracy = tuple(score(name, count, data.y, counts["ideal"]) for name, count in counts.items())
     chips = {}
     provenance = {"board": board, "data": _described(data)}
+    if fitting is not None:
+        provenance["fit"] = fitting.described()
     if before is not None:
         chips = compared({BEFORE: before, AFTER: layout}, data, compare, mismatch, board, device, stages)
         provenance["virtual chips"] = f"mismatch {spread_text(mismatch, device)}"

@@ -2,7 +2,7 @@
 
 Per population, from spikes s of the circuit and r of the ideal run, both also filtered by e^(−t/τ) with τ = `FILTER` steps:
 
-    ½ ⟨(filtered s − filtered r)²⟩ / var(filtered r)  +  Σ(rate of a neuron, s − r)² / Σ r²  +  2·(mean rate s / r − 1)²
+    ½ ⟨(filtered s − filtered r)²⟩ / var(filtered r)  +  Σ(rate of a neuron, s − r)² / Σ r²  +  8·(mean rate s / r − 1)²
 
 (the first is the distance of van Rossum 2001), and of the output, o and i summed over time and centred over the classes:
 
@@ -23,11 +23,11 @@ __all__ = ["distance", "output_weights"]
 FILTER = 10.0
 """Time constant in steps of the filter: spikes may come this much earlier or later."""
 SMALLEST = 1e-5
-"""Variance and squared rate (spikes per step) that differences are compared with at least: of a nearly silent population."""
+"""Variance and squared rate (spikes per step) that differences are compared with at least (of silent populations)."""
 
 
-def output_weights(network: Network) -> np.ndarray:
-    """What a spike of every neuron adds to the first output (N, outputs): itself, or through the readout on the host."""
+def output_weights(network: Network) -> dict[str, np.ndarray]:
+    """What a spike of each neuron of a node adds to the first output (n, outputs): itself, or through the readout."""
     offsets, n = network.offsets(), network.n_neurons
     known = {p.name: np.eye(n)[:, offsets[p.name] : offsets[p.name] + p.size] for p in network.populations}
     for p in network.readout.populations:
@@ -36,7 +36,8 @@ def output_weights(network: Network) -> np.ndarray:
             if q.target == p.name:
                 total += known[q.source] @ q.dense(known[q.source].shape[1], p.size).T
         known[p.name] = total
-    return known[str(network.outputs[0].source)]
+    whole = known[str(network.outputs[0].source)]
+    return {p.name: whole[offsets[p.name] : offsets[p.name] + p.size] for p in network.populations}
 
 
 def distance(spikes: Any, ideal: Any, parts: tuple[slice, ...], output: Any) -> Any:
@@ -52,7 +53,7 @@ def distance(spikes: Any, ideal: Any, parts: tuple[slice, ...], output: Any) -> 
         total += 0.5 * jnp.mean((a - b) ** 2) / jnp.maximum(jnp.var(b), SMALLEST)
         mine, wanted = spikes[..., part].mean((0, 1)), ideal[..., part].mean((0, 1))
         total += jnp.mean((mine - wanted) ** 2) / jnp.maximum(jnp.mean(wanted**2), SMALLEST)
-        total += 2 * (mine.mean() - wanted.mean()) ** 2 / jnp.maximum(wanted.mean() ** 2, SMALLEST)
+        total += 8 * (mine.mean() - wanted.mean()) ** 2 / jnp.maximum(wanted.mean() ** 2, SMALLEST)
     got, due = (x.sum(1) @ output for x in (spikes, ideal))
     got, due = got - got.mean(-1, keepdims=True), due - due.mean(-1, keepdims=True)
     return total + jnp.mean((got - due) ** 2) / jnp.maximum(jnp.mean(due**2), SMALLEST)

@@ -75,6 +75,13 @@ class FitResult:
         """A JSON-ready dictionary."""
         return asdict(self)
 
+    def described(self) -> str:
+        """In a line: what it was fitted to, and what that gained."""
+        what = f"{self.samples} samples of {self.steps} bins, judged on {self.held_out}"
+        if not self.kept:
+            return f"{what}: closed form kept ({self.reason})"
+        return f"{what}: distance from the ideal run {self.distance_before:.2f} -> {self.distance_after:.2f}"
+
     @property
     def findings(self) -> tuple[Finding, ...]:
         """An info per population that was fitted, or one that says why the closed form was kept."""
@@ -84,6 +91,7 @@ class FitResult:
         for p in self.populations:
             rates = ""
             if p.rate_ideal > 0:
-                rates = f"; rates {p.rate_before / p.rate_ideal:.2f}x -> {p.rate_after / p.rate_ideal:.2f}x of the ideal ones"
+                before, after = p.rate_before / p.rate_ideal, p.rate_after / p.rate_ideal
+                rates = f"; rates {before:.2f}x -> {after:.2f}x of the ideal ones"
             found.append(Finding("info", CODE, f"fitted to data: {p}{rates}.", node=p.name))
         return tuple(found)

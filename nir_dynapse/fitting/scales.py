@@ -1,9 +1,9 @@
 """What is fitted: a few logarithms of factors per population, their limits, and the bias currents that they make.
 
-    weights   I_gain,s ← factor · I_gain,s         (AMPA: excitation, GABA: inhibition; the event's charge times factor)
-    τ         I_τ ← I_τ / factor                   (membrane; AMPA and GABA with I_gain,s, so that the charge stays)
-    pause     I_ref ← I_ref / factor
-    tonic     I_dc ← (settled + tonic) · I_spkthr · I_τ / I_gain, the fraction of the threshold that it settles at
+weights   I_gain,s ← factor · I_gain,s         (AMPA: excitation, GABA: inhibition; the event's charge times factor)
+τ         I_τ ← I_τ / factor                   (membrane; AMPA and GABA with I_gain,s, so that the charge stays)
+pause     I_ref ← I_ref / factor
+tonic     I_dc ← (settled + tonic) · I_spkthr · I_τ / I_gain, the fraction of the threshold that it settles at
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LIMITS = {
     "tonic": (0.0, 0.8),
 }
 """Lowest and highest value of each; a refractory period never gets shorter than half a step."""
-SLOWEST_SYNAPSE = 6.0
+SLOWEST_SYNAPSE = 12.0
 """Steps up to which the time constant of a fast synapse (that of a LIF) may grow."""
 FASTEST_MEMBRANE = 2.0
 """Steps below which no membrane gets faster."""

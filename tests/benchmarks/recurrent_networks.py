@@ -165,7 +165,9 @@ def main(name: str) -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     nir.write(FOLDER / f"{name}.nir", graph)
     np.savez_compressed(FOLDER / f"{name}_test.npz", x=x[:TEST], y=y[:TEST].astype(np.int64), dt=np.float64(DT))
-    np.savez_compressed(FOLDER / f"{name}_train.npz", x=x[TEST : 2 * TEST], y=y[TEST : 2 * TEST].astype(np.int64), dt=DT)
+    np.savez_compressed(
+        FOLDER / f"{name}_train.npz", x=x[TEST : 2 * TEST], y=y[TEST : 2 * TEST].astype(np.int64), dt=DT
+    )
 
 
 if __name__ == "__main__":
