@@ -14,7 +14,7 @@
     import nir_dynapse as nd
 
     net = nd.from_nir("model.nir")                  # or an nir.NIRGraph
-    layout = nd.compile(net)                        # placed, routed, quantised
+    layout = nd.compile(net, data=train)            # fitted to data (no labels needed), placed, routed, quantised
     print(nd.report(layout).text())
     print(nd.evaluate(layout, test, devices=100))   # accuracy on virtual chips 0 to 99
     params = nd.fine_tune(net, train)               # weights and biases for chips that it has never seen
@@ -28,8 +28,8 @@ Importing the package loads nothing else: every name below is loaded when it is 
 
 Folders, each importing itself and what stands before it, nothing beside it: the nouns `errors`, `files`, `chip`, `network`,
 `circuit` and `data`, `layout`, `board` and `reporting`; the arrows `import_`, `sim`, `quant`, `export`; `backend` (the
-plugin that host programs find, and `open_board`), `evaluation`, `calibration` and `lava_process`; `training` and
-`figures`; `deployment`; `cli`.
+plugin that host programs find, and `open_board`), `evaluation`, `calibration` and `lava_process`; `fitting`;
+`training` and `figures`; `deployment`; `cli`.
 """
 
 from __future__ import annotations
@@ -65,12 +65,15 @@ if TYPE_CHECKING:
     from nir_dynapse.evaluation.evaluate import Evaluation, evaluate
     from nir_dynapse.export.samna_config import to_samna
     from nir_dynapse.export.samna_text import write_config_json
+    from nir_dynapse.fitting.compiler import compile
+    from nir_dynapse.fitting.fit import fit_to_data
+    from nir_dynapse.fitting.result import FitResult
     from nir_dynapse.import_.nir_graph import from_nir
     from nir_dynapse.import_.samna_config import from_samna
     from nir_dynapse.layout.layout import Layout
     from nir_dynapse.network.network import Network
     from nir_dynapse.network.redundancy import replicate
-    from nir_dynapse.quant.compiler import compile, to_network
+    from nir_dynapse.quant.compiler import to_network
     from nir_dynapse.reporting.report import Report, report
     from nir_dynapse.reporting.training_log import TrainingLog
     from nir_dynapse.sim.simulation import simulate
@@ -91,6 +94,7 @@ __all__ = [
     "Evaluation",
     "Events",
     "Finding",
+    "FitResult",
     "HardwareError",
     "Layout",
     "Mismatch",
@@ -113,6 +117,7 @@ __all__ = [
     "evaluate",
     "events_to_data",
     "fine_tune",
+    "fit_to_data",
     "from_nir",
     "from_nir_data",
     "from_samna",
@@ -162,12 +167,15 @@ _HOME = {
     "evaluation.evaluate": ("Evaluation", "evaluate"),
     "export.samna_config": ("to_samna",),
     "export.samna_text": ("write_config_json",),
+    "fitting.compiler": ("compile",),
+    "fitting.fit": ("fit_to_data",),
+    "fitting.result": ("FitResult",),
     "import_.nir_graph": ("from_nir",),
     "import_.samna_config": ("from_samna",),
     "layout.layout": ("Layout",),
     "network.network": ("Network",),
     "network.redundancy": ("replicate",),
-    "quant.compiler": ("compile", "to_network"),
+    "quant.compiler": ("to_network",),
     "reporting.report": ("Report", "report"),
     "reporting.training_log": ("TrainingLog",),
     "sim.simulation": ("simulate",),

@@ -30,7 +30,7 @@ from nir_dynapse.import_.nir_graph import from_nir
 from nir_dynapse.layout.decoding import as_params
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.network.network import Network
-from nir_dynapse.quant.compiler import compile, to_network
+from nir_dynapse.quant.compiler import to_network
 from nir_dynapse.sim.simulation import simulate
 from nir_dynapse.sim.virtual.board import VirtualBoard
 
@@ -107,6 +107,11 @@ class _Backend(SimpleNamespace):
         """`nir_dynapse.fine_tune`, loaded when it is first used: nobody else needs what training needs."""
         return nir_dynapse.fine_tune
 
+    @property
+    def compile(self) -> Callable[..., Layout]:
+        """`nir_dynapse.compile`, which may fit the circuit to data first."""
+        return nir_dynapse.compile
 
-dynapse2 = _Backend(from_nir=from_nir, to_nir=to_nir, compile=compile, simulate=simulate, device=DYNAPSE2)
+
+dynapse2 = _Backend(from_nir=from_nir, to_nir=to_nir, simulate=simulate, device=DYNAPSE2)
 """The DYNAP-SE2 backend as one object: from_nir, to_nir, compile, fine_tune, simulate."""

@@ -21,6 +21,7 @@ FLOORS = (
     ("board", "reporting"),
     ("import_", "sim", "quant", "export"),
     ("backend", "lava_process", "evaluation", "calibration"),
+    ("fitting",),
     ("training", "figures"),
     ("deployment",),
     ("cli",),
@@ -177,7 +178,9 @@ def test_public_names_are_where_the_package_says() -> None:
 
 
 def test_jax_only_where_it_belongs() -> None:
-    allowed = {m for m in MODULES if m.startswith(("sim.", "training."))} - {f"sim.{name}" for name in NUMPY_ONLY}
+    allowed = {m for m in MODULES if m.startswith(("sim.", "fitting.", "training."))} - {
+        f"sim.{name}" for name in NUMPY_ONLY
+    }
     assert users_of("jax", module_level=True) <= allowed
     assert users_of("jax") <= allowed | {"cli.doctor"}
 
@@ -249,6 +252,8 @@ def test_module_says_what_it_is(module: str) -> None:
         ("layout.layout", "sim.dynamics"),
         ("export.nir_graph", "quant.compiler"),
         ("quant.compiler", "deployment.deploy"),
+        ("quant.compiler", "fitting.fit"),
+        ("fitting.fit", "training.start"),
         ("backend", "evaluation.evaluate"),
         ("lava_process.models", "sim.simulation"),
         ("cli.verbs", "lava_process.process"),

@@ -105,6 +105,7 @@ def _deploy(verbs: _Verbs, model: Parser, mapping: Parser) -> None:
     p.add_argument("model", metavar="MODEL.nir", help="the network")
     p.add_argument("--data", required=True, metavar="TEST.npz", help=DATA_HELP)
     board_option(p)
+    p.add_argument("--no-fit", action="store_false", dest="fit", help="leave the circuit as the closed form gives it")
     training_options(p)
     p.add_argument(
         "-o",
@@ -125,6 +126,11 @@ def _check_and_compile(verbs: _Verbs, model: Parser, mapping: Parser) -> None:
     p.add_argument("-o", "--out", required=True, metavar="LAYOUT.json", help="where to write the Layout")
     p.add_argument("--config", metavar="CONFIG.json.gz", help="where to write the chip configuration")
     p.add_argument("--report", metavar="REPORT.html", help="where to write the report: a page, .json or .txt")
+    p.add_argument(
+        "--data",
+        metavar="X.npz",
+        help="fit the circuit to what the ideal run does with this data (labels are not used)",
+    )
     tuned_options(p)
 
 

@@ -30,7 +30,7 @@ def deploy(args: argparse.Namespace, out: Output) -> int:
     data = Data.load(args.data)
     device = device_of(args)
     options |= {"fan_in": args.fan_in, "seed": args.seed, "device": device, "board": args.board}
-    options |= {"options": mapping(args), "bit_file": args.bit_file}
+    options |= {"options": mapping(args), "bit_file": args.bit_file, "fit": args.fit}
     for option, path, load in (
         ("activity_data", args.activity, Data.load),
         ("train", args.train, Data.load),
@@ -128,16 +128,18 @@ def _rows(network: Any, device: Any) -> str:
     )
 
 
-def _compiled(network: Any, device: Any, args: argparse.Namespace, out: Output, params: Any = None) -> Any:
-    """The Layout of `network`, or of its trained `params`, with the options of the command line."""
-    from nir_dynapse.quant.compiler import compile
+def _compiled(
+    network: Any, device: Any, args: argparse.Namespace, out: Output, params: Any = None, data: Any = None
+) -> Any:
+    """The Layout of `network` (fitted to `data`), or of its trained `params`, with the options of the command line."""
+    from nir_dynapse.fitting.compiler import compile
 
     options = {"fan_in": args.fan_in or "refuse", "seed": args.seed, "strict": args.strict, **mapping(args)}
     options |= activity(args, network)
     if args.fan_in == "prune" and args.activity is not None:  # what the data says of each synapse
         params = pruned(args, network, device, params)
     with out.progress() as tell:
-        return compile(network, params=params, device=device, progress=tell, **options)
+        return compile(network, params=params, data=data, device=device, progress=tell, **options)
 
 
 def compile_(args: argparse.Namespace, out: Output) -> int:
@@ -160,7 +162,12 @@ def compile_(args: argparse.Namespace, out: Output) -> int:
 
         params = load_params(args.params)
         check_params(params, network)
-    layout = _compiled(network, device, args, out, params)
+    data = None
+    if args.data is not None:
+        from nir_dynapse.data.data import Data
+
+        data = Data.load(args.data)
+    layout = _compiled(network, device, args, out, params, data)
     if args.config is not None:
         write_config_json(layout, args.config)
     layout.save(args.out)

@@ -24,6 +24,7 @@ from nir_dynapse.errors import ConfigurationError
 from nir_dynapse.evaluation.checks import check_data, check_output, check_params, losses, score
 from nir_dynapse.export.samna_config import to_samna, write_config_json
 from nir_dynapse.files.whole import whole_files, write_atomically
+from nir_dynapse.fitting.fit import fit_to_data
 from nir_dynapse.import_.nir_graph import from_nir
 from nir_dynapse.import_.samna_config import from_samna
 from nir_dynapse.layout.layout import Layout
@@ -48,13 +49,13 @@ __all__ = [
     "silicon_of",
 ]
 
-UNTRAINED, UNTRAINED_PRUNED, PRUNED = "untrained circuit", "untrained, pruned", "pruned"
+UNTRAINED, UNTRAINED_PRUNED, PRUNED, CLOSED = "untrained circuit", "untrained, pruned", "pruned", "closed form"
 STAGES = (
-    *("read", "compile untrained", "train", "compile", "verify"),
-    *("ideal", UNTRAINED, UNTRAINED_PRUNED, "circuit", PRUNED, "quantised", "on this chip", BEFORE, AFTER),
+    *("read", "fit", "compile untrained", "train", "compile", "verify"),
+    *("ideal", CLOSED, UNTRAINED, UNTRAINED_PRUNED, "circuit", PRUNED, "quantised", "on this chip", BEFORE, AFTER),
 )
-"""The stages of `deploy` in order, those for training and pruning only where there is any; from "ideal" to "on this chip"
-they are the rows of its accuracy table."""
+"""The stages of `deploy` in order, those for fitting, training and pruning only where there is any; from "ideal" to "on
+this chip" they are the rows of its accuracy table."""
 Progress = Callable[[str, float], None]
 
 
@@ -137,6 +138,7 @@ def deploy(
     params: Params | None = None,
     training: Mapping[str, Any] | None = None,
     compare: int = 100,
+    fit: bool = True,
     progress: Progress | None = None,
 ) -> Deployment:
     """Read `source`, check it against `data`, compile it for `device`, verify the configuration, and run the data.
@@ -154,6 +156,10 @@ def deploy(
     from them. The table then says what the trained circuit does, the untrained one in a row of its own, and the report
     compares both on `compare` virtual chips (0: none) with the `mismatch` of `training`, none of which is `board`.
 
+    With `fit` (and no `params`) the circuit is fitted to `train`, or where there is none to `data`, before anything else,
+    so that it follows the ideal run (`fit_to_data`; labels are not used); where that changed it, the row "closed form" of
+    the table says what it does without.
+
     `fan_in` says what becomes of neurons with more synapses than CAM rows: "train" chooses the synapses while it trains
     (the default with `train`), "prune" keeps those that the circuit's answers to `train` (else to `activity_data`,
     else to `data`) depend on most, before any training, and "refuse" raises CapacityError (the default without). `spend`
@@ -167,7 +173,7 @@ def deploy(
     tuned = train is not None or params is not None
     compares = tuned and compare > 0
     tell = progress or (lambda stage, fraction: None)
-    given, log, before, untrained = dict(training or {}), None, None, None
+    given, log, before, untrained, fitting = dict(training or {}), None, None, None, None
     mismatch = given.get("mismatch") or device.mismatch
     with open_board(board, device=silicon_of(device), bit_file=bit_file) as chip:
         tell("read", 0.0)
@@ -190,44 +196,52 @@ def deploy(
             further["spend"] = asked_for
         if activity_data is not None:
             check_data(activity_data, network, labels=False)
+        fitted: Params | None = None
+        if fit and params is None:
+            tell("fit", 0.0)
+            chosen = {"device": device, "mismatch": mismatch, "key": seed}
+            fitted, fitting = fit_to_data(network, data if train is None else train, **chosen)
         if device.n_chips > 1:
             further["activity"] = measured_activity(network, activity_data or data)
         prune = Pruning(network, train or activity_data or data, device, further)
-        start = network if params is None else params
+        start = params or fitted
         if train is not None and fan_in == "refuse":
-            prune.refuse(params)  # without training compile does it, with what else does not fit
+            prune.refuse(start)  # without training compile does it, with what else does not fit
         if tuned and not prune.fits():
-            untrained = prune()
-        if train is not None and fan_in == "prune" and not prune.fits(params):
-            start = prune(params)
+            untrained = prune(fitted)
+        if train is not None and fan_in == "prune" and not prune.fits(start):
+            start = prune(start)
         asked = {"train": train is not None, UNTRAINED: tuned, UNTRAINED_PRUNED: untrained is not None}
         asked |= dict.fromkeys(("compile untrained", BEFORE, AFTER), compares)
-        asked[PRUNED] = train is None and fan_in == "prune" and not prune.fits(params)
+        asked[PRUNED] = train is None and fan_in == "prune" and not prune.fits(start)
+        asked |= {"fit": fitting is not None, CLOSED: fitting is not None and fitting.kept}
         names = tuple(name for name in STAGES if asked.get(name, True))
         stages = Stages(names, tell)
         further["fan_in"] = "refuse" if fan_in == "refuse" else "prune"  # of what finds no good rows, too
         if compares:  # before the training: what does not fit is found before hours of it
             stages.begin("compile untrained")
             known = {} if params is None or not params.topology.copies else {"spend": params.topology.copies_of}
-            before = compile(network, params=untrained, **{**further, **known})  # on as many neurons as after
+            first = fitted if untrained is None else untrained
+            before = compile(network, params=first, **{**further, **known})  # on as many neurons as after
         if train is not None:
             stages.begin("train")
             copies = "chip" if asked_for is None and fan_in != "prune" else asked_for or "none"
-            keywords = {"key": seed, "spend": copies, **given, "device": device}
-            params, log = fine_tuned(start, train, keywords, stages.within("train"))
+            keywords = {"key": seed, "spend": copies, "start": start, **given, "device": device}
+            params, log = fine_tuned(network, train, keywords, stages.within("train"))
         stages.begin("compile")
-        circuit = network if params is None else params
-        pruned = prune(params) if asked[PRUNED] else None
+        circuit = network if params is None and fitted is None else params or fitted
+        pruned = prune(params or fitted) if asked[PRUNED] else None
         if params is not None and params.topology.copies:
             further.pop("spend", None)  # they have theirs
-        layout = compile(network, params=params if pruned is None else pruned, strict=strict, **further)
+        layout = compile(network, params=pruned or params or fitted, strict=strict, **further)
         stages.begin("verify")
         checks = _verify(layout)
 
         chip.apply(layout)
         runs: dict[str, Callable[[np.ndarray], Recording]] = {
             "ideal": lambda x: simulate(network, x, ideal=True),
-            UNTRAINED: lambda x: simulate(network, x, device=device),
+            CLOSED: lambda x: simulate(network, x, device=device),
+            UNTRAINED: lambda x: simulate(fitted or network, x, device=device),
             UNTRAINED_PRUNED: lambda x: simulate(untrained or network, x, device=device),
             "circuit": lambda x: simulate(circuit, x, device=device),
             PRUNED: lambda x: simulate(pruned or circuit, x, device=device),
@@ -244,6 +258,8 @@ def deploy(
     chosen = rows_chosen(params, prune, accuracy) if train is not None and untrained is not None else ()
     chips = {}
     provenance = {"board": board, "data": _described(data)}
+    if fitting is not None:
+        provenance["fit"] = fitting.described()
     if before is not None:
         chips = compared({BEFORE: before, AFTER: layout}, data, compare, mismatch, board, device, stages)
         provenance["virtual chips"] = f"mismatch {spread_text(mismatch, device)}"

@@ -26,7 +26,7 @@ BEFORE, AFTER = "before training", "after training"
 """The two runs over many virtual chips in a report."""
 FIRST_SEED = 1000
 """Of the virtual chips of the comparison, unless the board is one of them."""
-WEIGHTS = {"train": 20.0, BEFORE: 4.0, AFTER: 4.0}
+WEIGHTS = {"train": 20.0, "fit": 6.0, BEFORE: 4.0, AFTER: 4.0}
 """How much longer these stages take than the others, roughly."""
 
 Progress = Callable[[str, float], None]

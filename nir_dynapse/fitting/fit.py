@@ -1,0 +1,277 @@
+"""`fit_to_data`: the circuit of a Network, corrected so that its spikes on data follow the ideal run.
+
+The closed form equates single neurons at small inputs. What it leaves out (a membrane current that cannot fall below its
+reset level, charge that a reset does not clear, synapses with a memory) adds up in a network, most of all in a recurrent
+one. A few numbers per population (`scales`) are moved by Adam (Kingma and Ba 2015) along the surrogate gradient of the
+distance (`distance`) between circuit and ideal run, closed loop, from the best of several starts. The samples are spread
+over the nominal chip and a few virtual ones, the same in every step; other samples judge what is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nir_dynapse.chip.device import CURRENTS, DYNAPSE2, Device, Mismatch, check_mismatch
+from nir_dynapse.circuit.closed_form import to_params
+from nir_dynapse.circuit.params import Params
+from nir_dynapse.data.counts import check_counts
+from nir_dynapse.data.data import Data
+from nir_dynapse.data.images import flattened
+from nir_dynapse.data.nir_data import input_counts, is_nir_data
+from nir_dynapse.errors import ConfigurationError
+from nir_dynapse.evaluation.checks import check_data, check_params
+from nir_dynapse.files.numbers import SEED
+from nir_dynapse.fitting.distance import distance, output_weights
+from nir_dynapse.fitting.result import FitResult, PopulationFit
+from nir_dynapse.fitting.scales import FACTORS, Scales
+from nir_dynapse.network.network import Network
+from nir_dynapse.sim.circuit import internal_step
+from nir_dynapse.sim.engine import spike_counts
+from nir_dynapse.sim.mismatch import fabricate
+from nir_dynapse.sim.simulation import simulate
+
+__all__ = ["fit_to_data"]
+
+CHIPS = 3
+"""Chips that the samples are spread over: the nominal one and two with mismatch."""
+FIRST_CHIP = 1 << 40
+"""Seed of the first chip with mismatch: none that anybody evaluates on."""
+MOST_SAMPLES, MOST_STEPS = 48, 256
+"""Samples of the fit and of the judgement, and bins of each, at most."""
+WORK = 600_000
+"""Samples times bins times neurons of one step of the fit, at most (but at least one sample per chip)."""
+STEPS, RATE = 60, 0.06
+"""Steps of Adam from a start, and the first of its rates, which fall as a cosine."""
+TRIED = 2
+"""Starts that are followed: those with the smallest distances."""
+FINALISTS = 4
+"""Circuits of each start that are judged on the held-out samples."""
+NEAR = 0.4
+"""A circuit with a distance up to this follows already: the closed form is kept without a search."""
+STARTS = (
+    {},
+    {"excitation": 1.1, "inhibition": 1.4, "tau_inh": 1.5},
+    {"excitation": 1.2, "inhibition": 2.0, "tau_exc": 1.5, "tau_inh": 2.0},
+    {"excitation": 1.1, "inhibition": 1.3, "tau_exc": 4.0, "tau_inh": 4.0},
+    {"excitation": 1.5, "inhibition": 1.7, "tau_exc": 18.0, "tau_inh": 15.0},
+    {"excitation": 1.5, "inhibition": 1.7, "tau_mem": 0.5, "tau_exc": 25.0, "tau_inh": 22.0},
+    {"excitation": 2.0, "inhibition": 2.2, "tau_mem": 0.4, "tau_exc": 50.0, "tau_inh": 40.0},
+    {"inhibition": 1.5, "tau_mem": 1.5, "tau_inh": 1.5, "refractory": 1.35, "tonic": 0.5},
+)
+"""Where the search may begin: what helped networks of several kinds (`tests/benchmarks/fitted_mapping.py`)."""
+
+Progress = Callable[[str, float], None]
+
+
+def fit_to_data(
+    network: Network,
+    data: Any,
+    *,
+    params: Params | None = None,
+    device: Device = DYNAPSE2,
+    mismatch: Mismatch | None = None,
+    key: int = 0,
+    progress: Progress | None = None,
+) -> tuple[Params, FitResult]:
+    """The circuit of `network` whose spikes on `data` follow those of its ideal run, and what was fitted.
+
+    `data` is `Data` (its labels are not used), event counts (batch, time, channel), (time, channel), or one of NIR's data
+    containers; of much data a part is taken, evenly. `params` is the circuit to begin with (None: the closed form), not
+    quantised. `mismatch` (None: the device's) is what two of three chips have that the fit averages over. The circuit is
+    never farther from the ideal run than the one it began with, on samples that the fit did not see (with a single
+    sample, on that one): else that one is returned. `progress("fit", fraction)` is called at every step. Deterministic
+    for a `key`. The findings of the result are among those of the Params. Raises ConfigurationError or
+    ParameterRangeError where the data does not fit the network, or `params` are quantised.
+    """
+    tell = progress or (lambda stage, fraction: None)
+    key = SEED.check("fit_to_data", "key", key)
+    check_mismatch("fit_to_data", mismatch)
+    x = _counts(network, data)
+    begin = to_params(network, device) if params is None else params.numpy().check()
+    if params is not None:
+        check_params(replace(begin, topology=replace(begin.topology, populations=_nodes(begin), copies=())), network)
+    if begin.topology.mask is not None:
+        raise ConfigurationError(
+            "fit_to_data: the weights of params are quantised; a fit needs exact currents. Give the Params before compile."
+        )
+    problem = _Problem(network, Scales.of(begin, device), x, device.mismatch if mismatch is None else mismatch, key)
+    numbers, reason = problem.best(tell)
+    fitted = begin if numbers is None else problem.scales.settled(numbers)
+    result = problem.result(begin, fitted, numbers, reason)
+    tell("fit", 1.0)
+    return replace(fitted, findings=(*begin.findings, *result.findings)), result
+
+
+def _nodes(params: Params) -> tuple[tuple[str, int], ...]:
+    return tuple(params.topology.node_sizes.items())
+
+
+def _counts(network: Network, data: Any) -> np.ndarray:
+    """Whole event counts (batch, time, channel), of `MOST_STEPS` bins at most (ConfigurationError)."""
+    if isinstance(data, Data):
+        check_data(data, network, labels=False)
+        x = data.x
+    else:
+        x = input_counts(data, network.inputs, network.dt) if is_nir_data(data) else data
+        x = check_counts(flattened(x, network.inputs), [(port.name, port.size) for port in network.inputs])
+    if not x.size:
+        raise ConfigurationError(
+            f"fit_to_data: the data is empty, of shape {x.shape}. Give at least one sample and one bin, or no data."
+        )
+    if not network.outputs:
+        raise ConfigurationError("fit_to_data: the network has no output node. Mark a population as output.")
+    return x[:, :MOST_STEPS].astype(np.float32)
+
+
+class _Problem:
+    """The samples, their ideal spikes, the chips, and the distance as a function of the numbers."""
+
+    def __init__(self, network: Network, scales: Scales, x: np.ndarray, mismatch: Mismatch, key: int) -> None:
+        self.network, self.scales = network, scales
+        self.params = scales.with_tonic()
+        t = self.params.topology
+        room = WORK // max(1, x.shape[1] * t.n_neurons)
+        each = int(np.clip(min(room, -(-len(x) // 2)) // CHIPS, 1, MOST_SAMPLES // CHIPS))
+        chosen = np.unique(np.linspace(0, len(x) - 1, min(len(x), 2 * CHIPS * each)).round().astype(int))
+        train, held = (chosen[0::2], chosen[1::2]) if len(chosen) > 1 else (chosen, chosen)
+        self.samples, self.held = len(train), x[held]
+        self.parts = tuple(t.slices().values())
+        each_output = [np.repeat(w, t.copies_of[name], axis=0) for name, w in output_weights(network).items()]
+        self.output = jnp.asarray(np.concatenate(each_output), jnp.float32)
+        self.ideal = self._ideal(self.held)
+        self.silent = not self._ideal(x[train]).any() and not self.ideal.any()
+        self.batches = tuple(self._batch(x[np.resize(part, CHIPS * each)]) for part in (train, held))
+        unit = replace(self.params, bias={name: np.ones(t.n_groups) for name in CURRENTS})
+        chips = [Mismatch.none(), *[mismatch] * (CHIPS - 1)]
+        made = [fabricate(unit, of, FIRST_CHIP + CHIPS * key + k) for k, of in enumerate(chips)]
+        self.chips = (
+            {name: jnp.asarray(np.stack([m.bias[name] for m in made]), jnp.float32) for name in CURRENTS},
+            jnp.asarray(np.stack([m.row_currents() for m in made])),
+        )
+        self.topology = made[0].topology
+        shortest = {"i_ref": np.asarray(self.params.bias["i_ref"]) * np.exp(-scales.low[scales.unit, 5])}
+        self.substeps = internal_step(replace(self.params, bias={**self.params.bias, **shortest}), t.dt)
+        self.gradient = jax.jit(jax.value_and_grad(self._distance))
+        self.loss = jax.jit(self._nominal)
+
+    def _ideal(self, x: np.ndarray) -> np.ndarray:
+        """Ideal spikes (batch, time, N); every copy of a neuron has those of its neuron."""
+        run = simulate(self.network, x, ideal=True).spikes
+        copies = self.params.topology.copies_of
+        parts = [np.repeat(run[name], copies[name], axis=-1) for name in copies]
+        return np.concatenate(parts, -1).astype(np.float32)
+
+    def _batch(self, x: np.ndarray) -> tuple[Any, Any]:
+        """Samples and ideal spikes (chips, batch, time, …)."""
+        shape = (CHIPS, len(x) // CHIPS, *x.shape[1:2], -1)
+        return jnp.asarray(x.reshape(shape)), jnp.asarray(self._ideal(x).reshape(shape))
+
+    def _distance(self, numbers: Any, chips: Any, batch: tuple[Any, Any]) -> Any:
+        bias = self.scales.bias(numbers, jnp)
+        group, circuit = self.params.topology.group, self.params.circuit
+
+        def one(factor: Any, weight: Any, x: Any) -> Any:
+            here = {name: bias[name][group] * factor[name] for name in CURRENTS}
+            return spike_counts(Params(here, weight, None, self.topology, circuit), x, substeps=self.substeps)
+
+        spikes, ideal = jax.vmap(one)(*chips, batch[0]), batch[1]
+        both = (a.reshape(-1, *a.shape[2:]) for a in (spikes, ideal))
+        return distance(*both, self.parts, self.output)
+
+    def _nominal(self, spikes: Any, ideal: Any) -> Any:
+        return distance(spikes, ideal, self.parts, self.output)
+
+    def starts(self) -> list[np.ndarray]:
+        """`STARTS` as numbers, inside the limits."""
+        rows, made = len(self.scales.low), []
+        for start in STARTS:
+            row = [start.get(name, 0.0) if name == "tonic" else np.log(start.get(name, 1.0)) for name in FACTORS]
+            made.append(np.clip(np.tile(row, (rows, 1)), self.scales.low, self.scales.high))
+        return made
+
+    def best(self, tell: Progress) -> tuple[np.ndarray | None, str]:
+        """The numbers that are nearest on the held-out samples, or None and why the closed form is kept."""
+        if self.silent:
+            return None, "no neuron spikes in the ideal run of this data, so there is nothing to follow"
+        before = self.judge(self.scales.params)
+        if before[0] <= NEAR:
+            return None, f"it follows the ideal run already (distance {before[0]:.2f})"
+        train, held = self.batches
+        starts = self.starts()
+        total = len(starts) + TRIED * (STEPS + FINALISTS)
+        values = []
+        for k, start in enumerate(starts):
+            values.append(float(self.gradient(start, self.chips, train)[0]))
+            tell("fit", k / total)
+        finalists: list[np.ndarray] = []
+        order = np.argsort(np.nan_to_num(values, nan=np.inf), kind="stable")[:TRIED]
+        for n, which in enumerate(order):
+            done = len(starts) + n * (STEPS + FINALISTS)
+            path = self._descend(starts[which], train, lambda k, done=done: tell("fit", (done + k) / total))
+            judged = [(float(self.gradient(numbers, self.chips, held)[0]), k) for k, numbers in enumerate(path)]
+            finalists += [path[k] for _, k in sorted(judged)[:2]]
+        scores = [self.judge(self.scales.settled(numbers)) for numbers in finalists]
+        better = [k for k, (value, agreed) in enumerate(scores) if value < before[0] and agreed >= before[1]]
+        if not better:
+            return None, "on samples that the fit did not see it is as near to the ideal run as any circuit found"
+        return finalists[min(better, key=lambda k: scores[k][0])], ""
+
+    def _descend(self, start: np.ndarray, batch: Any, tell: Callable[[int], None]) -> list[np.ndarray]:
+        """The `FINALISTS` nearest numbers on the way of Adam from `start`."""
+        z, low, high = np.array(start), self.scales.low, self.scales.high
+        m, v, seen = np.zeros_like(z), np.zeros_like(z), []
+        for k in range(STEPS):
+            value, slope = (np.asarray(a, float) for a in self.gradient(z, self.chips, batch))
+            if not np.isfinite(value) or not np.isfinite(slope).all():
+                break
+            seen.append((float(value), k, z.copy()))
+            m, v = 0.9 * m + 0.1 * slope, 0.98 * v + 0.02 * slope**2
+            move = m / (1 - 0.9 ** (k + 1)) / (np.sqrt(v / (1 - 0.98 ** (k + 1))) + 1e-8)
+            z = np.clip(z - RATE * 0.5 * (1 + np.cos(np.pi * k / STEPS)) * move, low, high)
+            tell(k)
+        return [numbers for _, _, numbers in sorted(seen, key=lambda item: item[:2])[:FINALISTS]] or [start]
+
+    def _run(self, params: Params) -> np.ndarray:
+        spikes = simulate(params, self.held).spikes
+        return np.concatenate([spikes[name] for name, _ in params.topology.populations], -1).astype(np.float32)
+
+    def judge(self, params: Params) -> tuple[float, float]:
+        """Distance from the ideal run on the held-out samples, and the share of them with its class."""
+        return self._judged(self._run(params))
+
+    def _judged(self, spikes: np.ndarray) -> tuple[float, float]:
+        far = float(self.loss(spikes, self.ideal))
+        chosen, due = ((s.sum(1) @ np.asarray(self.output)).argmax(-1) for s in (spikes, self.ideal))
+        return far, float((chosen == due).mean())
+
+    def result(self, begin: Params, fitted: Params, numbers: np.ndarray | None, reason: str) -> FitResult:
+        """What became of it, on the held-out samples."""
+        runs = [self._run(begin)] + ([] if numbers is None else [self._run(fitted)])
+        (far, agreed), (near, agrees) = self._judged(runs[0]), self._judged(runs[-1])
+        rows = (
+            np.zeros_like(self.scales.low) if numbers is None else np.clip(numbers, self.scales.low, self.scales.high)
+        )
+        found = []
+        for name, part in self.params.topology.slices().items():
+            row = next(k for k, names in enumerate(self.scales.owners) if name in names)
+            factors = {
+                key: float(value if key == "tonic" else np.exp(value))
+                for key, value in zip(FACTORS, rows[row], strict=True)
+            }
+            rates = [s[..., part].mean((0, 1)) / self.network.dt for s in (self.ideal, runs[0], runs[-1])]
+            means = [float(r.mean()) for r in rates]
+            found.append(PopulationFit(name, factors, *means, *(_correlation(rates[0], r) for r in rates[1:])))
+        kept, shape = numbers is not None, self.held.shape
+        return FitResult(tuple(found), kept, self.samples, shape[0], shape[1], far, near, agreed, agrees, reason)
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return float("nan")
+    return float(np.corrcoef(a, b)[0, 1])
