@@ -30,7 +30,8 @@ from nir_dynapse.layout.rewriting import OF_BITS
 from nir_dynapse.network.network import Network
 from nir_dynapse.quant.activity import source_activity
 from nir_dynapse.quant.groups import TOLERANCE
-from nir_dynapse.quant.mapping import Options, map_params
+from nir_dynapse.quant.holding import SEARCH, with_chips
+from nir_dynapse.quant.mapping import Options, check_places, map_params
 from nir_dynapse.quant.routing import core_of
 from nir_dynapse.quant.rules import check_layout, check_wiring
 from nir_dynapse.quant.sharing import merge_parallel, share_sources
@@ -101,12 +102,16 @@ def compile(
 
     options = Options(fan_in, spare_rows, second_range, share_tags is True, True, tolerance, seed, budget, progress)
     can_share = share_tags is None and not share_sources(asked)[1].all()
+    ways = [replace(options, spread=not can_share), *([replace(options, share_tags=True)] if can_share else [])]
     try:
-        mapped = map_params(asked, monitored, rates, importance, device, replace(options, spread=not can_share))
+        mapped = _first_way(ways, lambda way: map_params(asked, monitored, rates, importance, device, way))
     except CapacityError as error:
-        if not can_share or not any(f.code == "tags" for f in error.findings):
-            raise
-        mapped = map_params(asked, monitored, rates, importance, device, replace(options, share_tags=True))
+
+        def holds(stack: Device) -> None:
+            quick = (replace(way, budget=min(budget, SEARCH)) for way in ways)
+            _first_way(list(quick), lambda way: check_places(asked, monitored, rates, stack, way))
+
+        raise with_chips(error, holds, device) from None
     findings += mapped.findings
 
     raise_if_errors(strictly(findings) if strict else (), ParameterRangeError)
@@ -138,6 +143,16 @@ def compile(
     violations = (*check_layout(layout, device), *check_wiring(layout, mapped.wired))
     raise_if_errors(violations, ConfigurationError)
     return layout
+
+
+def _first_way(ways: Sequence[Options], make: Callable[[Options], Any]) -> Any:
+    """What `make` makes of the first of `ways`, or of the second where tags run short in the first."""
+    try:
+        return make(ways[0])
+    except CapacityError as error:
+        if len(ways) == 1 or not any(f.code == "tags" for f in error.findings):
+            raise
+        return make(ways[1])
 
 
 def _checked(importance: np.ndarray | None, params: Params) -> np.ndarray | None:
