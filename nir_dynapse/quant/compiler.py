@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Literal
 
@@ -30,7 +31,8 @@ from nir_dynapse.layout.rewriting import OF_BITS
 from nir_dynapse.network.network import Network
 from nir_dynapse.quant.activity import source_activity
 from nir_dynapse.quant.groups import TOLERANCE
-from nir_dynapse.quant.mapping import Mapped, Options, map_params
+from nir_dynapse.quant.holding import SEARCH, with_chips
+from nir_dynapse.quant.mapping import Options, check_places, map_params
 from nir_dynapse.quant.routing import core_of
 from nir_dynapse.quant.rules import check_layout, check_wiring
 from nir_dynapse.quant.sharing import merge_parallel, share_sources
@@ -107,20 +109,21 @@ def compile(
     ):  # one sum of parallel weights, which gets their rows back where that is better
         asked, importance = merge_parallel(asked, importance)
     options = Options(fan_in, spare_rows, second_range, share_tags is True, True, tolerance, seed, budget, progress)
-    first: CapacityError | None = None
+    failed: Callable[[], CapacityError] | None = None
     for copies in plans(spend, asked, device):
         made, known, found = spread_out(asked, copies, importance, device, fan_in, seed)
-        rates = source_activity(activity, made.topology)
+        wishes = _monitored(net, made.topology, monitor), source_activity(activity, made.topology)
         watched = _watched(made.topology, membranes)
+        ways = _ways(made, options, share_tags)
         try:
-            mapped = _mapped(made, _monitored(net, made.topology, monitor), rates, known, device, options, share_tags)
+            mapped = _first_way(ways, partial(map_params, made, *wishes, known, device))
             break
         except CapacityError as error:  # fewer copies may fit
-            first = first or error
+            failed = failed or partial(_with_chips, error, ways, partial(check_places, made, *wishes), device)
             if not any(f.code in OF_ROOM for f in error.findings) or any(f.code == "fan-in" for f in error.findings):
-                raise
+                raise failed() from None
     else:
-        raise first or CapacityError("compile: there is nothing to place.")
+        raise failed() if failed else CapacityError("compile: there is nothing to place.")
     findings += [*found, *mapped.findings]
 
     raise_if_errors(strictly(findings) if strict else (), ParameterRangeError)
@@ -155,6 +158,16 @@ def compile(
     return layout
 
 
+def _first_way(ways: Sequence[Options], make: Callable[[Options], Any]) -> Any:
+    """What `make` makes of the first of `ways`, or of the second where tags run short in the first."""
+    try:
+        return make(ways[0])
+    except CapacityError as error:
+        if len(ways) == 1 or not any(f.code == "tags" for f in error.findings):
+            raise
+        return make(ways[1])
+
+
 def _checked(importance: np.ndarray | None, params: Params) -> np.ndarray | None:
     """`importance` as an array, one finite value from 0 per synapse (ParameterRangeError)."""
     if importance is None:
@@ -182,23 +195,19 @@ def _listed(sizes: dict[str, int]) -> str:
     return ", ".join(f"{name!r} ({size})" for name, size in sizes.items())
 
 
-def _mapped(
-    asked: Params,
-    monitored: np.ndarray,
-    rates: np.ndarray,
-    importance: np.ndarray | None,
-    device: Device,
-    options: Options,
-    share_tags: bool | None,
-) -> Mapped:
-    """`map_params`, again with shared tags where they run short and sharing was left open."""
+def _ways(asked: Params, options: Options, share_tags: bool | None) -> list[Options]:
+    """How to map: as `options` say, then with shared tags where sharing was left open and there is something to share."""
     can_share = share_tags is None and not share_sources(asked)[1].all()
-    try:
-        return map_params(asked, monitored, rates, importance, device, replace(options, spread=not can_share))
-    except CapacityError as error:
-        if not can_share or not any(f.code == "tags" for f in error.findings):
-            raise
-        return map_params(asked, monitored, rates, importance, device, replace(options, share_tags=True))
+    return [replace(options, spread=not can_share), *([replace(options, share_tags=True)] if can_share else [])]
+
+
+def _with_chips(error: CapacityError, ways: list[Options], places: Callable, device: Device) -> CapacityError:
+    """`error` with the number of chips that would hold what `places` finds places for."""
+
+    def holds(stack: Device) -> None:
+        _first_way([replace(way, budget=min(way.budget, SEARCH)) for way in ways], partial(places, stack))
+
+    return with_chips(error, holds, device)
 
 
 def _monitored(net: Network, t: Topology, monitor: str) -> np.ndarray:

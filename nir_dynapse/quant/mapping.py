@@ -34,7 +34,7 @@ from nir_dynapse.quant.sharing import keep_synapses, share_sources
 from nir_dynapse.quant.slots import BadPlace, place_slots, spare_rows, unplaceable_tags
 from nir_dynapse.quant.tags import Destinations, assign_tags
 
-__all__ = ["Mapped", "Options", "Wired", "map_params"]
+__all__ = ["Mapped", "Options", "Wired", "check_places", "map_params"]
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,26 @@ def map_params(
 
     Synapses with masks become a CAM row each, as they are (`quant.given`). CapacityError with all that does not fit.
     """
+    mapped, findings = _mapped(asked, monitored, activity, importance, device, options, _map)
+    return mapped._replace(findings=[*findings, *mapped.findings])
+
+
+def check_places(asked: Params, monitored: np.ndarray, activity: np.ndarray, device: Device, options: Options) -> None:
+    """CapacityError where `map_params` finds no places and tags for as many synapses of `asked` as neurons have rows."""
+    options = replace(options, fan_in="prune", progress=None)
+    _mapped(asked, monitored, activity, None, device, options, _wire)
+
+
+def _mapped(
+    asked: Params,
+    monitored: np.ndarray,
+    activity: np.ndarray,
+    importance: np.ndarray | None,
+    device: Device,
+    options: Options,
+    make: Callable[[_Task, np.ndarray | None], Any],
+) -> tuple[Any, list[Finding]]:
+    """What `make` makes of the first way that fits, and what was found before it."""
     alias = np.arange(asked.topology.n_sources)
     if options.share_tags:
         alias, keep = share_sources(asked)
@@ -110,8 +130,7 @@ def map_params(
     except CapacityError as error:
         raise CapacityError([*capacity, *error.findings]) from None
     raise_if_errors(capacity, CapacityError)
-    mapped = _first_that_fits(tasks)
-    return mapped._replace(findings=[*findings, *found, *mapped.findings])
+    return _first_that_fits(tasks, make), [*findings, *found]
 
 
 class _Task(NamedTuple):
@@ -127,15 +146,16 @@ class _Task(NamedTuple):
     options: Options
 
 
-def _first_that_fits(tasks: list[_Task]) -> Mapped:
+def _first_that_fits(tasks: list[_Task], make: Callable[[_Task, np.ndarray | None], Any]) -> Any:
     for task in tasks[:-1]:
         with suppress(CapacityError):
-            return _around_bad_places(task)
-    return _around_bad_places(tasks[-1])
+            return _around_bad_places(task, make)
+    return _around_bad_places(tasks[-1], make)
 
 
-def _around_bad_places(task: _Task) -> Mapped:
-    """Mapped; where tags run short or find no good rows, again with fewer neurons to a core, or without unfit places.
+def _around_bad_places(task: _Task, make: Callable[[_Task, np.ndarray | None], Any]) -> Any:
+    """What `make` makes of the task; where tags run short or find no good rows, again with fewer neurons to a core, or
+    without unfit places.
 
     Raises what went wrong first where nothing helps.
     """
@@ -146,7 +166,7 @@ def _around_bad_places(task: _Task) -> Mapped:
         blocked[:, :, most:] = True
         while True:
             try:
-                return _map(task, blocked if blocked.any() else None)
+                return make(task, blocked if blocked.any() else None)
             except CapacityError as error:
                 errors.append(error)
                 where = error.where if isinstance(error, BadPlace) else ()
@@ -176,7 +196,25 @@ def _placed(task: _Task, blocked: np.ndarray | None) -> Placement:
     )
 
 
-def _map(task: _Task, blocked: np.ndarray | None) -> Mapped:
+class _Wiring(NamedTuple):
+    """A task with its places, tags and biases, before any weight is rounded."""
+
+    asked: Params
+    grouped: Params
+    importance: np.ndarray | None
+    opened: np.ndarray | None
+    places: np.ndarray
+    core: np.ndarray
+    destinations: Destinations
+    tags: np.ndarray
+    free: np.ndarray
+    group_codes: np.ndarray
+    got: dict[str, np.ndarray]
+    findings: list[Finding]
+
+
+def _wire(task: _Task, blocked: np.ndarray | None) -> _Wiring:
+    """Places, tags and biases for `task`; CapacityError where they do not suffice."""
     asked, grouped, alias, monitored, _, importance, device, options = task
     placed = _placed(task, blocked)
     findings = placed.findings
@@ -208,7 +246,16 @@ def _map(task: _Task, blocked: np.ndarray | None) -> Mapped:
     destinations = _tags(t, core, reached & own[:, None], least, fan_out, device).shared(alias)
     tags = destinations.tag_at(t.pre, core[t.post], device.n_cores, device.cores_per_chip)
     places, free = _slots(t, places, tags, device)
+    return _Wiring(
+        asked, grouped, importance, opened, places, core, destinations, tags, free, group_codes, got, findings
+    )
 
+
+def _map(task: _Task, blocked: np.ndarray | None) -> Mapped:
+    wired = _wire(task, blocked)
+    asked, grouped, importance, opened, places, core, destinations, tags, free, group_codes, got, findings = wired
+    t, monitored, device, options = grouped.topology, task.monitored, task.device, task.options
+    given = asked.topology.mask is not None
     problem = Rounding(
         t,
         asked.row_currents() * event_charge(asked),
@@ -232,7 +279,7 @@ def _map(task: _Task, blocked: np.ndarray | None) -> Mapped:
         sram_rows(t, places, destinations, monitored, device),
         _codes(t, core, group_codes, rounded, device),
         input_rows(t, destinations),
-        _wired(t, alias, opened is not None),
+        _wired(t, task.alias, opened is not None),
         errors,
         [*findings, *([] if given else rounding_findings(errors))],
     )

@@ -163,7 +163,7 @@ def _too_large(t: Topology, needed: int, chips: int, device: Device) -> Capacity
     )
     what = (
         f"{t.n_neurons} neurons in {t.n_groups} bias group(s) take {needed} cores, {device.n_chips} chip(s) have "
-        f"{device.n_cores} cores of {device.neurons_per_core} neurons ({device.n_neurons} in all); it would take {chips} "
-        "chips."
+        f"{device.n_cores} cores of {device.neurons_per_core} neurons ({device.n_neurons} in all); the neurons alone take "
+        f"{chips} chips."
     )
     return CapacityError(Finding("error", "neurons", what, used=t.n_neurons, limit=device.n_neurons, hint=more))

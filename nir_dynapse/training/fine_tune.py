@@ -17,9 +17,11 @@ from nir_dynapse.circuit.copies import with_copies
 from nir_dynapse.circuit.params import Params, Topology
 from nir_dynapse.data.data import Data
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
+from nir_dynapse.evaluation.checks import check_data, check_params
 from nir_dynapse.evaluation.evaluate import kept
 from nir_dynapse.files.numbers import KEY, PER_STEP, STEPS, Whole
 from nir_dynapse.files.places import check_apart
+from nir_dynapse.fitting.fit import fit_to_data
 from nir_dynapse.layout.decoding import as_params
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.network.network import Network
@@ -64,6 +66,7 @@ def fine_tune(
     bits: int | None = 4,
     key: int = 0,
     spend: Spend = "none",
+    start: Params | None = None,
     progress: Progress | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     validation: Data | None = None,
@@ -73,8 +76,9 @@ def fine_tune(
 ) -> Params:
     """`thing` with weights and biases that work on chips it has never seen, trained on `devices` virtual chips per step.
 
-    It starts from the closed-form circuit with a core per population (a Params that is quantised, from itself) and trains
-    what the chip lets one set: masks and base currents of `bits` bits (None: weights without rounding) and the biases of
+    It starts from the circuit of the network, which is first fitted to `data` (`fit_to_data`; `start` says which other one
+    to begin with), with a core per population (a Params that is quantised, from itself) and trains what the chip lets one
+    set: masks and base currents of `bits` bits (None: weights without rounding) and the biases of
     each core, within their ranges. Rounding comes first and mismatch after it, log-normal as `mismatch` says (that of the
     device by default) and redrawn in every step. The result compiles as it is: `compile(net, params=…)` makes a Layout of
     just these currents.
@@ -101,7 +105,7 @@ def fine_tune(
     _checked(FEW if devices is None else devices, steps, bits, key)
     check_mismatch("fine_tune", mismatch)
     mismatch = device.mismatch if mismatch is None else mismatch
-    circuit = as_params(thing, device)
+    circuit = _begun(thing, start, data, device, mismatch, key, options)
     circuit, candidates = _on_rows(circuit, data, device, spend, mismatch, key)
     if devices is None:
         devices = FEW if circuit.topology.copies else DEVICES
@@ -158,6 +162,25 @@ def fine_tune(
     with kept(None if store is None else store.path):
         best = run.go(first, store, log, progress or (lambda what, fraction: None))
     return settled(chart if run.pre is None else chart.hearing(run.pre), best)
+
+
+def _begun(
+    thing: Any, start: Params | None, data: Data, device: Device, mismatch: Mismatch, key: int, options: TrainingOptions
+) -> Params:
+    """The circuit that training begins with: `start`, that of `thing`, or of a Network one that follows it on `data`."""
+    if start is not None:
+        if not isinstance(thing, Network):
+            raise ConfigurationError(
+                "fine_tune: start is the circuit of a Network. Give the Network, or leave start out."
+            )
+        check_params(start, thing)
+        return start
+    if not isinstance(thing, Network) or not options.fit:
+        return as_params(thing, device)
+    if not isinstance(data, Data):
+        raise ConfigurationError(f"fine_tune: the data is a {type(data).__name__}. Give Data(x, y, dt).")
+    check_data(data, thing, labels=False)
+    return fit_to_data(thing, data, device=device, mismatch=mismatch, key=key)[0]
 
 
 def _on_rows(

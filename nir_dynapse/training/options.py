@@ -66,7 +66,7 @@ class TrainingOptions:
     the spread `check_mismatch` (that of training where None). `rewiring` is how neurons that the network gives more inputs
     than they have CAM rows choose what to hear. `distil` is the share that the answers of the network's own ideal run
     have in a loss of classes (`losses.Distilled`), and `follow` weighs how far the mean spike counts of all neurons
-    are from those of that run.
+    are from those of that run. With `fit` the circuit of a Network is fitted to the data before it is trained.
     """
 
     batch: int = 16
@@ -91,6 +91,7 @@ class TrainingOptions:
     surrogate: Surrogate = FAST_SIGMOID
     substeps: int | None = None
     rounded: bool = True
+    fit: bool = True
     distil: float = 0.5
     follow: float = 0.0
 

@@ -128,7 +128,7 @@ def test_round_trip(tmp_path: Path) -> None:
 def test_stack_of_chips(tmp_path: Path) -> None:
     said = run("08", tmp_path)
     assert "1920 neurons" in said
-    assert "it would take 2 chips" in said
+    assert "the neurons alone take 2 chips" in said
     placed, in_order = (number(pattern, said) for pattern in (r"chips: (\d+) per", r"; (\d+) if"))
     assert placed < 0.7 * in_order
     assert "output spikes, those of simulate" in said

@@ -149,7 +149,7 @@ def test_every_neuron_and_synapse_is_kept(networks: ModuleType, n: int) -> None:
 def test_one_neuron_too_many_says_how_many_chips(networks: ModuleType) -> None:
     weights = np.zeros((1025, 4))
     weights[:, 0] = 0.05
-    with pytest.raises(CapacityError, match=r"1025 neurons.*it would take 2 chips.*stack\(2\)") as caught:
+    with pytest.raises(CapacityError, match=r"1025 neurons.*the neurons alone take 2 chips.*stack\(2\)") as caught:
         compile(networks.feed_forward(weights))
     assert caught.value.findings[0].limit == 1024
     layout = compile(networks.feed_forward(weights), device=DYNAPSE2.stack(2))
