@@ -89,4 +89,5 @@ class VirtualBoard(LinkedBoard):
         disturbance = Disturbance.of(self.mismatch, self.seed)
         recording = run_circuit(self._params, counts, dt, ("spikes",), disturbance=disturbance)
         spikes = {node: recording.spikes[node] * mask for node, mask in monitored(layout).items()}
-        return replace(recording, spikes=spikes)
+        copies = {node: c for node, c in recording.copies.items() if node in spikes}
+        return replace(recording, spikes=spikes, copies=copies)
