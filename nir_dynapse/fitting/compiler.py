@@ -14,6 +14,7 @@ from nir_dynapse.layout.layout import Layout
 from nir_dynapse.network.network import Network
 from nir_dynapse.quant import compiler
 from nir_dynapse.quant.groups import TOLERANCE
+from nir_dynapse.quant.spending import Spend
 
 __all__ = ["compile"]
 
@@ -27,6 +28,7 @@ def compile(
     data: Any = None,
     device: Device = DYNAPSE2,
     fan_in: Literal["refuse", "prune"] = "refuse",
+    spend: Spend = "none",
     monitor: Literal["outputs", "all"] = "outputs",
     seed: int = 0,
     strict: bool = False,
@@ -37,7 +39,7 @@ def compile(
     share_tags: bool | None = None,
     tolerance: float = TOLERANCE,
     budget: float = 60.0,
-    membranes: Sequence[tuple[str, int]] = (),
+    membranes: Sequence[tuple[str, int] | tuple[str, int, int]] = (),
     progress: Progress | None = None,
 ) -> Layout:
     """Group, place, quantise and route `net` into a Layout for `device`, its circuit fitted to `data` where it is given.
@@ -57,6 +59,11 @@ def compile(
     None only where tags run short. `tolerance` is the largest relative change of a bias current that sharing a core may
     cause. `budget` in s caps the search for places, which normally ends long before; `progress(stage, fraction)` tells how
     far it is. `membranes` names neurons (node, index) whose membrane the chip shows to the outside, at most one per core.
+
+    `spend` is how many neurons of the chip stand for each one of the network, whose spikes the host adds: a number, one for
+    each node, or "chip", as many as fit. Each copy hears what its neuron hears, from one copy of each source, so that the
+    errors of single neurons average out; copies of neurons with too many synapses share those where `fan_in` is "prune".
+    `params` with copies bring theirs. A membrane is that of copy 0, or of (node, index, copy).
     `strict=True` turns every approximation (warning) into an error. Deterministic for a `seed`. Raises
     CapacityError, ParameterRangeError or ConfigurationError with all findings.
     """
@@ -72,6 +79,7 @@ def compile(
         params=params,
         device=device,
         fan_in=fan_in,
+        spend=spend,
         monitor=monitor,
         seed=seed,
         strict=strict,
