@@ -12,6 +12,7 @@ import numpy as np
 
 from nir_dynapse.backend import open_board
 from nir_dynapse.chip.device import DYNAPSE2, Device
+from nir_dynapse.circuit.closed_form import to_params
 from nir_dynapse.circuit.params import Params
 from nir_dynapse.circuit.params_file import save_params
 from nir_dynapse.data.data import Data
@@ -204,7 +205,7 @@ def deploy(
         if device.n_chips > 1:
             further["activity"] = measured_activity(network, activity_data or data)
         prune = Pruning(network, train or activity_data or data, device, further)
-        start = params or fitted
+        start = params or fitted or to_params(network, device)
         if train is not None and fan_in == "refuse":
             prune.refuse(start)  # without training compile does it, with what else does not fit
         if tuned and not prune.fits():

@@ -27,9 +27,11 @@ from nir_dynapse.cli.main import main
 from nir_dynapse.cli.output import Output
 from nir_dynapse.deployment import deploy as deployment
 from nir_dynapse.deployment import stages as deployment_training
+from nir_dynapse.fitting.fit import fit_to_data
 from nir_dynapse.layout.decoding import layout_to_params
 from nir_dynapse.reporting.training_log import TrainingLog
 from nir_dynapse.sim.virtual.board import VirtualBoard
+from nir_dynapse.training.fine_tune import DEVICES
 from nir_dynapse.training.losses import Penalty
 from nir_dynapse.training.steps import Attack
 
@@ -171,7 +173,7 @@ def test_defaults_are_those_of_the_library(folder: Path, tmp_path: Path, asked: 
     text = " ".join(verb.format_help().split())
     options = nd.TrainingOptions()
     said = {
-        "--devices N": known["devices"],
+        "--devices N": DEVICES,
         "--steps N": known["steps"],
         "--bits N": known["bits"],
         "--batch N": options.batch,
@@ -279,6 +281,7 @@ def test_deploy_trains_and_compares(folder: Path, tmp_path: Path) -> None:
         board="virtual:3",
         train=nd.Data.load(folder / "train.npz"),
         training={"steps": 4, "devices": 2, "mismatch": SPREAD, "options": options},
+        spend="none",
         compare=3,
         progress=lambda stage, fraction: told.append((stage, fraction)),
     )
@@ -290,14 +293,17 @@ def test_deploy_trains_and_compares(folder: Path, tmp_path: Path) -> None:
     for name in ("training.svg", "chips.svg"):
         assert (tmp_path / "out" / name).read_text().rstrip().endswith("</svg>")
 
-    assert [row.name for row in made.accuracy] == ["ideal", "untrained circuit", "circuit", "quantised", "on this chip"]
     data, net = nd.Data.load(folder / "test.npz"), nd.from_nir(folder / "m.nir")
+    fitted, found = fit_to_data(net, nd.Data.load(folder / "train.npz"), mismatch=SPREAD)
+    before = ["closed form"] * found.kept
+    rows = ["ideal", *before, "untrained circuit", "circuit", "quantised", "on this chip"]
+    assert [row.name for row in made.accuracy] == rows
     assert made.params is not None
-    for run, thing in (("untrained circuit", net), ("circuit", made.params), ("quantised", made.layout)):
+    for run, thing in (("untrained circuit", fitted), ("circuit", made.params), ("quantised", made.layout)):
         assert (made.counts[run] == nd.simulate(thing, data.x).counts()).all()
     found = made.report.virtual_chips
     assert list(found) == ["before training", "after training"]
-    for thing, run in zip((nd.compile(net), made.layout), found.values(), strict=True):
+    for thing, run in zip((nd.compile(net, params=fitted), made.layout), found.values(), strict=True):
         assert run == nd.evaluate(thing, data, devices=3, mismatch=SPREAD, key=1000).to_dict()
     for words in ("On 3 virtual chips", "after training against before training", "▇", "mismatch CV 0.2", "4 steps"):
         assert words in made.report.text()
@@ -357,7 +363,7 @@ def test_what_cannot_be_done_is_found_first(
     other = ["deploy", write(tmp_path / "other.nir", graph(5)), *argv[2:]]
     fails(capsys, [*other, "--params", str(folder / "tuned.npz")], "Give the network that they were trained from")
     wide = ["deploy", write(tmp_path / "wide.nir", graph(70)), *argv[2:]]
-    fails(capsys, [*wide, *train], "64")
+    fails(capsys, [*wide, *train, "--fan-in", "refuse"], "64")
     assert not asked
 
     data = nd.Data.load(folder / "test.npz")

@@ -93,7 +93,7 @@ def test_taylor_is_the_derivative_of_the_loss() -> None:
 
 
 def test_pruning_is_a_step_of_its_own(network: nd.Network, data: nd.Data, tmp_path: Path) -> None:
-    made = deployment.deploy(nd.to_nir(network), data, dt=DT, fan_in="prune")
+    made = deployment.deploy(nd.to_nir(network), data, dt=DT, fan_in="prune", fit=False)
     names = ["ideal", "circuit", "pruned", "quantised", "on this chip"]
     assert [row.name for row in made.accuracy] == names
     pruned = Pruning(made.network, data, nd.DYNAPSE2)()
@@ -113,7 +113,7 @@ def test_pruning_is_a_step_of_its_own(network: nd.Network, data: nd.Data, tmp_pa
 
 def test_nothing_is_pruned_where_all_fits(data: nd.Data) -> None:
     narrow = nd.to_nir(feed_forward(weights()[:, :60]))
-    made = deployment.deploy(narrow, nd.Data(data.x[..., :60], data.y, DT), dt=DT, fan_in="prune")
+    made = deployment.deploy(narrow, nd.Data(data.x[..., :60], data.y, DT), dt=DT, fan_in="prune", fit=False)
     assert "pruned" not in made.counts
     assert made.layout == nd.compile(made.network)
 
@@ -138,20 +138,21 @@ def test_training_gets_the_network_that_fan_in_says(
 ) -> None:
     asked: list[Any] = []
 
-    def trained(thing: Any, *_: Any) -> tuple[nd.Params, TrainingLog]:
+    def trained(thing: Any, data: Any, keywords: Any, *_: Any) -> tuple[nd.Params, TrainingLog]:
         """What training onto the rows leaves: the channels that send."""
-        asked.append(thing)
+        asked.append((thing, keywords["start"], keywords["spend"]))
         return Pruning(network, data, nd.DYNAPSE2)(), TrainingLog()
 
     monkeypatch.setattr(deployment, "fine_tuned", trained)
-    made = deployment.deploy(nd.to_nir(network), data, dt=DT, train=data, fan_in=fan_in, compare=2)
-    (thing,) = asked
+    made = deployment.deploy(nd.to_nir(network), data, dt=DT, train=data, fan_in=fan_in, compare=2, fit=False)
+    ((thing, start, spend),) = asked
+    assert thing is made.network
     if fan_in == "prune":
-        assert isinstance(thing, nd.Params)
-        assert (np.bincount(thing.topology.post) == 64).all()
+        assert (np.bincount(start.topology.post) == 64).all()
+        assert spend == "none"
     else:
-        assert isinstance(thing, nd.Network)
-        assert thing == made.network
+        assert (np.bincount(start.topology.post) == CHANNELS).all()
+        assert spend == "chip"
     names = ["ideal", "untrained circuit", "untrained, pruned", "circuit", "quantised", "on this chip"]
     assert [row.name for row in made.accuracy] == names
     assert set(made.report.virtual_chips) == {"before training", "after training"}
