@@ -330,7 +330,7 @@ def finetune_options(verb: argparse.ArgumentParser) -> None:
         "--devices",
         type=limited(numbers.PER_STEP),
         metavar="N",
-        help="virtual chips per step (default 16; fewer with copies, whose errors average out)",
+        help="virtual chips per step (default 16); with copies, whose errors average out, 4",
     )
     group.add_argument(
         "--spend",
