@@ -49,6 +49,8 @@ class Recipe(NamedTuple):
     most: float = 2.8
     epochs: int = 40
     lr: float = 6e-3
+    decay: float = 0.05
+    batch: int = 64
 
 
 # --- snnTorch --------------------------------------------------------------------------------------------------------
@@ -228,7 +230,9 @@ WHEEL: list[Path] = []
 
 RECIPES = {
     "dense_digits": Recipe(build_digits, run_snntorch, export_snntorch, digits_sets, fresh_digits),
-    "dense_images": Recipe(build_images, run_norse, export_norse, images_sets, fresh_images, 0.75, 2.4),
+    "dense_images": Recipe(
+        build_images, run_norse, export_norse, images_sets, fresh_images, 0.75, 2.4, 70, 0.02, 0.01, 32
+    ),
     "dense_vowels": Recipe(build_vowels, run_snntorch, export_snntorch, vowels_sets, fresh_vowels, 1.2, 3.5, 30),
 }
 
@@ -238,17 +242,15 @@ RECIPES = {
 
 def train(net: torch.nn.Module, recipe: Recipe, a: argparse.Namespace) -> None:
     rng = np.random.default_rng(a.seed)
-    epochs = a.epochs or recipe.epochs
+    epochs, batch = a.epochs or recipe.epochs, a.batch or recipe.batch
     x, y = recipe.fresh(rng)
     lr = a.lr or recipe.lr
-    optimiser = torch.optim.AdamW(net.parameters(), lr, weight_decay=a.decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, lr, total_steps=epochs * (len(y) // a.batch), pct_start=0.1
-    )
+    optimiser = torch.optim.AdamW(net.parameters(), lr, weight_decay=recipe.decay if a.decay is None else a.decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=epochs * (len(y) // batch), pct_start=0.1)
     for epoch in range(epochs):
         start, total = time.time(), np.zeros(4)
         x, y = recipe.fresh(rng)
-        for index in np.array_split(rng.permutation(len(y))[: len(y) // a.batch * a.batch], len(y) // a.batch):
+        for index in np.array_split(rng.permutation(len(y))[: len(y) // batch * batch], len(y) // batch):
             layers = recipe.run(net, torch.from_numpy(x[index]).float())
             target = torch.from_numpy(y[index])
             votes = layers[-1][0].sum(0)
@@ -266,7 +268,7 @@ def train(net: torch.nn.Module, recipe: Recipe, a: argparse.Namespace) -> None:
             schedule.step()
             right = (votes.argmax(1) == target).float().mean()
             total += [float(v.detach()) for v in (label, rates, low, right)]
-        m = total / (len(y) // a.batch)
+        m = total / (len(y) // batch)
         print(
             f"epoch {epoch + 1:3d}: label {m[0]:.3f} rates {m[1]:.3f} low {m[2]:.3f} train {100 * m[3]:.2f} % "
             f"({time.time() - start:.1f} s)",
@@ -277,18 +279,16 @@ def train(net: torch.nn.Module, recipe: Recipe, a: argparse.Namespace) -> None:
 @torch.no_grad()
 def spikes(net: torch.nn.Module, recipe: Recipe, x: np.ndarray) -> list[np.ndarray]:
     """Spikes (sample, time, neuron) of every layer, by the frontend itself."""
-    return [s.transpose(0, 1).numpy() for s, _ in recipe.run(net, torch.from_numpy(x).float())]
+    return [s.transpose(0, 1).numpy() for s, _ in recipe.run(net, torch.tensor(x, dtype=torch.float32))]
 
 
 def stored(name: str) -> torch.nn.Module:
     """The network in its framework, with the weights of the stored file."""
     net, graph = RECIPES[name].build(), nir.read(DENSE[name].network_file)
     for key, layer in net.named_children():
-        node = graph.nodes[key]
-        if isinstance(node, nir.NIRGraph):
-            layer, node = layer.recurrent, node.nodes["w_rec"]
-        if isinstance(layer, torch.nn.Linear):
-            layer.weight.data = torch.from_numpy(np.array(node.weight, np.float32))
+        for name_there, linear_layer in ((key, layer), (f"{key}.w_rec", getattr(layer, "recurrent", None))):
+            if isinstance(linear_layer, torch.nn.Linear):
+                linear_layer.weight.data = torch.from_numpy(np.array(graph.nodes[name_there].weight, np.float32))
     return net
 
 
@@ -323,9 +323,9 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="train nothing; say what the stored files are")
     parser.add_argument("--wheel", type=Path, help="of aeon, which holds the data of dense_vowels")
     parser.add_argument("--epochs", type=int, help="default: the network's own")
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--batch", type=int, help="default: the network's own")
     parser.add_argument("--lr", type=float, help="default: the network's own")
-    parser.add_argument("--decay", type=float, default=0.05)
+    parser.add_argument("--decay", type=float, help="default: the network's own")
     parser.add_argument("--temperature", type=float, default=0.7)
     parser.add_argument("--rates", type=float, default=0.3)
     parser.add_argument("--low", type=float, default=0.05)
