@@ -201,9 +201,18 @@ def digits(
     images, y = digit_images()
     if sum(sizes) > len(y):
         raise ValueError(f"sizes are {tuple(sizes)}, {sum(sizes)} together; there are {len(y)} images. Take fewer.")
-    order = _stratified(y, seed)
+    order = stratified(y, seed)
+    x = encoded_digits(images, coding=coding, steps=steps, tail=tail, dt=dt, spikes=spikes)
+    parts = [order[a:b] for a, b in pairwise(np.cumsum([0, *sizes]))]
+    return Task("digits", *(Data(x[part], y[part], dt) for part in parts))
+
+
+def encoded_digits(
+    images: np.ndarray, *, coding: str = "rate", steps: int = 40, tail: int = 10, dt: float = 1e-3, spikes: int = 4
+) -> np.ndarray:
+    """Event counts (sample, time, 64) of images (sample, 64) with pixels 0..16, coded as `digits` says."""
     active = steps - tail
-    x = np.zeros((len(y), steps, 64), np.uint8)
+    x = np.zeros((len(images), steps, 64), np.uint8)
     if coding == "rate":
         values = np.rint(images / 16 * spikes) / max(spikes, 1)  # whole numbers of spikes, whatever the phase
         phases = GOLDEN * np.arange(64) % 1
@@ -213,11 +222,10 @@ def digits(
         x *= (images > 0)[:, None]
     else:
         raise ValueError(f"coding is {coding!r}; it must be 'rate' or 'latency'.")
-    parts = [order[a:b] for a, b in pairwise(np.cumsum([0, *sizes]))]
-    return Task("digits", *(Data(x[part], y[part], dt) for part in parts))
+    return x
 
 
-def _stratified(y: np.ndarray, seed: int) -> np.ndarray:
+def stratified(y: np.ndarray, seed: int) -> np.ndarray:
     """An order of the samples in which every stretch has about the same share of every class."""
     rng = np.random.RandomState(seed)
     place = np.zeros(len(y))
