@@ -149,7 +149,9 @@ def _summary(report: Reported) -> str:
         state = badge("good", "fits"), f"{neurons} neurons on {cores} of {used} chip{'s' * (used != 1)}."
     else:
         state = badge("info", "not mapped"), "nothing has been mapped to the chip yet."
-    facts = [("neurons", str(neurons)), ("warnings", str(warnings))]
+    own = sum(node.neurons * node.copies for node in report.nodes)
+    said = str(neurons) if own == neurons else f"{neurons}, {own} of the chip"
+    facts = [("neurons", said), ("warnings", str(warnings))]
     if report.chips:
         rows = [sum(getattr(chip.cam_rows, part) for chip in report.chips) for part in ("used", "available")]
         facts.insert(1, ("CAM rows", f"{rows[0]} of {rows[1]}"))

@@ -165,7 +165,12 @@ class Report:
             parts.append(_section("Base currents of the weights", current_table(self.cores).text))
             parts.append(_section("Chips (used/available)", chip_table(self.chips).text))
         if self.weight_errors:
-            names = [(node.name, i) for node in self.nodes for i in range(node.neurons)]
+            names = [
+                f"{node.name}[{i}]" + (f" copy {c}" if node.copies > 1 else "")
+                for node in self.nodes
+                for i in range(node.neurons)
+                for c in range(node.copies)
+            ]
             parts.append(_section("Rounding of the weights", rounding_text(self.weight_errors, names)))
         parts += [_section("Notes", _sentences(map(str, counted(self.notes)), width))] if self.notes else []
         parts += [_section("Checks", _sentences(self.checks, width))] if self.checks else []
@@ -247,7 +252,8 @@ def report(
             conversion=tuple(conversion) or thing.conversion,
             virtual_chips=virtual_chips or {},
         )
-    title = title or f"{source} on {thing.device}: {thing.n_neurons} neurons in {int(thing.used_cores.sum())} core(s)"
+    held = f"{thing.n_neurons} neurons" + (f" for {sum(thing.node_sizes.values())}" if thing.copies else "")
+    title = title or f"{source} on {thing.device}: {held} in {int(thing.used_cores.sum())} core(s)"
     groups = bias_groups(thing)
     cores = tuple(core_use(thing, device, int(c), groups[int(c)]) for c in np.flatnonzero(thing.used_cores))
     return Report(

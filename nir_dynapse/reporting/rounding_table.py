@@ -36,8 +36,8 @@ def projection_table(rows: Iterable[tuple[str, str, str, int]], errors: dict[str
     return Table(("node", "from", "to", "synapses", "error", "rounded to 0"), tuple(lines), "<<<>>>")
 
 
-def rounding_text(errors: dict[str, Any], names: Sequence[tuple[str, int]]) -> str:
-    """A table of the cores and a sentence on the neurons, whose `names` are (node, index) in flat order."""
+def rounding_text(errors: dict[str, Any], names: Sequence[str]) -> str:
+    """A table of the cores and a sentence on the neurons, whose `names` are in flat order."""
     low, high = 100 * errors["borders"][0], 100 * errors["borders"][-1]
     cells = (
         (
@@ -55,7 +55,7 @@ def rounding_text(errors: dict[str, Any], names: Sequence[tuple[str, int]]) -> s
     if not neurons.size:
         return table(header, cells, "<>>>><")
     worst = [k for k in np.argsort(-neurons, kind="stable")[:WORST].tolist() if neurons[k] > 0]
-    listed = ", ".join(f"{names[k][0]}[{names[k][1]}] {100 * neurons[k]:.1f} %" for k in worst)
+    listed = ", ".join(f"{names[k]} {100 * neurons[k]:.1f} %" for k in worst)
     counts, edges = np.histogram(100 * neurons, 12)
     spread = (
         f"  error per neuron: median {100 * np.median(neurons):.1f} %; worst {listed or 'none'}\n"

@@ -250,3 +250,19 @@ def test_progress_is_on_stderr_only(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert captured["plain"].out == captured["quiet"].out
     assert json.loads(captured["json"].out)["files"] == [out]
     assert captured["json"].err == ""
+
+
+def test_copies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = save(tmp_path, graph())
+    one, three = compiled(tmp_path, model), compiled(tmp_path, model, "--spend", "3")
+    assert compiled(tmp_path, model, "--spend", "none") == one
+    assert set(three.copies) == {3}
+    assert three.node_sizes == one.sizes
+    chip = compiled(tmp_path, model, "--spend", "chip")
+    assert min(chip.copies) > 3
+    capsys.readouterr()
+    assert main(["compile", model, "-o", str(tmp_path / "l.json"), "--spend", "3", "--json"]) == 0
+    nodes = json.loads(capsys.readouterr().out)["nodes"]
+    assert [(node["neurons"], node["copies"]) for node in nodes] == [(n, 3) for n in one.sizes.values()]
+    assert "too many" not in fails(capsys, 1, "compile", model, "-o", str(tmp_path / "l.json"), "--spend", "1000")
+    assert "allowed are" in fails(capsys, 2, "compile", model, "-o", str(tmp_path / "l.json"), "--spend", "0")

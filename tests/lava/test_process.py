@@ -298,3 +298,24 @@ def test_refusals_say_what_is_wrong() -> None:
     for part in ("a int is no network", "dt is -1.0, allowed are", "no population 'nobody'", "nothing.nir"):
         assert part in said
     assert said.count("Call pause() or wait() first") == 3
+
+
+COPIES = """
+from nir_dynapse.circuit.copies import with_copies
+
+params = with_copies(nd.to_params(net), (3,))
+expected = nd.simulate(params, x, backend="numpy", mismatch=nd.DYNAPSE2.mismatch, key=2)
+process = DynapSE2(thing=params, mismatch=nd.DYNAPSE2.mismatch, key=2)
+assert process.s_out.shape == (24,) and process.spikes_out.shape == process.i_mem.shape == (72,)
+sink = wired(process, x)
+with LavaRun(process) as run:
+    run(len(x))
+    got = sink.data.get().T
+assert got.sum() > 50 and (got % 3).any()
+assert (got == expected.output[0]).all()
+print("equal")
+"""
+
+
+def test_copies_come_out_as_sums() -> None:
+    assert run_script(SMALL + COPIES).startswith("equal")
