@@ -51,8 +51,8 @@ STAGES = (
     *("read", "fit", "compile untrained", "train", "compile", "verify"),
     *("ideal", CLOSED, UNTRAINED, "circuit", "quantised", "on this chip", BEFORE, AFTER),
 )
-"""The stages of `deploy` in order, those for fitting and training only where they are asked; from "ideal" to "on this chip" they are the
-rows of its accuracy table."""
+"""The stages of `deploy` in order, those for fitting and training only where asked; from "ideal" to "on this chip" they
+are the rows of its accuracy table."""
 CHUNK_ELEMENTS = 200_000_000
 """Bins times neurons simulated at once at most; larger test sets are cut along the samples."""
 
@@ -154,9 +154,9 @@ def deploy(
     from them. The table then says what the trained circuit does, the untrained one in a row of its own, and the report
     compares both on `compare` virtual chips (0: none) with the `mismatch` of `training`, none of which is `board`.
 
-    With `fit` (and no `params`) the circuit is fitted to `train`, or where there is none to `data`, before anything else, so
-    that it follows the ideal run (`fit_to_data`; labels are not used); where that changed it, the row "closed form" of the
-    table says what it does without.
+    With `fit` (and no `params`) the circuit is fitted to `train`, or where there is none to `data`, before anything else,
+    so that it follows the ideal run (`fit_to_data`; labels are not used); where that changed it, the row "closed form" of
+    the table says what it does without.
 
     Nothing is written. Raises the DynapseError of whatever fails first.
     """
