@@ -53,7 +53,10 @@ TRIED = 2
 FINALISTS = 4
 """Circuits of each start that are judged on the held-out samples."""
 NEAR = 0.4
-"""A circuit with a distance up to this follows already: the closed form is kept without a search."""
+"""A circuit with a distance up to this, and the rates of its populations within `RATES`, follows already."""
+RATES = 0.1
+MUCH_NEARER = 0.6
+"""A circuit whose classes agree less often with the ideal ones than before must be nearer by this factor."""
 STARTS = (
     {},
     {"excitation": 1.1, "inhibition": 1.4, "tau_inh": 1.5},
@@ -95,7 +98,7 @@ def fit_to_data(
     x = _counts(network, data)
     begin = to_params(network, device) if params is None else params.numpy().check()
     if params is not None:
-        check_params(replace(begin, topology=replace(begin.topology, populations=_nodes(begin), copies=())), network)
+        _check_circuit(begin, network)
     if begin.topology.mask is not None:
         raise ConfigurationError(
             "fit_to_data: the weights of params are quantised; a fit needs exact currents. Give the Params before compile."
@@ -108,8 +111,15 @@ def fit_to_data(
     return replace(fitted, findings=(*begin.findings, *result.findings)), result
 
 
-def _nodes(params: Params) -> tuple[tuple[str, int], ...]:
-    return tuple(params.topology.node_sizes.items())
+def _check_circuit(params: Params, network: Network) -> None:
+    """ConfigurationError where `params` are not the circuit of `network`, however many copies its neurons have."""
+    t = params.topology
+    if not t.copies:
+        check_params(params, network)
+    elif (got := list(t.node_sizes.items())) != (needed := [(p.name, p.size) for p in network.populations]):
+        raise ConfigurationError(
+            f"the Params have populations {got}, the network has {needed}. Give the network that they belong to."
+        )
 
 
 def _counts(network: Network, data: Any) -> np.ndarray:
@@ -200,7 +210,7 @@ class _Problem:
         if self.silent:
             return None, "no neuron spikes in the ideal run of this data, so there is nothing to follow"
         before = self.judge(self.scales.params)
-        if before[0] <= NEAR:
+        if before[0] <= NEAR and self._rates_agree(self.scales.params):
             return None, f"it follows the ideal run already (distance {before[0]:.2f})"
         train, held = self.batches
         starts = self.starts()
@@ -217,7 +227,8 @@ class _Problem:
             judged = [(float(self.gradient(numbers, self.chips, held)[0]), k) for k, numbers in enumerate(path)]
             finalists += [path[k] for _, k in sorted(judged)[:2]]
         scores = [self.judge(self.scales.settled(numbers)) for numbers in finalists]
-        better = [k for k, (value, agreed) in enumerate(scores) if value < before[0] and agreed >= before[1]]
+        far, agreed = before
+        better = [k for k, (value, same) in enumerate(scores) if value < far * (1.0 if same >= agreed else MUCH_NEARER)]
         if not better:
             return None, "on samples that the fit did not see it is as near to the ideal run as any circuit found"
         return finalists[min(better, key=lambda k: scores[k][0])], ""
@@ -240,6 +251,11 @@ class _Problem:
     def _run(self, params: Params) -> np.ndarray:
         spikes = simulate(params, self.held).spikes
         return np.concatenate([spikes[name] for name, _ in params.topology.populations], -1).astype(np.float32)
+
+    def _rates_agree(self, params: Params) -> bool:
+        spikes = self._run(params)
+        pairs = [(float(spikes[..., part].mean()), float(self.ideal[..., part].mean())) for part in self.parts]
+        return all(abs(got - wanted) <= RATES * wanted for got, wanted in pairs)
 
     def judge(self, params: Params) -> tuple[float, float]:
         """Distance from the ideal run on the held-out samples, and the share of them with its class."""
