@@ -54,8 +54,7 @@ def pool_channels(
     if port not in names:
         raise ParameterRangeError(f"pool_channels: port is {port!r}, the input nodes are {', '.join(names)}. Name one.")
     old = network.inputs[names.index(port)]
-    known = old.shape if len(old.shape) < 2 or shape is not None else old.shape
-    where, smaller = pooled_channel(old.size, factor, known if shape is None else shape)
+    where, smaller = pooled_channel(old.size, factor, old.shape if shape is None else shape)
     size = np.bincount(where)
     links = tuple(
         _pooled(q, where, size, network[q.target].size) if q.source == port else q for q in network.projections
