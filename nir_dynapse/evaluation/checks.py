@@ -99,8 +99,8 @@ def losses(accuracy: Sequence[Accuracy], *, trained: bool) -> tuple[Finding, ...
             remedy = "More steps of training, on more chips, may win more of it back"
         what = f"{cause} takes the accuracy from {had:.1%} ({before.name}) to {has:.1%} ({after.name})."
         severity, code = ("warning", "accuracy-lost") if lost else ("info", "pruning")
-        numbers = {"used": round(has, 4), "limit": round(had, 4)}
-        found.append((had - has, Finding(severity, code, what, **numbers, hint=f"{remedy}. {hint}".strip())))
+        hint = f"{remedy}. {hint}".strip()
+        found.append((had - has, Finding(severity, code, what, used=round(has, 4), limit=round(had, 4), hint=hint)))
     found.sort(key=lambda pair: -pair[0])
     findings = [finding for _, finding in found]
     if sum(finding.severity == "warning" for finding in findings) > 1:

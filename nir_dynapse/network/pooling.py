@@ -35,7 +35,8 @@ def pooled_channel(
     steps = (1,) * (len(shape) - len(given)) + tuple(int(f) for f in given)
     smaller = tuple(-(-n // f) for n, f in zip(shape, steps, strict=True))
     index = np.indices(shape).reshape(len(shape), -1)
-    return np.ravel_multi_index(tuple(i // f for i, f in zip(index, steps, strict=True)), smaller), smaller
+    pooled = np.ravel_multi_index(tuple(i // f for i, f in zip(index, steps, strict=True)), smaller)
+    return np.asarray(pooled, np.int64), smaller
 
 
 def pool_channels(
