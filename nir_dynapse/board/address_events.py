@@ -30,6 +30,7 @@ __all__ = [
     "markers",
     "spaced",
     "to_grid",
+    "unheard",
     "unwrapped",
 ]
 
@@ -90,8 +91,9 @@ def to_grid(layout: Layout, events: Events, span: int, *, echo: bool = False, fi
     """What the host sends for `events` of input nodes within `span` µs, of GRID_DTYPE, in the order of the bus.
 
     Events of the tonic channel are added. Each destination of a channel is an event of its own; the bus carries one per
-    µs from time `first` on, so events that coincide follow one another. `echo` adds a copy of each stimulus that comes
-    back. ConfigurationError for unknown nodes and channels and for times outside the run.
+    µs from time `first` on, so events that coincide follow one another. Events of channels that no neuron hears are not
+    sent (`unheard` counts them). `echo` adds a copy of each stimulus that is sent, which comes back. ConfigurationError
+    for unknown nodes and channels and for times outside the run.
     """
     channel, time = _channels(layout, events, span)
     if layout.tonic_period:
@@ -104,6 +106,8 @@ def to_grid(layout: Layout, events: Events, span: int, *, echo: bool = False, fi
     rows = layout.input_rows[np.argsort(layout.input_rows["channel"], kind="stable")]
     start = np.searchsorted(rows["channel"], channel, "left")
     count = np.searchsorted(rows["channel"], channel, "right") - start
+    sent = count > 0
+    channel, time, start, count = channel[sent], time[sent], start[sent], count[sent]
     stimulus = np.repeat(np.arange(len(channel)), count)
     row = start[stimulus] + counted_up(count)
     grid = np.zeros(len(stimulus), GRID_DTYPE)
@@ -118,6 +122,14 @@ def to_grid(layout: Layout, events: Events, span: int, *, echo: bool = False, fi
             f"{grid['time'][-1] - span} µs late. Run for longer, or send fewer events."
         )
     return grid
+
+
+def unheard(layout: Layout, events: Events) -> int:
+    """How many of `events` (of input nodes) are of channels without any destination: nobody is sent them."""
+    heard = {name for name, where in layout.input_map.items() if where}
+    which, count = np.unique(np.stack([events.node, events.index]), axis=1, return_counts=True)
+    pairs = zip(which[0].tolist(), which[1].tolist(), count.tolist(), strict=True)
+    return sum(n for node, index, n in pairs if (events.nodes[node], index) not in heard)
 
 
 def _channels(layout: Layout, events: Events, span: int) -> tuple[np.ndarray, np.ndarray]:

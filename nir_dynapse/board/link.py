@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Protocol
 
@@ -25,6 +25,7 @@ from nir_dynapse.board.address_events import (
     is_marker,
     markers,
     to_grid,
+    unheard,
     unwrapped,
 )
 from nir_dynapse.data.bins import first_us
@@ -120,7 +121,8 @@ class Timing:
 @dataclass(frozen=True)
 class RunLog:
     """What the last run met: `start` in µs of the FPGA's clock, events `sent`, spikes and echoes `heard`, events that
-    nobody in the Layout sends (`unknown`), tries (`attempts`), and markers that came back of those sent.
+    nobody in the Layout sends (`unknown`), tries (`attempts`), markers that came back of those sent, and stimuli that were
+    not sent because no neuron hears their channel (`unsent`).
     """
 
     start: int
@@ -129,6 +131,7 @@ class RunLog:
     unknown: np.ndarray
     attempts: int
     markers: tuple[int, int]
+    unsent: int = 0
 
 
 class NoAnswer(HardwareError):
@@ -181,6 +184,8 @@ class LinkedBoard:
         grid = to_grid(layout, events, span, echo=echo, first=START_COPIES)
         with self._closing():
             heard = self._tried(layout, grid, span)
+        if self.last is not None:
+            self.last = replace(self.last, unsent=unheard(layout, events))
         return heard.events
 
     def run_batch(self, x: np.ndarray, dt: float) -> Recording:

@@ -24,6 +24,7 @@ __all__ = [
     "limited",
     "mapping_options",
     "model_options",
+    "pool_option",
     "positive",
     "silicon_option",
     "training_options",
@@ -180,6 +181,16 @@ def model_options() -> Parser:
         "important, or refuse (default without)",
     )
     return model
+
+
+def pool_option(verb: argparse._ActionsContainer) -> None:
+    """How many input channels become one."""
+    verb.add_argument(
+        "--pool",
+        type=limited(Whole(2, 1024)),
+        metavar="N",
+        help="add up N neighbouring input channels (of an image N × N) into one before they are sent",
+    )
 
 
 def mapping_options() -> Parser:

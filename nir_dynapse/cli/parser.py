@@ -16,6 +16,7 @@ from nir_dynapse.cli.options import (
     limited,
     mapping_options,
     model_options,
+    pool_option,
     positive,
     silicon_option,
     training_options,
@@ -104,6 +105,7 @@ def _deploy(verbs: _Verbs, model: Parser, mapping: Parser) -> None:
     p = verbs.add("deploy", purpose, examples, model, mapping)
     p.add_argument("model", metavar="MODEL.nir", help="the network")
     p.add_argument("--data", required=True, metavar="TEST.npz", help=DATA_HELP)
+    pool_option(p)
     board_option(p)
     p.add_argument("--no-fit", action="store_false", dest="fit", help="leave the circuit as the closed form gives it")
     training_options(p)
@@ -119,6 +121,7 @@ def _check_and_compile(verbs: _Verbs, model: Parser, mapping: Parser) -> None:
     purpose = "Say whether a network can be read and fits, and what is approximated."
     p = verbs.add("check", purpose, (DIGITS, f"{YIN_YANG} --fan-in prune --json"), model, mapping)
     p.add_argument("model", metavar="MODEL.nir", help="the network")
+    pool_option(p)
 
     examples = (f"{DIGITS} -o layout.json --config config.json.gz", f"{YIN_YANG} --second-range -o yin_yang.json")
     p = verbs.add("compile", "Place, route and quantise a network.", examples, model, mapping)

@@ -30,7 +30,7 @@ def deploy(args: argparse.Namespace, out: Output) -> int:
     data = Data.load(args.data)
     device = device_of(args)
     options |= {"fan_in": args.fan_in, "seed": args.seed, "device": device, "board": args.board}
-    options |= {"options": mapping(args), "bit_file": args.bit_file, "fit": args.fit}
+    options |= {"options": mapping(args), "bit_file": args.bit_file, "fit": args.fit, "pool": args.pool}
     for option, path, load in (
         ("activity_data", args.activity, Data.load),
         ("train", args.train, Data.load),
@@ -78,6 +78,10 @@ def check(args: argparse.Namespace, out: Output) -> int:
         if error.conversion:
             out.text("Conversion\n" + conversion_text(error.conversion))
         raise
+    if args.pool is not None:
+        from nir_dynapse.network.pooling import pool_channels
+
+        network = pool_channels(network, args.pool)
     device = device_of(args)
     out.note(f"fan-in of the neuron with the most, constant inputs counted: {_rows(network, device)}")
     fits = "the network fits the device."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from nir_dynapse.circuit.closed_form import to_params
 from nir_dynapse.circuit.params import Params
 from nir_dynapse.circuit.params_file import save_params
 from nir_dynapse.data.data import Data
+from nir_dynapse.data.pooling import pool_data
 from nir_dynapse.data.recording import Recording
 from nir_dynapse.deployment.activity import CHUNK_ELEMENTS, measured_activity
 from nir_dynapse.deployment.files import FILES, TRAINING_FILES
@@ -30,6 +31,7 @@ from nir_dynapse.import_.nir_graph import from_nir
 from nir_dynapse.import_.samna_config import from_samna
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.network.network import Network
+from nir_dynapse.network.pooling import pool_channels
 from nir_dynapse.quant.compiler import compile
 from nir_dynapse.quant.spending import Spend
 from nir_dynapse.reporting.plots import distribution_svg
@@ -50,13 +52,15 @@ __all__ = [
     "silicon_of",
 ]
 
-UNTRAINED, UNTRAINED_PRUNED, PRUNED, CLOSED = "untrained circuit", "untrained, pruned", "pruned", "closed form"
+UNTRAINED, UNTRAINED_PRUNED, PRUNED = "untrained circuit", "untrained, pruned", "pruned"
+POOLED, CLOSED = "pooled", "closed form"
+UNTRAINED_ROWS = (CLOSED, UNTRAINED, UNTRAINED_PRUNED)
 STAGES = (
     *("read", "fit", "compile untrained", "train", "compile", "verify"),
-    *("ideal", CLOSED, UNTRAINED, UNTRAINED_PRUNED, "circuit", PRUNED, "quantised", "on this chip", BEFORE, AFTER),
+    *("ideal", POOLED, *UNTRAINED_ROWS, "circuit", PRUNED, "quantised", "on this chip", BEFORE, AFTER),
 )
-"""The stages of `deploy` in order, those for fitting, training and pruning only where there is any; from "ideal" to "on
-this chip" they are the rows of its accuracy table."""
+"""The stages of `deploy` in order, those for fitting, pooling, pruning and training only where there is any; from "ideal"
+to "on this chip" they are the rows of its accuracy table."""
 Progress = Callable[[str, float], None]
 
 
@@ -140,6 +144,7 @@ def deploy(
     training: Mapping[str, Any] | None = None,
     compare: int = 100,
     fit: bool = True,
+    pool: int | Sequence[int] | None = None,
     progress: Progress | None = None,
 ) -> Deployment:
     """Read `source`, check it against `data`, compile it for `device`, verify the configuration, and run the data.
@@ -157,9 +162,12 @@ def deploy(
     from them. The table then says what the trained circuit does, the untrained one in a row of its own, and the report
     compares both on `compare` virtual chips (0: none) with the `mismatch` of `training`, none of which is `board`.
 
-    With `fit` (and no `params`) the circuit is fitted to `train`, or where there is none to `data`, before anything else,
-    so that it follows the ideal run (`fit_to_data`; labels are not used); where that changed it, the row "closed form" of
-    the table says what it does without.
+    `pool` adds up that many neighbouring channels of the input node before all else (`pool_channels`, `pool_data`); what
+    the layout then receives is pooled data.
+
+    With `fit` (and no `params`) the circuit is fitted to `train`, or where there is none to `data`, before it is pruned or
+    trained, so that it follows the ideal run (`fit_to_data`; labels are not used); where that changed it, the row "closed
+    form" of the table says what it does without.
 
     `fan_in` says what becomes of neurons with more synapses than CAM rows: "train" chooses the synapses while it trains
     (the default with `train`), "prune" keeps those that the circuit's answers to `train` (else to `activity_data`,
@@ -189,6 +197,13 @@ def deploy(
             strict=strict,
         )
         findings = check_data(data, network)
+        whole, all_channels = network, data
+        if pool is not None:
+            network = pool_channels(network, pool)
+            data, train, activity_data = (
+                None if part is None else pool_data(part, pool, shape=whole.inputs[0].shape)
+                for part in (data, train, activity_data)
+            )
         if params is not None:
             check_params(params, network)
         further: dict[str, Any] = {**(options or {}), "seed": seed, "device": device}
@@ -212,7 +227,12 @@ def deploy(
             untrained = prune(fitted)
         if train is not None and fan_in == "prune" and not prune.fits(start):
             start = prune(start)
-        asked = {"train": train is not None, UNTRAINED: tuned, UNTRAINED_PRUNED: untrained is not None}
+        asked = {
+            "train": train is not None,
+            POOLED: pool is not None,
+            UNTRAINED: tuned,
+            UNTRAINED_PRUNED: untrained is not None,
+        }
         asked |= dict.fromkeys(("compile untrained", BEFORE, AFTER), compares)
         asked[PRUNED] = train is None and fan_in == "prune" and not prune.fits(start)
         asked |= {"fit": fitting is not None, CLOSED: fitting is not None and fitting.kept}
@@ -240,7 +260,8 @@ def deploy(
 
         chip.apply(layout)
         runs: dict[str, Callable[[np.ndarray], Recording]] = {
-            "ideal": lambda x: simulate(network, x, ideal=True),
+            "ideal": lambda x: simulate(whole, x, ideal=True),
+            POOLED: lambda x: simulate(network, x, ideal=True),
             CLOSED: lambda x: simulate(network, x, device=device),
             UNTRAINED: lambda x: simulate(fitted or network, x, device=device),
             UNTRAINED_PRUNED: lambda x: simulate(untrained or network, x, device=device),
@@ -253,7 +274,8 @@ def deploy(
         for name, run in runs.items():
             if name in names:
                 stages.begin(name)
-                counts[name], samples[name] = _outcome(run, data, layout.n_neurons)
+                what = all_channels if name == "ideal" else data
+                counts[name], samples[name] = _outcome(run, what, layout.n_neurons)
     spikes = bool(network.outputs) and network.outputs[0].source not in network.readout.names
     accuracy = tuple(score(name, count, data.y, counts["ideal"], spikes) for name, count in counts.items())
     chosen = rows_chosen(params, prune, accuracy) if train is not None and untrained is not None else ()
@@ -267,7 +289,7 @@ def deploy(
     if train is not None and log is not None:
         provenance["training"] = f"{_described(train)}, {log.step.max(initial=0)} steps"
     stages.done()
-    whole = report(
+    told = report(
         layout,
         device=device,
         title=f"{layout.origin.get('source')} on {layout.device}, board {board}",
@@ -280,7 +302,7 @@ def deploy(
         asked=circuit,
         samples=samples,
     )
-    return Deployment(network, layout, whole, counts, params, log)
+    return Deployment(network, layout, told, counts, params, log)
 
 
 def silicon_of(device: Device) -> Device:

@@ -36,6 +36,11 @@ TRAIN_ROWS = (
     "--train TRAIN.npz (deploy(train=...)) trains onto the rows that the chip has, and chooses them while it trains"
 )
 STAGES = {
+    "pooled": (
+        "adding up input channels",
+        "Add up fewer, or train the network on what is left (--train TRAIN.npz)",
+        "",
+    ),
     "circuit": (
         "the mapping to circuits",
         FINE_TUNE,
@@ -98,12 +103,12 @@ def losses(accuracy: Sequence[Accuracy], *, trained: bool) -> tuple[Finding, ...
         if not lost and after.name != "pruned":
             continue
         cause, remedy, hint = STAGES[after.name]
-        if trained and after.name != "pruned":
+        if trained and after.name not in ("pooled", "pruned"):
             remedy = "More steps of training, on more chips, may win more of it back"
         what = f"{cause} takes the accuracy from {had:.1%} ({before.name}) to {has:.1%} ({after.name})."
         severity, code = ("warning", "accuracy-lost") if lost else ("info", "pruning")
-        numbers = {"used": round(has, 4), "limit": round(had, 4)}
-        found.append((had - has, Finding(severity, code, what, **numbers, hint=f"{remedy}. {hint}".strip())))
+        hint = f"{remedy}. {hint}".strip()
+        found.append((had - has, Finding(severity, code, what, used=round(has, 4), limit=round(had, 4), hint=hint)))
     found.sort(key=lambda pair: -pair[0])
     findings = [finding for _, finding in found]
     if sum(finding.severity == "warning" for finding in findings) > 1:

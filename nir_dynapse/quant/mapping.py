@@ -29,6 +29,7 @@ from nir_dynapse.quant.routing import (
     reached_cores,
     spare_destinations,
     sram_rows,
+    unheard_channels,
 )
 from nir_dynapse.quant.sharing import keep_synapses, share_sources
 from nir_dynapse.quant.slots import BadPlace, place_slots, spare_rows, unplaceable_tags
@@ -272,13 +273,15 @@ def _map(task: _Task, blocked: np.ndarray | None) -> Mapped:
     else:
         rounded, cam = round_to_rows(problem, places, tags, device)
     errors = weight_errors(problem, rounded, device)
+    inputs = input_rows(t, destinations)
+    findings = [*findings, *unheard_channels(t, inputs)]
     return Mapped(
         t,
         places,
         cam,
         sram_rows(t, places, destinations, monitored, device),
         _codes(t, core, group_codes, rounded, device),
-        input_rows(t, destinations),
+        inputs,
         _wired(t, task.alias, opened is not None),
         errors,
         [*findings, *([] if given else rounding_findings(errors))],

@@ -11,7 +11,15 @@ from nir_dynapse.errors import CapacityError, Finding
 from nir_dynapse.layout.rows import INPUT_DTYPE, MONITOR_HOP, SRAM_DTYPE
 from nir_dynapse.quant.tags import Destinations
 
-__all__ = ["check_destinations", "core_of", "input_rows", "reached_cores", "spare_destinations", "sram_rows"]
+__all__ = [
+    "check_destinations",
+    "core_of",
+    "input_rows",
+    "reached_cores",
+    "spare_destinations",
+    "sram_rows",
+    "unheard_channels",
+]
 
 
 def core_of(place: np.ndarray, device: Device) -> np.ndarray:
@@ -85,6 +93,19 @@ def input_rows(t: Topology, destinations: Destinations) -> np.ndarray:
     rows = np.zeros(int(here.sum()), INPUT_DTYPE)
     rows["channel"], rows["chip"], rows["cores"], rows["tag"] = d.source[here], d.chip[here], d.cores[here], d.tag[here]
     return rows
+
+
+def unheard_channels(t: Topology, rows: np.ndarray) -> list[Finding]:
+    """A remark on each input node with channels that no neuron hears, by the entries `rows` of the input map."""
+    heard = np.bincount(rows["channel"], minlength=t.n_channels + 1)[: t.n_channels] > 0
+    findings, first = [], 0
+    for port in t.inputs:
+        silent = int((~heard[first : first + port.size]).sum())
+        first += port.size
+        if silent:
+            what = f"{silent} of {port.size} channels are heard by no neuron; their events are not sent."
+            findings.append(Finding("info", "unheard-channels", what, node=port.name, used=silent, limit=port.size))
+    return findings
 
 
 def sram_rows(

@@ -20,6 +20,7 @@ from nir_dynapse.board.address_events import (
     markers,
     spaced,
     to_grid,
+    unheard,
     unwrapped,
 )
 from nir_dynapse.board.board import Board
@@ -29,10 +30,12 @@ from nir_dynapse.data.data import Events
 from nir_dynapse.errors import ConfigurationError, HardwareError, ParameterRangeError
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.layout.rows import INPUT_DTYPE, MONITOR_HOP
+from nir_dynapse.quant.compiler import compile
 from nir_dynapse.sim.virtual.board import VirtualBoard
 from nir_dynapse.sim.virtual.chip import VirtualChip
 from nir_dynapse.sim.virtual.link import VirtualLink
 from samna_boards import DT, counts, layout_of
+from small_networks import feed_forward
 
 WRAP = 1 << 32
 times = st.lists(st.integers(0, 10**6), max_size=60).map(sorted)
@@ -194,6 +197,26 @@ def test_echoes(layout: Layout) -> None:
     spikes = monitored(layout)
     spikes["y_hop"] = MONITOR_HOP
     assert from_grid(other, spikes).events.nodes == ("output",)
+
+
+def test_events_of_channels_that_nobody_hears_are_not_sent_and_counted() -> None:
+    weight = np.full((2, 4), 0.3)
+    weight[:, 1:3] = 0
+    layout = compile(feed_forward(weight))
+    assert [f.used for f in layout.findings if f.code == "unheard-channels"] == [2]
+    wanted = events((0, 0), (3, 1), (5, 3), (7, 2), (9, 2))
+    heard = events((0, 0), (5, 3))
+    for echo in (False, True):
+        np.testing.assert_array_equal(to_grid(layout, wanted, 100, echo=echo), to_grid(layout, heard, 100, echo=echo))
+    assert unheard(layout, wanted) == 3
+    assert unheard(layout, heard) == 0
+    with VirtualBoard(1, DYNAPSE2) as board:
+        board.apply(layout)
+        first = board.run(wanted, 0.02)
+        assert board.last is not None
+        assert (board.last.unsent, board.last.sent) == (3, 2)
+        again = board.run(heard, 0.02)
+        np.testing.assert_array_equal(first.time, again.time)
 
 
 # -- a board over a link ----------------------------------------------------------------------------------------------

@@ -176,6 +176,8 @@ def test_fan_in_is_refused_or_pruned(networks: ModuleType) -> None:
     assert rows[13].sum() == 64
     dropped = {channel for (_, channel), where in layout.input_map.items() if not where}
     assert dropped == set(range(64, 71))
+    (unheard,) = (f for f in layout.findings if f.code == "unheard-channels")
+    assert str(unheard) == "node 'in': 7 of 71 channels are heard by no neuron; their events are not sent."
 
 
 def test_strict_refuses_approximations_and_seed_is_deterministic(networks: ModuleType) -> None:
