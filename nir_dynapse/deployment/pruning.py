@@ -10,7 +10,7 @@ import numpy as np
 
 from nir_dynapse.chip.device import Device
 from nir_dynapse.circuit.closed_form import to_params
-from nir_dynapse.circuit.params import Params
+from nir_dynapse.circuit.params import Params, Topology
 from nir_dynapse.data.data import Data
 from nir_dynapse.deployment.activity import measured_charge
 from nir_dynapse.errors import CapacityError, ConfigurationError, Finding, ParameterRangeError, raise_if_errors
@@ -101,11 +101,22 @@ def rows_chosen(params: Params | None, prune: Pruning, accuracy: Sequence[Accura
     """What training onto the rows of the chip kept, beside what pruning alone would have given."""
     if params is None:
         return ()
-    t, asked = params.topology, to_params(prune.network, prune.device).topology
-    kept, there = (len(np.unique(np.stack([each.pre, each.post]), axis=1).T) for each in (t, asked))
+    asked = to_params(prune.network, prune.device).topology
+    kept, there = (len(np.unique(_connections(each), axis=1).T) for each in (params.topology, asked))
     share = {row.name: row.share for row in accuracy}
     what = (
         f"training kept {kept} of {there} connections, at most {prune.device.cam_rows} of a neuron: {share['circuit']:.1%} "
         f"as a circuit, where pruning alone gives {share['untrained, pruned']:.1%}."
     )
     return (Finding("info", "rows-trained", what, used=kept, limit=there),)
+
+
+def _connections(t: Topology) -> np.ndarray:
+    """(2, S): source and neuron of the network that each synapse connects, whichever of their copies it leads to."""
+    first, neuron = 0, []
+    for name, size in t.node_sizes.items():
+        neuron.append(np.repeat(first + np.arange(size), t.copies_of[name]))
+        first += size
+    own = np.concatenate(neuron)
+    inner = t.pre > t.tonic
+    return np.stack([np.where(inner, t.tonic + 1 + own[np.where(inner, t.pre - t.tonic - 1, 0)], t.pre), own[t.post]])
