@@ -3,8 +3,8 @@
     python3 -m uv run python tests/benchmarks/partial_sums.py [--network dense_digits]
 
 The output neurons of a dense network hear 256 hidden neurons, four times what a neuron has rows for. Compared, as NIR
-defines it and as a circuit with exact currents, without training: the dense output; its 64 strongest rows; four partial sums
-of 64 hidden neurons each in front of every output neuron, for several thresholds of theirs; four copies of every output
+defines it and as a circuit with exact currents, without training: the dense output; its 64 strongest rows; four partial
+sums of 64 hidden neurons each in front of every output neuron, for several thresholds; four copies of every output
 neuron that hear 64 each (`spend`).
 """
 
