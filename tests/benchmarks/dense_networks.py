@@ -168,7 +168,11 @@ def main() -> None:
         if args.list:
             print(f"{job.task} | {job.arm} | {job.level:g} | key {job.key}")
             continue
-        row = run(job, args.steps, say)
+        try:
+            row = run(job, args.steps, say)
+        except nd.CapacityError as refused:  # nothing to keep: what refuses it today may take it tomorrow
+            say(f"refused: {refused}")
+            continue
         keep(args.results, row)
         say(", ".join(f"{name} {row[name]:.4g}" for name in ("nominal", "median", "q5", "seconds") if name in row))
     if not args.list:
