@@ -51,6 +51,7 @@ class Recipe(NamedTuple):
     lr: float = 6e-3
     decay: float = 0.05
     batch: int = 64
+    more: int = 1  # epochs of them that are stored beside the training set
 
 
 # --- snnTorch --------------------------------------------------------------------------------------------------------
@@ -229,7 +230,7 @@ def fresh_vowels(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 WHEEL: list[Path] = []
 
 RECIPES = {
-    "dense_digits": Recipe(build_digits, run_snntorch, export_snntorch, digits_sets, fresh_digits),
+    "dense_digits": Recipe(build_digits, run_snntorch, export_snntorch, digits_sets, fresh_digits, more=3),
     "dense_images": Recipe(
         build_images, run_norse, export_norse, images_sets, fresh_images, 0.75, 2.4, 70, 0.02, 0.01, 32
     ),
@@ -292,6 +293,14 @@ def stored(name: str) -> torch.nn.Module:
     return net
 
 
+def further(data: TestSet, recipe: Recipe) -> TestSet:
+    """The training set with `recipe.more` epochs of the varied samples that the network was trained on."""
+    rng = np.random.default_rng(11)
+    drawn = [recipe.fresh(rng) for _ in range(recipe.more)]
+    x = np.concatenate([data.x, *(x.astype(data.x.dtype) for x, _ in drawn)])
+    return TestSet(x, np.concatenate([data.y, *(y for _, y in drawn)]), data.dt)
+
+
 def check(name: str) -> None:
     """Prints how the stored network does in its framework and here, and how their spikes differ."""
     recipe, task, net = RECIPES[name], DENSE[name], stored(name)
@@ -321,6 +330,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", choices=RECIPES)
     parser.add_argument("--check", action="store_true", help="train nothing; say what the stored files are")
+    parser.add_argument("--data", action="store_true", help="train nothing; write the data again")
     parser.add_argument("--wheel", type=Path, help="of aeon, which holds the data of dense_vowels")
     parser.add_argument("--epochs", type=int, help="default: the network's own")
     parser.add_argument("--batch", type=int, help="default: the network's own")
@@ -339,11 +349,13 @@ def main() -> None:
             if arguments.wheel is None:
                 parser.error("dense_vowels: --wheel must name the wheel of aeon, which holds the data")
             WHEEL.append(arguments.wheel)
-        net = recipe.build()
-        train(net, recipe, arguments)
-        write(recipe.export(net), task.network_file)
-        for part, data in zip(("train", "test"), recipe.sets(), strict=True):
-            data.save(task.data_file(part))
+        if not arguments.data:
+            net = recipe.build()
+            train(net, recipe, arguments)
+            write(recipe.export(net), task.network_file)
+        known, test = recipe.sets()
+        further(known, recipe).save(task.data_file("train"))
+        test.save(task.data_file("test"))
     check(arguments.name)
 
 
