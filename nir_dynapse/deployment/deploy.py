@@ -165,7 +165,7 @@ def deploy(
     Nothing is written. Raises the DynapseError of whatever fails first.
     """
     check_request(train, params, training, compare)
-    fan_in = fan_in_of(fan_in, train)
+    way = fan_in_of(fan_in, train)
     tuned = train is not None or params is not None
     compares = tuned and compare > 0
     tell = progress or (lambda stage, fraction: None)
@@ -187,9 +187,10 @@ def deploy(
         whole, all_channels = network, data
         if pool is not None:
             network = pool_channels(network, pool)
-            data, train, activity_data = (
-                None if part is None else pool_data(part, pool, shape=whole.inputs[0].shape)
-                for part in (data, train, activity_data)
+            shape = whole.inputs[0].shape
+            data = pool_data(data, pool, shape=shape)
+            train, activity_data = (
+                None if part is None else pool_data(part, pool, shape=shape) for part in (train, activity_data)
             )
         if params is not None:
             check_params(params, network)
@@ -200,11 +201,11 @@ def deploy(
             further["activity"] = measured_activity(network, activity_data or data)
         prune = Pruning(network, train or activity_data or data, device, further)
         start = network if params is None else params
-        if train is not None and fan_in == "refuse":
+        if train is not None and way == "refuse":
             prune.refuse(params)  # without training compile does it, with what else does not fit
         if tuned and not prune.fits():
             untrained = prune()
-        if train is not None and fan_in == "prune" and not prune.fits(params):
+        if train is not None and way == "prune" and not prune.fits(params):
             start = prune(params)
         asked = {
             "train": train is not None,
@@ -213,10 +214,10 @@ def deploy(
             UNTRAINED_PRUNED: untrained is not None,
         }
         asked |= dict.fromkeys(("compile untrained", BEFORE, AFTER), compares)
-        asked[PRUNED] = train is None and fan_in == "prune" and not prune.fits(params)
+        asked[PRUNED] = train is None and way == "prune" and not prune.fits(params)
         names = tuple(name for name in STAGES if asked.get(name, True))
         stages = Stages(names, tell)
-        further["fan_in"] = "refuse" if fan_in == "refuse" else "prune"  # of what finds no good rows, too
+        further["fan_in"] = "refuse" if way == "refuse" else "prune"  # of what finds no good rows, too
         if compares:  # before the training: what does not fit is found before hours of it
             stages.begin("compile untrained")
             before = compile(network, params=untrained, **further)
