@@ -178,7 +178,7 @@ def deploy(
     Nothing is written. Raises the DynapseError of whatever fails first.
     """
     check_request(train, params, training, compare)
-    fan_in = fan_in_of(fan_in, train)
+    way = fan_in_of(fan_in, train)
     tuned = train is not None or params is not None
     compares = tuned and compare > 0
     tell = progress or (lambda stage, fraction: None)
@@ -200,9 +200,10 @@ def deploy(
         whole, all_channels = network, data
         if pool is not None:
             network = pool_channels(network, pool)
-            data, train, activity_data = (
-                None if part is None else pool_data(part, pool, shape=whole.inputs[0].shape)
-                for part in (data, train, activity_data)
+            shape = whole.inputs[0].shape
+            data = pool_data(data, pool, shape=shape)
+            train, activity_data = (
+                None if part is None else pool_data(part, pool, shape=shape) for part in (train, activity_data)
             )
         if params is not None:
             check_params(params, network)
@@ -221,11 +222,11 @@ def deploy(
             further["activity"] = measured_activity(network, activity_data or data)
         prune = Pruning(network, train or activity_data or data, device, further)
         start = params or fitted or to_params(network, device)
-        if train is not None and fan_in == "refuse":
+        if train is not None and way == "refuse":
             prune.refuse(start)  # without training compile does it, with what else does not fit
         if tuned and not prune.fits():
             untrained = prune(fitted)
-        if train is not None and fan_in == "prune" and not prune.fits(start):
+        if train is not None and way == "prune" and not prune.fits(start):
             start = prune(start)
         asked = {
             "train": train is not None,
@@ -234,11 +235,11 @@ def deploy(
             UNTRAINED_PRUNED: untrained is not None,
         }
         asked |= dict.fromkeys(("compile untrained", BEFORE, AFTER), compares)
-        asked[PRUNED] = train is None and fan_in == "prune" and not prune.fits(start)
+        asked[PRUNED] = train is None and way == "prune" and not prune.fits(start)
         asked |= {"fit": fitting is not None, CLOSED: fitting is not None and fitting.kept}
         names = tuple(name for name in STAGES if asked.get(name, True))
         stages = Stages(names, tell)
-        further["fan_in"] = "refuse" if fan_in == "refuse" else "prune"  # of what finds no good rows, too
+        further["fan_in"] = "refuse" if way == "refuse" else "prune"  # of what finds no good rows, too
         if compares:  # before the training: what does not fit is found before hours of it
             stages.begin("compile untrained")
             known = {} if params is None or not params.topology.copies else {"spend": params.topology.copies_of}
@@ -246,7 +247,7 @@ def deploy(
             before = compile(network, params=first, **{**further, **known})  # on as many neurons as after
         if train is not None:
             stages.begin("train")
-            copies = "chip" if asked_for is None and fan_in != "prune" else asked_for or "none"
+            copies = "chip" if asked_for is None and way != "prune" else asked_for or "none"
             keywords = {"key": seed, "spend": copies, "start": start, **given, "device": device}
             params, log = fine_tuned(network, train, keywords, stages.within("train"))
         stages.begin("compile")

@@ -363,7 +363,7 @@ def test_what_cannot_be_done_is_found_first(
     other = ["deploy", write(tmp_path / "other.nir", graph(5)), *argv[2:]]
     fails(capsys, [*other, "--params", str(folder / "tuned.npz")], "Give the network that they were trained from")
     wide = ["deploy", write(tmp_path / "wide.nir", graph(70)), *argv[2:]]
-    fails(capsys, [*wide, *train, "--fan-in", "refuse"], "64")
+    fails(capsys, [*wide, *train, "--fan-in", "refuse"], "70 incoming", "64")
     assert not asked
 
     data = nd.Data.load(folder / "test.npz")
