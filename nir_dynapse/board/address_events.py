@@ -28,6 +28,7 @@ __all__ = [
     "from_grid",
     "is_marker",
     "markers",
+    "monitored",
     "spaced",
     "to_grid",
     "unheard",
@@ -221,3 +222,11 @@ def from_grid(layout: Layout, grid: np.ndarray) -> Heard:
 def _code(x_hop: np.ndarray, y_hop: np.ndarray | int, tag: np.ndarray) -> np.ndarray:
     """One number for what the host sees of a sender."""
     return ((np.asarray(x_hop, np.int64) + 16) * 32 + np.asarray(y_hop, np.int64) + 16) * TAGS + tag
+
+
+def monitored(layout: Layout) -> dict[str, np.ndarray]:
+    """Per node with monitored neurons, which of its neurons those are."""
+    found: dict[str, np.ndarray] = {}
+    for node, index in layout.output_map.values():
+        found.setdefault(node, np.zeros(layout.node_sizes[node], bool))[index] = True
+    return {node: found[node] for node in layout.node_sizes if node in found}

@@ -24,6 +24,7 @@ from nir_dynapse.board.address_events import (
     from_grid,
     is_marker,
     markers,
+    monitored,
     to_grid,
     unheard,
     unwrapped,
@@ -376,14 +377,6 @@ class LinkedBoard:
         if self._layout is None:
             raise HardwareError(f"{self.link.name} has no configuration yet. Call apply(layout) first.")
         return self._layout
-
-
-def monitored(layout: Layout) -> dict[str, np.ndarray]:
-    """Per node with monitored neurons, which of its neurons those are."""
-    found: dict[str, np.ndarray] = {}
-    for node, index in layout.output_map.values():
-        found.setdefault(node, np.zeros(layout.node_sizes[node], bool))[index] = True
-    return {node: found[node] for node in layout.node_sizes if node in found}
 
 
 def stimuli(layout: Layout, counts: np.ndarray, dt: float) -> Events:

@@ -66,8 +66,7 @@ class Topology:
     copies: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
-        nodes = ", ".join(f"{name} {size}" for name, size in self.populations)
-        return f"Topology({nodes}; {len(self.pre)} synapses; dt {1e3 * self.dt:g} ms)"
+        return f"Topology({self.described}; {len(self.pre)} synapses; dt {1e3 * self.dt:g} ms)"
 
     def __post_init__(self) -> None:
         for name in ("group", "latches", "place", "pre", "post", "dendrite", "row", "mask", "delay"):
@@ -136,6 +135,14 @@ class Topology:
     def one_group_each(self) -> bool:
         """Whether every neuron is a bias group of its own, in order, as on a chip with mismatch."""
         return np.array_equal(self.group, np.arange(self.n_neurons))
+
+    @property
+    def described(self) -> str:
+        """Populations and their neurons in words, with copies as "n × copies"."""
+        copies = self.copies_of
+        return ", ".join(
+            f"{name} {n}" + (f" × {copies[name]}" if copies[name] > 1 else "") for name, n in self.node_sizes.items()
+        )
 
     @property
     def copies_of(self) -> dict[str, int]:
@@ -213,10 +220,11 @@ class Params:
 
     def __repr__(self) -> str:
         t = self.topology
-        nodes = ", ".join(f"{name} {size}" for name, size in t.populations)
         weights = "a weight current each" if t.mask is None else "masks of 4 bits"
         groups = len(np.unique(t.group))
-        return f"Params({nodes}; {groups} bias groups; {t.n_synapses} synapses with {weights}; dt {1e3 * t.dt:g} ms)"
+        return (
+            f"Params({t.described}; {groups} bias groups; {t.n_synapses} synapses with {weights}; dt {1e3 * t.dt:g} ms)"
+        )
 
     def row_currents(self, xp: Any = np) -> Any:
         """Weight current I_w of each synapse, shape (S,), in A."""

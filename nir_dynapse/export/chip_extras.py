@@ -20,7 +20,8 @@ def chip_extras(params: Params, device: str) -> Extras:
     """Metadata of the graph that `to_nir` makes from a circuit.
 
     On the graph: the device, bias currents in A per bias group, the period of the tonic channel in s. On each population:
-    chip, core, slot, bias group and latches (bit i is `device.LATCHES[i]`) of its neurons. No tool needs it.
+    chip, core, slot, bias group and latches (bit i is `device.LATCHES[i]`) of its neurons, one after the other those of
+    all `copies` of each, where there are several. No tool needs it.
     """
     t = params.numpy().topology
     biases = {name: np.asarray(params.bias[name], float) for name in CURRENTS}
@@ -34,4 +35,6 @@ def chip_extras(params: Params, device: str) -> Extras:
         chip, core, slot = t.place[part].T
         own = {"chip": chip, "core": core, "slot": slot, "bias_group": t.group[part], "latches": t.latches[part]}
         nodes[name] = {KEY: {key: np.array(value) for key, value in own.items()}}
+        if (copies := t.copies_of[name]) > 1:
+            nodes[name][KEY]["copies"] = copies
     return Extras({KEY: whole}, nodes)

@@ -117,7 +117,10 @@ class Layout:
             object.__setattr__(self, name, freeze(getattr(self, name), dtype))
 
     def __repr__(self) -> str:
-        nodes = ", ".join(f"{name} {size}" for name, size in self.sizes.items())
+        nodes = ", ".join(
+            f"{name} {n}" + (f" × {c}" if c > 1 else "")
+            for (name, n), c in zip(self.node_sizes.items(), self.copies_of.values(), strict=True)
+        )
         rows, cores = int((self.cam["dendrite"] >= 0).sum()), int(self.used_cores.sum())
         where = f"{cores} of {4 * self.n_chips} cores of {self.device}"
         return f"Layout({nodes}; {rows} CAM rows; {where}; dt {1e3 * self.dt:g} ms)"

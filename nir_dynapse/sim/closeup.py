@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nir_dynapse.circuit.params import Params
-from nir_dynapse.errors import ConfigurationError, ParameterRangeError
+from nir_dynapse.errors import ConfigurationError, Finding, ParameterRangeError
 from nir_dynapse.sim.circuit import (
     RECORDABLE,
     end_currents,
@@ -74,10 +74,10 @@ def closeup(
     fine, _ = _run(params, counts, neuron, usual, finer, sent, spike, after)
     found = len(fine.spikes)
     if found <= spike:
-        node, index = params.topology.name_of(neuron)
+        where = Finding("error", "closeup", "", **params.topology.where(neuron)).where
         are = "is" if found == 1 else "are"
         raise ConfigurationError(
-            f"node {node!r}, neuron {index}: spike {spike} was asked for, but there {are} {found} in "
+            f"{where}: spike {spike} was asked for, but there {are} {found} in "
             f"{1e3 * len(counts) * dt:g} ms. Choose another neuron, spike or sample."
         )
     return fine, coarse

@@ -252,8 +252,7 @@ def test_progress_is_on_stderr_only(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert captured["json"].err == ""
 
 
-def test_copies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = save(tmp_path, graph())
+def test_copies(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one, three = compiled(tmp_path, model), compiled(tmp_path, model, "--spend", "3")
     assert compiled(tmp_path, model, "--spend", "none") == one
     assert set(three.copies) == {3}
@@ -261,8 +260,10 @@ def test_copies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     chip = compiled(tmp_path, model, "--spend", "chip")
     assert min(chip.copies) > 3
     capsys.readouterr()
-    assert main(["compile", model, "-o", str(tmp_path / "l.json"), "--spend", "3", "--json"]) == 0
+    to = ["compile", model, "-o", str(tmp_path / "l.json")]
+    assert main([*to, "--spend", "3", "--json", "-q"]) == 0
     nodes = json.loads(capsys.readouterr().out)["nodes"]
     assert [(node["neurons"], node["copies"]) for node in nodes] == [(n, 3) for n in one.sizes.values()]
-    assert "too many" not in fails(capsys, 1, "compile", model, "-o", str(tmp_path / "l.json"), "--spend", "1000")
-    assert "allowed are" in fails(capsys, 2, "compile", model, "-o", str(tmp_path / "l.json"), "--spend", "0")
+    fails(capsys, [*to, "--spend", "1000"], "1000 copies of", "--spend ")
+    assert main([*to, "--spend", "0"]) == 2
+    assert "--spend: is 0, allowed are whole numbers from 1 to 1024" in capsys.readouterr().err

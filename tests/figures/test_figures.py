@@ -338,3 +338,26 @@ def test_devices_of_one_evaluation() -> None:
     assert nominal.get_xdata()[0] == 100 * result.nominal
     low, high = ax.get_xlim()
     assert low <= 100 * result.nominal <= high + 1e-9
+
+
+def test_figures_of_copies_have_the_networks_neurons() -> None:
+    """A membrane is that of copy 0, and so is a spike unless another is named."""
+    layout = nd.compile(NETWORK, spend=2)
+    run = nd.simulate(layout, X, record=("spikes", "i_mem"))
+    node = next(iter(layout.sizes))
+    marks = segments(figures.raster(run).axes[0])
+    assert {name: len(found) for name, found in marks.items()} == {
+        name: int(spikes[0].sum()) for name, spikes in run.spikes.items() if spikes[0].any()
+    }
+    panel = figures.membranes(run, node, (1,), thing=layout).axes[0]
+    np.testing.assert_allclose(
+        panel.lines[0].get_ydata() / panel.lines[0].get_ydata().max(),
+        run.states["i_mem"][node][0, :, 2] / run.states["i_mem"][node][0, :, 2].max(),
+        rtol=1e-5,
+    )
+    with pytest.raises(ParameterRangeError, match="neuron"):
+        figures.membranes(run, node, (layout.node_sizes[node],))
+    with pytest.raises(ParameterRangeError, match="copy"):
+        figures.through_a_spike(layout, X[0], (node, 0, 2))
+    figures.floor_plan(layout)
+    figures.rasters({"ideal": nd.simulate(NETWORK, X, ideal=True), "copies": run})

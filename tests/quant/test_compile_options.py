@@ -378,7 +378,7 @@ def test_stated_weight_errors_are_those_of_the_bits(spare_rows: bool) -> None:
         assert (said["weights"], said["lost"]) == (here.sum(), lost[here].sum())
         assert said["rows"] == (layout.cam["dendrite"][layout.core == c] >= 0).sum()
         assert sum(said["bins"]) == here.sum()
-    names = ["in"] * net.n_inputs + ["tonic"] + [name for name, _ in layout.names]
+    names = ["in"] * net.n_inputs + ["tonic"] + [name for name, *_ in layout.names]
     pairs = np.array([f"{names[s]}>{names[net.n_inputs + 1 + n]}" for s, n, _ in keys])
     assert len(stated_errors["projections"]) == len(set(pairs.tolist())) >= 3
     for source, target, weights, vanished, nrmse in stated_errors["projections"]:

@@ -24,11 +24,11 @@ from nir_dynapse.quant.spending import chips_needed, most_copies
 from places import EXAMPLES
 from small_networks import population, recurrent, with_readout
 
-EXAMPLE = {"yin_yang": {"dt": 1e-3}, "digits_recurrent": {"dt": 1e-3}}
+EXAMPLE = ("yin_yang", "digits_recurrent")
 
 
 def example(name: str) -> Network:
-    return nd.from_nir(EXAMPLES / "networks" / f"{name}.nir", **EXAMPLE[name])
+    return nd.from_nir(EXAMPLES / "networks" / f"{name}.nir", dt=1e-3)
 
 
 def wired(layout: nd.Layout) -> list[tuple[str, int, int, int]]:

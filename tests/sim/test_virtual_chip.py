@@ -145,7 +145,7 @@ def test_what_a_profile_calls_bad_does_not_work() -> None:
     for node, spikes in same.spikes.items():
         assert (seen.to_counts(node, spikes.shape[2], net.dt, 0.08) == spikes[0]).all()
     assert 0 < len(seen) < len(whole)
-    name, index = layout.names[5]
+    name, index, *_ = layout.names[5]
     assert not len([1 for t, i in zip(seen.node, seen.index, strict=True) if (seen.nodes[t], i) == (name, index)])
     # Compiled for the chip as it is, nothing bad is used, and only the dead neuron of the other Layout is missed.
     around = nd.compile(net, device=worn, monitor="all")
