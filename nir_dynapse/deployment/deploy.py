@@ -191,7 +191,7 @@ def deploy(
         fitted: dict[str, Any] = {}
         if fits:
             stages.begin("fit")
-            chosen = {"device": device, "mismatch": mismatch, "key": seed, "progress": stages.within("fit")}
+            chosen = {"device": device, "key": seed, "progress": stages.within("fit")}
             circuit, fitting = fit_to_data(network, data if train is None else train, **chosen)
             fitted = {"params": circuit}
         if device.n_chips > 1:
