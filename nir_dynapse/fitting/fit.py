@@ -169,8 +169,8 @@ class _Problem:
         self.topology = made[0].topology
         shortest = {"i_ref": np.asarray(self.params.bias["i_ref"]) * np.exp(-scales.low[scales.unit, 5])}
         self.substeps = internal_step(replace(self.params, bias={**self.params.bias, **shortest}), t.dt)
-        self.gradient = jax.jit(jax.value_and_grad(self._distance))
-        self.loss = jax.jit(self._nominal)
+        self.gradient: Any = jax.jit(jax.value_and_grad(self._distance))
+        self.loss: Any = jax.jit(self._nominal)
 
     def _ideal(self, x: np.ndarray) -> np.ndarray:
         """Ideal spikes (batch, time, N); every copy of a neuron has those of its neuron."""
