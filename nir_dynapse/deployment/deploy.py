@@ -216,8 +216,7 @@ def deploy(
         fitted: Params | None = None
         if fit and params is None:
             tell("fit", 0.0)
-            chosen = {"device": device, "mismatch": mismatch, "key": seed}
-            fitted, fitting = fit_to_data(network, data if train is None else train, **chosen)
+            fitted, fitting = fit_to_data(network, data if train is None else train, device=device, key=seed)
         if device.n_chips > 1:
             further["activity"] = measured_activity(network, activity_data or data)
         prune = Pruning(network, train or activity_data or data, device, further)

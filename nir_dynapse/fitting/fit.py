@@ -3,8 +3,8 @@
 The closed form equates single neurons at small inputs. What it leaves out (a membrane current that cannot fall below its
 reset level, charge that a reset does not clear, synapses with a memory) adds up in a network, most of all in a recurrent
 one. A few numbers per population (`scales`) are moved by Adam (Kingma and Ba 2015) along the surrogate gradient of the
-distance (`distance`) between circuit and ideal run, closed loop, from the best of several starts. The samples are spread
-over the nominal chip and a few virtual ones, the same in every step; other samples judge what is kept.
+distance (`distance`) between circuit and ideal run, closed loop, from the best of several starts. With mismatch
+the samples are spread over a few chips, the same in every step. Other samples judge what is kept.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from nir_dynapse.sim.simulation import simulate
 __all__ = ["fit_to_data"]
 
 CHIPS = 3
-"""Chips that the samples are spread over: the nominal one and two with mismatch."""
+"""Chips that the samples are spread over where there is mismatch: the nominal one and two others."""
 FIRST_CHIP = 1 << 40
 """Seed of the first chip with mismatch: none that anybody evaluates on."""
 MOST_SAMPLES, MOST_STEPS = 48, 256
@@ -86,7 +86,8 @@ def fit_to_data(
 
     `data` is `Data` (its labels are not used), event counts (batch, time, channel), (time, channel), or one of NIR's data
     containers; of much data a part is taken, evenly. `params` is the circuit to begin with (None: the closed form), not
-    quantised. `mismatch` (None: the device's) is what two of three chips have that the fit averages over. The circuit is
+    quantised. `mismatch` is what two of three chips have that the samples are spread over (None: all on the nominal
+    chip, which the measurements in docs/mapping.md prefer, on chips with mismatch, too). The circuit is
     never farther from the ideal run than the one it began with, on samples that the fit did not see (with a single
     sample, on that one): else that one is returned. `progress("fit", fraction)` is called at every step. Deterministic
     for a `key`. The findings of the result are among those of the Params. Raises ConfigurationError or
@@ -103,7 +104,7 @@ def fit_to_data(
         raise ConfigurationError(
             "fit_to_data: the weights of params are quantised; a fit needs exact currents. Give the Params before compile."
         )
-    problem = _Problem(network, Scales.of(begin, device), x, device.mismatch if mismatch is None else mismatch, key)
+    problem = _Problem(network, Scales.of(begin, device), x, mismatch, key)
     numbers, reason = problem.best(tell)
     fitted = begin if numbers is None else problem.scales.settled(numbers)
     result = problem.result(begin, fitted, numbers, reason)
@@ -142,13 +143,14 @@ def _counts(network: Network, data: Any) -> np.ndarray:
 class _Problem:
     """The samples, their ideal spikes, the chips, and the distance as a function of the numbers."""
 
-    def __init__(self, network: Network, scales: Scales, x: np.ndarray, mismatch: Mismatch, key: int) -> None:
+    def __init__(self, network: Network, scales: Scales, x: np.ndarray, mismatch: Mismatch | None, key: int) -> None:
         self.network, self.scales = network, scales
         self.params = scales.with_tonic()
         t = self.params.topology
+        count = 1 if mismatch is None else CHIPS
         room = WORK // max(1, x.shape[1] * t.n_neurons)
-        each = int(np.clip(min(room, -(-len(x) // 2)) // CHIPS, 1, MOST_SAMPLES // CHIPS))
-        chosen = np.unique(np.linspace(0, len(x) - 1, min(len(x), 2 * CHIPS * each)).round().astype(int))
+        each = int(np.clip(min(room, -(-len(x) // 2)) // count, 1, MOST_SAMPLES // count))
+        chosen = np.unique(np.linspace(0, len(x) - 1, min(len(x), 2 * count * each)).round().astype(int))
         train, held = (chosen[0::2], chosen[1::2]) if len(chosen) > 1 else (chosen, chosen)
         self.samples, self.held = len(train), x[held]
         self.parts = tuple(t.slices().values())
@@ -156,9 +158,9 @@ class _Problem:
         self.output = jnp.asarray(np.concatenate(each_output), jnp.float32)
         self.ideal = self._ideal(self.held)
         self.silent = not self._ideal(x[train]).any() and not self.ideal.any()
-        self.batches = tuple(self._batch(x[np.resize(part, CHIPS * each)]) for part in (train, held))
+        self.batches = tuple(self._batch(x[np.resize(part, count * each)], count) for part in (train, held))
         unit = replace(self.params, bias={name: np.ones(t.n_groups) for name in CURRENTS})
-        chips = [Mismatch.none(), *[mismatch] * (CHIPS - 1)]
+        chips = [Mismatch.none(), *([] if mismatch is None else [mismatch] * (count - 1))]
         made = [fabricate(unit, of, FIRST_CHIP + CHIPS * key + k) for k, of in enumerate(chips)]
         self.chips = (
             {name: jnp.asarray(np.stack([m.bias[name] for m in made]), jnp.float32) for name in CURRENTS},
@@ -167,8 +169,8 @@ class _Problem:
         self.topology = made[0].topology
         shortest = {"i_ref": np.asarray(self.params.bias["i_ref"]) * np.exp(-scales.low[scales.unit, 5])}
         self.substeps = internal_step(replace(self.params, bias={**self.params.bias, **shortest}), t.dt)
-        self.gradient = jax.jit(jax.value_and_grad(self._distance))
-        self.loss = jax.jit(self._nominal)
+        self.gradient: Any = jax.jit(jax.value_and_grad(self._distance))
+        self.loss: Any = jax.jit(self._nominal)
 
     def _ideal(self, x: np.ndarray) -> np.ndarray:
         """Ideal spikes (batch, time, N); every copy of a neuron has those of its neuron."""
@@ -177,9 +179,9 @@ class _Problem:
         parts = [np.repeat(run[name], copies[name], axis=-1) for name in copies]
         return np.concatenate(parts, -1).astype(np.float32)
 
-    def _batch(self, x: np.ndarray) -> tuple[Any, Any]:
+    def _batch(self, x: np.ndarray, count: int) -> tuple[Any, Any]:
         """Samples and ideal spikes (chips, batch, time, …)."""
-        shape = (CHIPS, len(x) // CHIPS, *x.shape[1:2], -1)
+        shape = (count, len(x) // count, *x.shape[1:2], -1)
         return jnp.asarray(x.reshape(shape)), jnp.asarray(self._ideal(x).reshape(shape))
 
     def _distance(self, numbers: Any, chips: Any, batch: tuple[Any, Any]) -> Any:

@@ -105,7 +105,7 @@ def fine_tune(
     _checked(FEW if devices is None else devices, steps, bits, key)
     check_mismatch("fine_tune", mismatch)
     mismatch = device.mismatch if mismatch is None else mismatch
-    circuit = _begun(thing, start, data, device, mismatch, key, options)
+    circuit = _begun(thing, start, data, device, key, options)
     circuit, candidates = _on_rows(circuit, data, device, spend, mismatch, key)
     if devices is None:
         devices = FEW if circuit.topology.copies else DEVICES
@@ -165,7 +165,7 @@ def fine_tune(
 
 
 def _begun(
-    thing: Any, start: Params | None, data: Data, device: Device, mismatch: Mismatch, key: int, options: TrainingOptions
+    thing: Any, start: Params | None, data: Data, device: Device, key: int, options: TrainingOptions
 ) -> Params:
     """The circuit that training begins with: `start`, that of `thing`, or of a Network one that follows it on `data`."""
     if start is not None:
@@ -180,7 +180,7 @@ def _begun(
     if not isinstance(data, Data):
         raise ConfigurationError(f"fine_tune: the data is a {type(data).__name__}. Give Data(x, y, dt).")
     check_data(data, thing, labels=False)
-    return fit_to_data(thing, data, device=device, mismatch=mismatch, key=key)[0]
+    return fit_to_data(thing, data, device=device, key=key)[0]
 
 
 def _on_rows(

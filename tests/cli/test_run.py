@@ -206,7 +206,7 @@ def test_a_board_that_fails(
 def test_deploy_on_a_real_board(
     model: str, data: str, fake: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    argv = ["deploy", model, "--data", data, "--bit-file", str(bit_file(tmp_path))]
+    argv = ["deploy", model, "--data", data, "--no-fit", "--bit-file", str(bit_file(tmp_path))]
     real = result(capsys, *argv, "--board", "samna")
     virtual = result(capsys, *argv, "--board", "virtual:7")
     assert real["accuracy"] == virtual["accuracy"]
