@@ -12,17 +12,16 @@ from nir_dynapse.cli.options import (
     Parser,
     board_option,
     common_options,
-    finetune_options,
     limited,
     mapping_options,
     model_options,
     pool_option,
     positive,
     silicon_option,
-    training_options,
     tuned_options,
 )
 from nir_dynapse.cli.sensor_options import sensor_options
+from nir_dynapse.cli.training_options import finetune_options, training_options
 from nir_dynapse.files import numbers
 
 __all__ = ["SHELLS", "parser"]

@@ -164,9 +164,7 @@ def fine_tune(
     return settled(chart if run.pre is None else chart.hearing(run.pre), best)
 
 
-def _begun(
-    thing: Any, start: Params | None, data: Data, device: Device, key: int, options: TrainingOptions
-) -> Params:
+def _begun(thing: Any, start: Params | None, data: Data, device: Device, key: int, options: TrainingOptions) -> Params:
     """The circuit that training begins with: `start`, that of `thing`, or of a Network one that follows it on `data`."""
     if start is not None:
         if not isinstance(thing, Network):

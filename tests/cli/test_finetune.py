@@ -25,6 +25,7 @@ from nir_dynapse.backend import dynapse2
 from nir_dynapse.cli import options as cli_options
 from nir_dynapse.cli.main import main
 from nir_dynapse.cli.output import Output
+from nir_dynapse.cli.training_options import finetune_options
 from nir_dynapse.deployment import deploy as deployment
 from nir_dynapse.deployment import stages as deployment_training
 from nir_dynapse.fitting.fit import fit_to_data
@@ -169,7 +170,7 @@ def test_defaults_are_those_of_the_library(folder: Path, tmp_path: Path, asked: 
     }
     assert {k: v for k, v in called.items() if k not in ("options", "log", "progress")}.items() <= known.items()
     verb = cli_options.Parser()
-    cli_options.finetune_options(verb)
+    finetune_options(verb)
     text = " ".join(verb.format_help().split())
     options = nd.TrainingOptions()
     said = {

@@ -1,0 +1,136 @@
+"""Options about training, of finetune and deploy."""
+
+from __future__ import annotations
+
+import argparse
+
+from nir_dynapse.cli.options import board_option, copies, limited, tuned_options
+from nir_dynapse.files import numbers
+from nir_dynapse.files.numbers import Whole
+
+__all__ = ["finetune_options", "training_options"]
+
+
+def training_options(verb: argparse.ArgumentParser) -> None:
+    """What deploy is told about training."""
+    group = verb.add_argument_group("fine-tuning")
+    group.add_argument("--train", metavar="TRAIN.npz", help="fine-tune the network on this data before it is compiled")
+    group.add_argument(
+        "--train-steps", type=limited(numbers.STEPS), metavar="N", help="steps of training (default 1000)"
+    )
+    group.add_argument(
+        "--train-devices",
+        type=limited(numbers.PER_STEP),
+        metavar="N",
+        help="virtual chips per step (default 4; without copies 16)",
+    )
+    _uniform(group, "of training and of the comparison")
+    group.add_argument(
+        "--compare",
+        type=limited(numbers.COMPARED),
+        metavar="N",
+        help="virtual chips to compare before and after on (default 100, 0: none)",
+    )
+    tuned_options(group)
+    group.add_argument(
+        "--checkpoint", metavar="FILE.npz", help="the training so far; the same command goes on from it, bit for bit"
+    )
+
+
+def finetune_options(verb: argparse.ArgumentParser) -> None:
+    """What finetune is told."""
+    group = verb.add_argument_group("what is learnt")
+    group.add_argument("--validation", metavar="V.npz", help="data of the checks (default: that of --train)")
+    kind = group.add_mutually_exclusive_group()
+    kind.add_argument(
+        "--loss",
+        choices=("counts", "first-spike", "max-over-time"),
+        metavar="NAME",
+        help="what answers the class: counts (most spikes; default), first-spike, max-over-time (highest filtered trace)",
+    )
+    kind.add_argument(
+        "--teacher", action="store_true", help="no labels: all spikes follow those of the network's own ideal run"
+    )
+    group.add_argument(
+        "--bits",
+        type=limited(Whole(0, 4)),
+        choices=range(5),
+        metavar="N",
+        help="bits of a weight, 1 to 4, or 0 to leave rounding to compile (default 4)",
+    )
+
+    group = verb.add_argument_group("on which chips")
+    group.add_argument(
+        "--devices",
+        type=limited(numbers.PER_STEP),
+        metavar="N",
+        help="virtual chips per step (default 16); with copies, whose errors average out, 4",
+    )
+    group.add_argument(
+        "--spend",
+        type=copies,
+        metavar="COPIES",
+        help="neurons of the chip for each of the network: a number, chip (as many as fit) or none (default none)",
+    )
+    _uniform(group, "of training and checks")
+    group.add_argument(
+        "--worst",
+        type=limited(numbers.WORST),
+        metavar="SHARE",
+        help="share of the chips, the worst ones, that counts (default 1)",
+    )
+    group.add_argument(
+        "--adversarial",
+        type=limited(numbers.SIZE),
+        nargs="?",
+        const=True,
+        metavar="SIZE",
+        help="also against the worst currents within SIZE, relative (default 0.1)",
+    )
+    group.add_argument(
+        "--dropout",
+        type=limited(numbers.DROPOUT),
+        metavar="SHARE",
+        help="share of hidden neurons that is silent (default 0)",
+    )
+    board_option(group, None)
+    group.add_argument(
+        "--profile", metavar="FILE", help="what calibrate measured of the chips, or what is bad on them (CSV or JSON)"
+    )
+
+    group = verb.add_argument_group("steps")
+    group.add_argument(
+        "--steps", type=limited(numbers.STEPS), default=1000, metavar="N", help="how many (default 1000)"
+    )
+    group.add_argument(
+        "--batch", type=limited(numbers.BATCH), metavar="N", help="samples per chip and step (default 16)"
+    )
+    group.add_argument(
+        "--rate", type=limited(numbers.LEARNING_RATE), metavar="X", help="learning rate at the start (default 0.02)"
+    )
+    group.add_argument(
+        "--sparsity", type=limited(numbers.WEIGHT), metavar="X", help="cost of squared spike counts (default 0)"
+    )
+    group.add_argument(
+        "--check-every", type=limited(numbers.STEPS), metavar="N", help="steps between two checks (default 50)"
+    )
+    group.add_argument(
+        "--patience", type=limited(numbers.STEPS), metavar="N", help="stop after N checks without a better one"
+    )
+
+    group = verb.add_argument_group("files")
+    group.add_argument("-o", "--out", required=True, metavar="TUNED.npz", help="where to write what was trained")
+    group.add_argument(
+        "--checkpoint", metavar="FILE.npz", help="the training so far; the same command goes on from it, bit for bit"
+    )
+    group.add_argument("--log", metavar="LOG.csv", help="loss and accuracies at every check")
+    group.add_argument("--plot", metavar="LOG.svg", help="the same as a picture")
+
+
+def _uniform(group: argparse._ArgumentGroup, of: str) -> None:
+    group.add_argument(
+        "--uniform",
+        type=limited(numbers.CV),
+        metavar="CV",
+        help=f"std/mean of every analog element {of}, e.g. 0.2 (default: the measured ones)",
+    )
