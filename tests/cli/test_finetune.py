@@ -280,6 +280,7 @@ def test_deploy_trains_and_compares(folder: Path, tmp_path: Path) -> None:
         train=nd.Data.load(folder / "train.npz"),
         training={"steps": 4, "devices": 2, "mismatch": SPREAD, "options": options},
         compare=3,
+        fit=False,
         progress=lambda stage, fraction: told.append((stage, fraction)),
     )
     files = made.write(tmp_path / "out")
