@@ -192,9 +192,10 @@ class _Problem:
             here = {name: bias[name][group] * factor[name] for name in CURRENTS}
             return spike_counts(Params(here, weight, None, self.topology, circuit), x, substeps=self.substeps)
 
-        spikes, ideal = jax.vmap(one)(*chips, batch[0]), batch[1]
-        both = (a.reshape(-1, *a.shape[2:]) for a in (spikes, ideal))
-        return distance(*both, self.parts, self.output)
+        factors, weights = chips
+        spikes, ideal = jax.vmap(one)(factors, weights, batch[0]), batch[1]
+        spikes, ideal = (a.reshape(-1, *a.shape[2:]) for a in (spikes, ideal))
+        return distance(spikes, ideal, self.parts, self.output)
 
     def _nominal(self, spikes: Any, ideal: Any) -> Any:
         return distance(spikes, ideal, self.parts, self.output)

@@ -284,6 +284,7 @@ def test_deploy_trains_and_compares(folder: Path, tmp_path: Path) -> None:
         training={"steps": 4, "devices": 2, "mismatch": SPREAD, "options": options},
         spend="none",
         compare=3,
+        fit=False,
         progress=lambda stage, fraction: told.append((stage, fraction)),
     )
     files = made.write(tmp_path / "out")
