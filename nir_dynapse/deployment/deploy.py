@@ -250,7 +250,7 @@ def deploy(
             keywords = {"key": seed, "spend": copies, "start": start, **given, "device": device}
             params, log = fine_tuned(network, train, keywords, stages.within("train"))
         stages.begin("compile")
-        circuit = network if params is None and fitted is None else params or fitted
+        circuit: Network | Params = params or fitted or network
         pruned = prune(params or fitted) if asked[PRUNED] else None
         if params is not None and params.topology.copies:
             further.pop("spend", None)  # they have theirs

@@ -115,14 +115,14 @@ def fine_tune(
 
     width = circuit.topology.dt / (options.substeps or int(np.ceil(circuit.topology.dt / STEP - 1e-6)))
     substeps = round(circuit.topology.dt / width)
-    start = start_of(circuit, device, options.rows, key, LEAST_REFRACTORY * width, bits or 4)
+    begun = start_of(circuit, device, options.rows, key, LEAST_REFRACTORY * width, bits or 4)
     limits = {
         "i_tau_mem": (reach("i_tau_mem")[0], float(circuit.circuit.tau("i_tau_mem", LEAST_MEMBRANE * width))),
         "i_ref": (reach("i_ref")[0], float(circuit.circuit.width("i_ref", LEAST_REFRACTORY * width))),
     }
     names = tuple(name for name in options.trained if name not in ("weight", "base"))
-    chart = chart_of(start.params, start.free, names, bits or 0, device.weight_top, limits)
-    first = latent_of(chart, start.params, start.base, start.weight)
+    chart = chart_of(begun.params, begun.free, names, bits or 0, device.weight_top, limits)
+    first = latent_of(chart, begun.params, begun.base, begun.weight)
     recipe = _recipe(chart, task, mismatch, substeps, options)
     if board is not None:
         devices = 1
@@ -154,8 +154,8 @@ def fine_tune(
             _which(board),
             task[:4],
             first,
-            start.params,
-            start.free,
+            begun.params,
+            begun.free,
             (chart.bits, chart.unit, chart.base_range, chart.ranges),
         )
         store = Checkpoint(checkpoint, what)

@@ -141,6 +141,7 @@ def _pursuit(
         lot = np.where(allowed, rng.random(full.shape), np.inf)
         open_ &= np.argsort(np.argsort(lot, axis=1), axis=1) < fewest[:, None]
     chosen, value = np.full((n, most), -1), np.zeros((n, most), np.float32)
+    weights = np.zeros(full.shape, np.float32)
     rest = goal.copy()
     for start in range(0, most, AT_ONCE):
         width = min(AT_ONCE, most - start)

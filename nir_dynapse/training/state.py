@@ -107,7 +107,9 @@ class Checkpoint:
                 raise ValueError(f"score {values['score']}, {values['seconds']} s")
             if log.step.max(initial=0) > values["step"]:
                 raise ValueError(f"step {log.step.max()} in the log of {values['step']} steps")
-            heard = {} if state.pre is None else {n: _sources(n, arrays[n], state.pre) for n in ("pre", "best_pre")}
+            heard: dict[str, Any] = (
+                {} if state.pre is None else {n: _sources(n, arrays[n], state.pre) for n in ("pre", "best_pre")}
+            )
         except (KeyError, TypeError, ValueError, DynapseError) as error:
             raise ConfigurationError(f"{self.path}: a checkpoint that is damaged ({error}). {advice}") from error
         return State(

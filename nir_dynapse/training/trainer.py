@@ -84,7 +84,7 @@ class Trainer:
         keys = self._keys(jax.random.fold_in(self.key, number), self.devices, self.mesh)
         cut = [place(part, self.mesh, CHIPS) for part in (x, y)]
         latent, grown = (place(tree, self.mesh, EVERYWHERE) for tree in (latent, np.float32(size)))
-        found = wire_slopes(latent, Batch(*cut, keys), grown, self.wiring, recipe=self.recipe, mesh=self.mesh)
+        found = wire_slopes(latent, Batch(cut[0], cut[1], keys), grown, self.wiring, recipe=self.recipe, mesh=self.mesh)
         return np.asarray(found)
 
     def start(self, latent: Latent) -> Any:
