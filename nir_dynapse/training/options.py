@@ -65,8 +65,9 @@ class TrainingOptions:
     state on them is what is returned, and after `patience` checks without a better one training stops. Those chips have
     the spread `check_mismatch` (that of training where None). `rewiring` is how neurons that the network gives more inputs
     than they have CAM rows choose what to hear. `distil` is the share that the answers of the network's own ideal run
-    have in a loss of classes (`losses.Distilled`), and `follow` weighs how far the mean spike counts of all neurons
-    are from those of that run. With `fit` the circuit of a Network is fitted to the data before it is trained.
+    have in a loss of classes (`losses.Distilled`) if none is wrong, less with every wrong one, and none from 5 % on;
+    `follow` weighs how far the mean spike counts of all neurons are from those of that run, where it teaches.
+    With `fit` the circuit of a Network is fitted to the data before it is trained.
     """
 
     batch: int = 16

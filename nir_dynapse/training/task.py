@@ -18,6 +18,8 @@ from nir_dynapse.training.losses import Counts, Distilled, Loss, Trajectory, los
 
 __all__ = ["Task", "task_of"]
 
+POOR = 0.05
+"""Share of wrong answers from which on a network's own ideal run teaches nothing; the fewer, the more it counts."""
 MOST_TAUGHT = 1 << 26
 """Bins times neurons of an ideal run at a time."""
 
@@ -107,13 +109,15 @@ def task_of(
     copies = (t.copies_of.get(source, 1),) if source in slices else ()
     x, y, check_y, counts = data.x, data.y, check.y, None
     if distil and wanted == 1 and isinstance(thing, Network) and len(thing.outputs) == 1:
-        kind = Distilled(t.dt, kind, distil)
         y, counts = _taught(thing, data, kind)
         check_y, _ = (y, counts) if check is data else _taught(thing, check, kind)
+        wrong = float((y[:, 1:].argmax(1) != y[:, 0]).mean())
+        kind = Distilled(t.dt, kind, distil * max(0.0, 1 - wrong / POOR))
+        counts = counts if kind.share else None
     return Task(x, y, check.x, check_y, kind, read, source not in slices, hidden, copies, counts)
 
 
-def _taught(teacher: Network, data: Data, loss: Distilled) -> tuple[np.ndarray, np.ndarray]:
+def _taught(teacher: Network, data: Data, loss: Loss) -> tuple[np.ndarray, np.ndarray]:
     """Targets (samples, 1 + n), label and logits of the teacher's ideal run, and the spikes (samples, N) of its neurons."""
     size = max(1, MOST_TAUGHT // (data.x.shape[1] * max(1, teacher.n_neurons)))
     targets, counts = [], []
