@@ -7,7 +7,6 @@ import shlex
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,7 @@ def finetune(args: argparse.Namespace, out: Output) -> int:
     from nir_dynapse.circuit.params_file import save_params
     from nir_dynapse.deployment.deploy import silicon_of
     from nir_dynapse.deployment.stages import fine_tuned
-    from nir_dynapse.training.fine_tune import fine_tune
+    from nir_dynapse.training.fine_tune import COPIED, USUAL
 
     keywords = _keywords(args)
     if isinstance(thing, Network) and args.fan_in in ("prune", "refuse"):
@@ -54,7 +53,8 @@ def finetune(args: argparse.Namespace, out: Output) -> int:
     board = nullcontext()
     if args.board is not None:
         board = open_board(args.board, device=silicon_of(device), bit_file=args.bit_file)
-    steps = keywords.get("steps", signature(fine_tune).parameters["steps"].default)
+    usual = COPIED if keywords.get("spend", "none") != "none" else USUAL
+    steps = keywords.get("steps", usual.steps)
     out.note(
         f"compiling, then {steps} steps at most with checks on held-out chips; the time is told after the second step"
     )

@@ -16,13 +16,16 @@ def training_options(verb: argparse.ArgumentParser) -> None:
     group = verb.add_argument_group("fine-tuning")
     group.add_argument("--train", metavar="TRAIN.npz", help="fine-tune the network on this data before it is compiled")
     group.add_argument(
-        "--train-steps", type=limited(numbers.STEPS), metavar="N", help="steps of training (default 1000)"
+        "--train-steps",
+        type=limited(numbers.STEPS),
+        metavar="N",
+        help="steps of training (default 3000; without copies 1000)",
     )
     group.add_argument(
         "--train-devices",
         type=limited(numbers.PER_STEP),
         metavar="N",
-        help="virtual chips per step (default 4; without copies 16)",
+        help="virtual chips per step (default 2; without copies 16)",
     )
     _uniform(group, "of training and of the comparison")
     group.add_argument(
@@ -64,7 +67,7 @@ def finetune_options(verb: argparse.ArgumentParser) -> None:
         "--devices",
         type=limited(numbers.PER_STEP),
         metavar="N",
-        help="virtual chips per step (default 16); with copies, whose errors average out, 4",
+        help="virtual chips per step (default 16); with copies, whose errors average out, 2",
     )
     group.add_argument(
         "--spend",
@@ -100,10 +103,13 @@ def finetune_options(verb: argparse.ArgumentParser) -> None:
 
     group = verb.add_argument_group("steps")
     group.add_argument(
-        "--steps", type=limited(numbers.STEPS), default=1000, metavar="N", help="how many (default 1000)"
+        "--steps", type=limited(numbers.STEPS), metavar="N", help="how many (default 1000); with copies 3000"
     )
     group.add_argument(
-        "--batch", type=limited(numbers.BATCH), metavar="N", help="samples per chip and step (default 16)"
+        "--batch",
+        type=limited(numbers.BATCH),
+        metavar="N",
+        help="samples per chip and step (default 16); with copies 8",
     )
     group.add_argument(
         "--rate", type=limited(numbers.LEARNING_RATE), metavar="X", help="learning rate at the start (default 0.02)"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
-from typing import Any
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from nir_dynapse.circuit.copies import with_copies
 from nir_dynapse.circuit.params import Params, Topology
 from nir_dynapse.data.data import Data
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
-from nir_dynapse.evaluation.checks import check_data, check_params
+from nir_dynapse.evaluation.checks import check_params
 from nir_dynapse.evaluation.evaluate import kept
 from nir_dynapse.files.numbers import KEY, PER_STEP, STEPS, Whole
 from nir_dynapse.files.places import check_apart
@@ -40,15 +40,25 @@ from nir_dynapse.training.task import Task, task_of
 from nir_dynapse.training.trainable import chart_of, latent_of, settled
 from nir_dynapse.training.trainer import Trainer
 
-__all__ = ["fine_tune"]
+__all__ = ["COPIED", "USUAL", "Amount", "fine_tune"]
 
 Progress = Callable[[str, float], None]
+
+
+class Amount(NamedTuple):
+    """How much a training takes: virtual chips of a step, samples on each, and steps."""
+
+    devices: int
+    batch: int
+    steps: int
+
+
 STEP = 1e-3
 """Longest internal step of training in s."""
 MOST_ELEMENTS = 1 << 34
 """Counts of a step of training: some 16 GiB in their smallest form."""
-DEVICES, FEW = 16, 4
-"""Virtual chips of a step, without copies and with them."""
+USUAL, COPIED = Amount(16, 16, 1000), Amount(2, 8, 3000)
+"""What is trained on unless it is said: with copies, whose errors average out, few chips and samples in many steps."""
 LEAST_REFRACTORY, LEAST_MEMBRANE = 1.5, 2.5
 """Shortest refractory period and membrane time constant in internal steps of training."""
 
@@ -59,7 +69,7 @@ def fine_tune(
     *,
     mismatch: Mismatch | None = None,
     devices: int | None = None,
-    steps: int = 1000,
+    steps: int | None = None,
     loss: str | Loss | None = None,
     teacher: Network | bool | None = None,
     board: Board | None = None,
@@ -85,8 +95,8 @@ def fine_tune(
 
     Neurons with more synapses than CAM rows get those rows that let them follow the sum of all synapses best on `data`; the
     rows then move while training (`options.rewiring`). With `spend` several neurons of the chip stand for one: "chip" takes
-    as many as fit, a number or a dictionary of numbers by node says how many; they hear different copies and rows, and 4
-    `devices` are enough, for their errors average out (16 without copies).
+    as many as fit, a number or a dictionary of numbers by node says how many; they hear different copies and rows. Unless
+    given, `devices` and `steps` are 16 and 1000; with copies, whose errors average out, 2 and 3000.
 
     `loss`: "counts" (classes by spike counts), "first-spike", "max-over-time", "trajectory" (where `data.y` is (sample,
     time, output)), or a `losses.Loss`. With `teacher` (True: the network's own ideal run; or another Network, with the
@@ -102,16 +112,19 @@ def fine_tune(
     options = TrainingOptions() if options is None else options
     if not isinstance(options, TrainingOptions):
         raise ConfigurationError(f"fine_tune: options is a {type(options).__name__}. Give TrainingOptions(...).")
-    _checked(FEW if devices is None else devices, steps, bits, key)
+    _checked(devices, steps, bits, key)
     check_mismatch("fine_tune", mismatch)
     mismatch = device.mismatch if mismatch is None else mismatch
+    check_apart({"checkpoint": checkpoint, "log": log}, {})
+    task_of(thing, as_params(thing, device), data, validation, loss, teacher)  # what does not fit is said at once
     circuit = _begun(thing, start, data, device, key, options)
     circuit, candidates = _on_rows(circuit, data, device, spend, mismatch, key)
-    if devices is None:
-        devices = FEW if circuit.topology.copies else DEVICES
+    amount = COPIED if circuit.topology.copies else USUAL
+    devices, steps = amount.devices if devices is None else devices, amount.steps if steps is None else steps
+    if options.batch is None:
+        options = replace(options, batch=amount.batch)
     task = task_of(thing, circuit, data, validation, loss, teacher, options.distil)
     _check_size(devices if board is None else 1, options, task, circuit.topology)
-    check_apart({"checkpoint": checkpoint, "log": log}, {})
 
     width = circuit.topology.dt / (options.substeps or int(np.ceil(circuit.topology.dt / STEP - 1e-6)))
     substeps = round(circuit.topology.dt / width)
@@ -175,9 +188,6 @@ def _begun(thing: Any, start: Params | None, data: Data, device: Device, key: in
         return start
     if not isinstance(thing, Network) or not options.fit:
         return as_params(thing, device)
-    if not isinstance(data, Data):
-        raise ConfigurationError(f"fine_tune: the data is a {type(data).__name__}. Give Data(x, y, dt).")
-    check_data(data, thing, labels=False)
     return fit_to_data(thing, data, device=device, key=key)[0]
 
 
@@ -273,13 +283,14 @@ def _delays(chart: Any) -> np.ndarray:
     return Params(bias, np.zeros(chart.rows.n_synapses), None, chart.rows, chart.circuit).row_delays()
 
 
-def _checked(devices: int, steps: int, bits: int | None, key: int) -> None:
+def _checked(devices: int | None, steps: int | None, bits: int | None, key: int) -> None:
     for name, value, limit in (
         ("devices", devices, PER_STEP),
         ("steps", steps, Whole(0, STEPS.high)),
         ("key", key, KEY),
     ):
-        limit.check("fine_tune", name, value)
+        if value is not None or name == "key":
+            limit.check("fine_tune", name, value)
     if bits is not None and (isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 4):
         raise ParameterRangeError(f"fine_tune: bits is {bits!r}, a CAM row has 4. Choose 1 to 4, or None.")
 
@@ -288,7 +299,7 @@ def _check_size(devices: int, options: TrainingOptions, task: Task, topology: To
     """ParameterRangeError where what a step, or a check, holds at once would not fit into any memory."""
     bins, each = task.x.shape[1], topology.n_channels + topology.n_neurons
     checked = min(options.validation_size, len(task.check_x))
-    for what, chips, samples_ in (("devices", devices, options.batch), ("held_out", options.held_out, checked)):
+    for what, chips, samples_ in (("devices", devices, options.batch or 1), ("held_out", options.held_out, checked)):
         if chips * samples_ * bins * each > MOST_ELEMENTS:
             raise ParameterRangeError(
                 f"fine_tune: {what} is {chips}, with {samples_} samples of {bins} bins for {each} channels and neurons on "

@@ -43,7 +43,7 @@ LIMITS: dict[str, Whole | Real] = {
     "rate": numbers.LEARNING_RATE,
 }
 """What the numbers among the options may be."""
-OTHERS = {"patience": "None", "substeps": "None", "rate": "an optax schedule"}
+OTHERS = {"batch": "None", "patience": "None", "substeps": "None", "rate": "an optax schedule"}
 """What some may be besides."""
 
 
@@ -51,10 +51,11 @@ OTHERS = {"patience": "None", "substeps": "None", "rate": "an optax schedule"}
 class TrainingOptions:
     """How to train.
 
-    `batch` samples on each chip of a step; `rate` the learning rate at the start (weights: per step, in parts of the
-    largest weight), which falls to a hundredth of it by a cosine, or an optax schedule; `bias_rate` is the rate of base and
-    bias currents in units of it, `clip` the norm at which gradients are cut; `optimiser` an optax transformation instead of
-    Adam; `trained` names what is trained: "weight", "base" and bias currents. `rows` CAM rows per connection at most.
+    `batch` samples on each chip of a step (None: 16, with copies 8); `rate` the learning rate at the start (weights: per
+    step, in parts of the largest weight), which falls to a hundredth of it by a cosine, or an optax schedule; `bias_rate`
+    is the rate of base and bias currents in units of it, `clip` the norm at which gradients are cut; `optimiser` an optax
+    transformation instead of Adam; `trained` names what is trained: "weight", "base" and bias currents. `rows` CAM rows
+    per connection at most.
 
     `ramp` is the part of the steps in which the mismatch grows to its full size; with `mixed` above 0 each chip has
     1 − `mixed` to 1 times of it, so that good chips count, too. `dropout` is the share of hidden neurons that is silent
@@ -65,12 +66,11 @@ class TrainingOptions:
     state on them is what is returned, and after `patience` checks without a better one training stops. Those chips have
     the spread `check_mismatch` (that of training where None). `rewiring` is how neurons that the network gives more inputs
     than they have CAM rows choose what to hear. `distil` is the share that the answers of the network's own ideal run
-    have in a loss of classes (`losses.Distilled`) if none is wrong, less with every wrong one, and none from 5 % on;
-    `follow` weighs how far the mean spike counts of all neurons are from those of that run, where it teaches.
-    With `fit` the circuit of a Network is fitted to the data before it is trained.
+    have in a loss of classes (`losses.Distilled`) where they are right; `follow` weighs how far the mean spike counts of
+    all neurons are from those of that run. With `fit` the circuit of a Network is fitted to the data before it is trained.
     """
 
-    batch: int = 16
+    batch: int | None = None
     rate: Any = 0.02
     bias_rate: float = 0.3
     clip: float = 10.0

@@ -37,6 +37,7 @@ class Run:
     ) -> None:
         self.trainer, self.task, self.options, self.steps, self.key = trainer, task, options, steps, key
         self.candidates = candidates if options.rewiring.method != "none" else ()
+        self.batch = options.batch or 1
         self.loop: InTheLoop | None = None
         self.pre: np.ndarray | None = None
 
@@ -112,7 +113,7 @@ class Run:
     def _work(self) -> float:
         """Runs (chips times samples) of a check per run of a step."""
         samples_ = min(len(self.task.check_x), self.options.validation_size)
-        return self.trainer.held_out * samples_ / (self.trainer.devices * self.options.batch)
+        return self.trainer.held_out * samples_ / (self.trainer.devices * self.batch)
 
     def _step(self, state: State) -> State:
         x, y = self._batch(state.step)
@@ -130,7 +131,7 @@ class Run:
 
     def _samples(self, step: int) -> np.ndarray:
         """Numbers (M, B) of the samples of a step."""
-        size = self.trainer.devices * self.options.batch
+        size = self.trainer.devices * self.batch
         return samples(self.key, step * size, size, len(self.task.x)).reshape(self.trainer.devices, -1)
 
     def _grown(self, step: int) -> float:

@@ -18,8 +18,6 @@ from nir_dynapse.training.losses import Counts, Distilled, Loss, Trajectory, los
 
 __all__ = ["Task", "task_of"]
 
-POOR = 0.05
-"""Share of wrong answers from which on a network's own ideal run teaches nothing; the fewer, the more it counts."""
 MOST_TAUGHT = 1 << 26
 """Bins times neurons of an ideal run at a time."""
 
@@ -111,9 +109,7 @@ def task_of(
     if distil and wanted == 1 and isinstance(thing, Network) and len(thing.outputs) == 1:
         y, counts = _taught(thing, data, kind)
         check_y, _ = (y, counts) if check is data else _taught(thing, check, kind)
-        wrong = float((y[:, 1:].argmax(1) != y[:, 0]).mean())
-        kind = Distilled(t.dt, kind, distil * max(0.0, 1 - wrong / POOR))
-        counts = counts if kind.share else None
+        kind = Distilled(t.dt, kind, distil)
     return Task(x, y, check.x, check_y, kind, read, source not in slices, hidden, copies, counts)
 
 

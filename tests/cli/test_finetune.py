@@ -32,7 +32,7 @@ from nir_dynapse.fitting.fit import fit_to_data
 from nir_dynapse.layout.decoding import layout_to_params
 from nir_dynapse.reporting.training_log import TrainingLog
 from nir_dynapse.sim.virtual.board import VirtualBoard
-from nir_dynapse.training.fine_tune import DEVICES
+from nir_dynapse.training.fine_tune import USUAL
 from nir_dynapse.training.losses import Penalty
 from nir_dynapse.training.steps import Attack
 
@@ -174,10 +174,10 @@ def test_defaults_are_those_of_the_library(folder: Path, tmp_path: Path, asked: 
     text = " ".join(verb.format_help().split())
     options = nd.TrainingOptions()
     said = {
-        "--devices N": DEVICES,
-        "--steps N": known["steps"],
+        "--devices N": USUAL.devices,
+        "--steps N": USUAL.steps,
         "--bits N": known["bits"],
-        "--batch N": options.batch,
+        "--batch N": USUAL.batch,
         "--rate X": options.rate,
         "--check-every N": options.check_every,
         "--worst SHARE": options.worst,
