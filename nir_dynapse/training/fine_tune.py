@@ -136,6 +136,8 @@ def fine_tune(
     names = tuple(name for name in options.trained if name not in ("weight", "base"))
     chart = chart_of(begun.params, begun.free, names, bits or 0, device.weight_top, limits)
     first = latent_of(chart, begun.params, begun.base, begun.weight)
+    if options.follow is None:
+        options = replace(options, follow=1.0 if candidates else 0.0)
     recipe = _recipe(chart, task, mismatch, substeps, options)
     if board is not None:
         devices = 1
@@ -274,7 +276,7 @@ def _recipe(chart: Any, task: Task, mismatch: Mismatch, substeps: int, options: 
         copies=task.copies,
         longest_delay=delays,
         rounded=options.rounded and bool(chart.bits),
-        follow=options.follow if task.counts is not None else 0.0,
+        follow=(options.follow or 0.0) if task.counts is not None else 0.0,
     )
 
 

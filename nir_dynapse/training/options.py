@@ -43,7 +43,7 @@ LIMITS: dict[str, Whole | Real] = {
     "rate": numbers.LEARNING_RATE,
 }
 """What the numbers among the options may be."""
-OTHERS = {"batch": "None", "patience": "None", "substeps": "None", "rate": "an optax schedule"}
+OTHERS = {"batch": "None", "follow": "None", "patience": "None", "substeps": "None", "rate": "an optax schedule"}
 """What some may be besides."""
 
 
@@ -67,7 +67,7 @@ class TrainingOptions:
     the spread `check_mismatch` (that of training where None). `rewiring` is how neurons that the network gives more inputs
     than they have CAM rows choose what to hear. `distil` is the share that the answers of the network's own ideal run
     have in a loss of classes (`losses.Distilled`) where they are right; `follow` weighs how far the mean spike counts of
-    all neurons are from those of that run. With `fit` the circuit of a Network is fitted to the data before it is trained.
+    all neurons are from those of that run (None: 1 where rows are chosen, else 0). With `fit` the circuit of a Network is fitted to the data before it is trained.
     """
 
     batch: int | None = None
@@ -94,7 +94,7 @@ class TrainingOptions:
     rounded: bool = True
     fit: bool = True
     distil: float = 0.5
-    follow: float = 0.0
+    follow: float | None = None
 
     def __repr__(self) -> str:
         usual = {f.name: f.default if f.default is not MISSING else f.default_factory() for f in fields(self)}  # pyright: ignore[reportCallIssue]

@@ -3,12 +3,12 @@
     python3 -m uv run python tests/benchmarks/dense_networks.py [--tasks dense_digits ...] [--arms default ...] [--keys 3]
 
 Every run is kept in examples/results/dense_networks.json and not repeated (--again does). --write puts the table of all
-that are there into docs/fine_tuning.md, --list says what there is to run. With --steps, trainings are shorter than by
+that are there into docs/fits.md, --list says what there is to run. With --steps, trainings are shorter than by
 default; give another file then (--results).
 
 Arms: `ideal`, the network as NIR defines it; `pruned`, `compile(fan_in="prune")` without training; `pruned, trained`, that
-Layout fine-tuned; `default`, `fine_tune(network, train, mismatch=, key=)`, then `compile(network, params=)`. All but the
-first one run from the bits of the Layout, on 100 virtual chips that no training has seen. The Yin-Yang network, which needs
+Layout fine-tuned; `default`, what `deploy --train` does without further options: `fine_tune(network, train, mismatch=, key=,
+spend="chip")`, then `compile(network, params=)`. All but the first one run from the bits of the Layout, on 100 virtual chips that no training has seen. The Yin-Yang network, which needs
 no pruning, has the last arm only.
 """
 
@@ -32,7 +32,7 @@ sys.path.insert(0, str(EXAMPLES))
 from _dense import DENSE  # noqa: E402
 
 RESULTS = EXAMPLES / "results" / "dense_networks.json"
-PAGE = ROOT / "docs" / "fine_tuning.md"
+PAGE = ROOT / "docs" / "fits.md"
 BEGIN, END = "<!-- dense networks of tests/benchmarks/dense_networks.py -->", "<!-- end of dense networks -->"
 CHIPS, FIRST_CHIP = 100, 1  # as in examples/_arms.py
 TRAINED = ("pruned, trained", "default")
@@ -88,6 +88,7 @@ def run(job: Job, steps: int | None, say: Any) -> Row:
         start = nd.compile(network, fan_in="prune")
     if job.arm in TRAINED:
         options: dict[str, Any] = {} if steps is None else {"steps": steps}
+        options |= {"spend": "chip"} if job.arm == "default" else {}
         params = nd.fine_tune(
             start, train, mismatch=mismatch, key=job.key, progress=lambda what, share: say(what), **options
         )
@@ -149,7 +150,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="file that keeps the rows")
     parser.add_argument("--again", action="store_true", help="repeat what is there already")
     parser.add_argument("--list", action="store_true", help="only say what there is to run")
-    parser.add_argument("--write", action="store_true", help="only write the table into docs/fine_tuning.md")
+    parser.add_argument("--write", action="store_true", help="only write the table into docs/fits.md")
     args = parser.parse_args()
     if args.steps is not None and args.results == RESULTS:
         parser.error("--steps: these are not the results of the default call; name another file with --results")
