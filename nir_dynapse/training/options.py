@@ -67,7 +67,8 @@ class TrainingOptions:
     the spread `check_mismatch` (that of training where None). `rewiring` is how neurons that the network gives more inputs
     than they have CAM rows choose what to hear. `distil` is the share that the answers of the network's own ideal run
     have in a loss of classes (`losses.Distilled`) where they are right; `follow` weighs how far the mean spike counts of
-    all neurons are from those of that run (None: 1 where rows are chosen, else 0). With `fit` the circuit of a Network is fitted to the data before it is trained.
+    all neurons are from those of that run (None: 1 where rows are chosen, else 0). With `fit` the circuit of a Network is
+    fitted to the data before it is trained.
     """
 
     batch: int | None = None
