@@ -216,7 +216,8 @@ def deploy(
         fitted: Params | None = None
         if fit and params is None:
             tell("fit", 0.0)
-            fitted, fitting = fit_to_data(network, data if train is None else train, device=device, key=seed)
+            some = {} if train is None else {"tried": 1}  # training goes on from there
+            fitted, fitting = fit_to_data(network, data if train is None else train, device=device, key=seed, **some)
         if device.n_chips > 1:
             further["activity"] = measured_activity(network, activity_data or data)
         prune = Pruning(network, train or activity_data or data, device, further)

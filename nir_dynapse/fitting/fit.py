@@ -26,7 +26,7 @@ from nir_dynapse.data.images import flattened
 from nir_dynapse.data.nir_data import input_counts, is_nir_data
 from nir_dynapse.errors import ConfigurationError
 from nir_dynapse.evaluation.checks import check_data, check_params
-from nir_dynapse.files.numbers import SEED
+from nir_dynapse.files.numbers import SEED, Whole
 from nir_dynapse.fitting.distance import distance, output_weights
 from nir_dynapse.fitting.result import FitResult, PopulationFit
 from nir_dynapse.fitting.scales import FACTORS, Scales
@@ -49,7 +49,7 @@ WORK = 600_000
 STEPS, RATE = 60, 0.06
 """Steps of Adam from a start, and the first of its rates, which fall as a cosine."""
 TRIED = 2
-"""Starts that are followed: those with the smallest distances."""
+"""Starts that are followed unless it is said: those with the smallest distances."""
 FINALISTS = 4
 """Circuits of each start that are judged on the held-out samples."""
 NEAR = 0.4
@@ -80,6 +80,7 @@ def fit_to_data(
     device: Device = DYNAPSE2,
     mismatch: Mismatch | None = None,
     key: int = 0,
+    tried: int = TRIED,
     progress: Progress | None = None,
 ) -> tuple[Params, FitResult]:
     """The circuit of `network` whose spikes on `data` follow those of its ideal run, and what was fitted.
@@ -105,7 +106,7 @@ def fit_to_data(
             "fit_to_data: the weights of params are quantised; a fit needs exact currents. Give the Params before compile."
         )
     problem = _Problem(network, Scales.of(begin, device), x, mismatch, key)
-    numbers, reason = problem.best(tell)
+    numbers, reason = problem.best(tell, Whole(1, len(STARTS)).check("fit_to_data", "tried", tried))
     fitted = begin if numbers is None else problem.scales.settled(numbers)
     result = problem.result(begin, fitted, numbers, reason)
     tell("fit", 1.0)
@@ -208,7 +209,7 @@ class _Problem:
             made.append(np.clip(np.tile(row, (rows, 1)), self.scales.low, self.scales.high))
         return made
 
-    def best(self, tell: Progress) -> tuple[np.ndarray | None, str]:
+    def best(self, tell: Progress, tried: int) -> tuple[np.ndarray | None, str]:
         """The numbers that are nearest on the held-out samples, or None and why the closed form is kept."""
         if self.silent:
             return None, "no neuron spikes in the ideal run of this data, so there is nothing to follow"
@@ -217,13 +218,13 @@ class _Problem:
             return None, f"it follows the ideal run already (distance {before[0]:.2f})"
         train, held = self.batches
         starts = self.starts()
-        total = len(starts) + TRIED * (STEPS + FINALISTS)
+        total = len(starts) + tried * (STEPS + FINALISTS)
         values = []
         for k, start in enumerate(starts):
             values.append(float(self.gradient(start, self.chips, train)[0]))
             tell("fit", k / total)
         finalists: list[np.ndarray] = []
-        order = np.argsort(np.nan_to_num(values, nan=np.inf), kind="stable")[:TRIED]
+        order = np.argsort(np.nan_to_num(values, nan=np.inf), kind="stable")[:tried]
         for n, which in enumerate(order):
             done = len(starts) + n * (STEPS + FINALISTS)
             path = self._descend(starts[which], train, lambda k, done=done: tell("fit", (done + k) / total))

@@ -8,8 +8,8 @@ default; give another file then (--results).
 
 Arms: `ideal`, the network as NIR defines it; `pruned`, `compile(fan_in="prune")` without training; `pruned, trained`, that
 Layout fine-tuned; `default`, what `deploy --train` does without further options: `fine_tune(network, train, mismatch=,
-key=, spend="chip")`, then `compile(network, params=)`. All but the first one run from the bits of the Layout, on 100 virtual
-chips that no training has seen. The Yin-Yang network, which needs no pruning, has the last arm only.
+key=, spend="chip")`, then `compile(network, params=)`. All but the first one run from the bits of the Layout, on 100
+virtual chips that no training has seen. The Yin-Yang network, which needs no pruning, has the last arm only.
 """
 
 from __future__ import annotations
