@@ -88,11 +88,11 @@ def fit_to_data(
     `data` is `Data` (its labels are not used), event counts (batch, time, channel), (time, channel), or one of NIR's data
     containers; of much data a part is taken, evenly. `params` is the circuit to begin with (None: the closed form), not
     quantised. `mismatch` is what two of three chips have that the samples are spread over (None: all on the nominal
-    chip, which the measurements in docs/mapping.md prefer, on chips with mismatch, too). The circuit is
-    never farther from the ideal run than the one it began with, on samples that the fit did not see (with a single
-    sample, on that one): else that one is returned. `tried` of eight starts are followed, the nearest ones. `progress("fit", fraction)` is called at every step. Deterministic
-    for a `key`. The findings of the result are among those of the Params. Raises ConfigurationError or
-    ParameterRangeError where the data does not fit the network, or `params` are quantised.
+    chip, which the measurements in docs/mapping.md prefer, on chips with mismatch, too). `tried` of eight starts are
+    followed, the nearest ones. The circuit is never farther from the ideal run than the one it began with, on samples that
+    the fit did not see (with a single sample, on that one): else that one is returned. `progress("fit", fraction)` is
+    called at every step. Deterministic for a `key`. The findings of the result are among those of the Params. Raises
+    ConfigurationError or ParameterRangeError where the data does not fit the network, or `params` are quantised.
     """
     tell = progress or (lambda stage, fraction: None)
     key = SEED.check("fit_to_data", "key", key)
