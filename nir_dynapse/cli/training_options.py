@@ -118,7 +118,10 @@ def finetune_options(verb: argparse.ArgumentParser) -> None:
         "--sparsity", type=limited(numbers.WEIGHT), metavar="X", help="cost of squared spike counts (default 0)"
     )
     group.add_argument(
-        "--check-every", type=limited(numbers.STEPS), metavar="N", help="steps between two checks (default 50)"
+        "--check-every",
+        type=limited(numbers.STEPS),
+        metavar="N",
+        help="steps between two checks (default 50); with copies 300",
     )
     group.add_argument(
         "--patience", type=limited(numbers.STEPS), metavar="N", help="stop after N checks without a better one"

@@ -46,18 +46,19 @@ Progress = Callable[[str, float], None]
 
 
 class Amount(NamedTuple):
-    """How much a training takes: virtual chips of a step, samples on each, and steps."""
+    """How much a training takes: virtual chips of a step, samples on each, steps, and those between checks."""
 
     devices: int
     batch: int
     steps: int
+    check_every: int
 
 
 STEP = 1e-3
 """Longest internal step of training in s."""
 MOST_ELEMENTS = 1 << 34
 """Counts of a step of training: some 16 GiB in their smallest form."""
-USUAL, COPIED = Amount(16, 16, 1000), Amount(2, 8, 3000)
+USUAL, COPIED = Amount(16, 16, 1000, 50), Amount(2, 8, 3000, 300)
 """What is trained on unless it is said: with copies, whose errors average out, few chips and samples in many steps."""
 LEAST_REFRACTORY, LEAST_MEMBRANE = 1.5, 2.5
 """Shortest refractory period and membrane time constant in internal steps of training."""
@@ -121,8 +122,8 @@ def fine_tune(
     circuit, candidates = _on_rows(circuit, data, device, spend, mismatch, key)
     amount = COPIED if circuit.topology.copies else USUAL
     devices, steps = amount.devices if devices is None else devices, amount.steps if steps is None else steps
-    if options.batch is None:
-        options = replace(options, batch=amount.batch)
+    batch, every = options.batch or amount.batch, options.check_every or amount.check_every
+    options = replace(options, batch=batch, check_every=every)
     task = task_of(thing, circuit, data, validation, loss, teacher, options.distil)
     _check_size(devices if board is None else 1, options, task, circuit.topology)
 

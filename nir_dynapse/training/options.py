@@ -43,7 +43,14 @@ LIMITS: dict[str, Whole | Real] = {
     "rate": numbers.LEARNING_RATE,
 }
 """What the numbers among the options may be."""
-OTHERS = {"batch": "None", "follow": "None", "patience": "None", "substeps": "None", "rate": "an optax schedule"}
+OTHERS = {
+    "batch": "None",
+    "check_every": "None",
+    "follow": "None",
+    "patience": "None",
+    "substeps": "None",
+    "rate": "an optax schedule",
+}
 """What some may be besides."""
 
 
@@ -62,7 +69,7 @@ class TrainingOptions:
     on a chip of training, `worst` the share of the chips, those with the largest losses, that count (a
     CVaR; 1: all). `substeps` per bin of the data; `rounded=False` trains without rounding and rounds at the end.
 
-    Every `check_every` steps `held_out` virtual chips, never trained on, see `validation_size` samples at most; the best
+    Every `check_every` steps (None: 50, with copies 300) `held_out` virtual chips, never trained on, see `validation_size` samples at most; the best
     state on them is what is returned, and after `patience` checks without a better one training stops. Those chips have
     the spread `check_mismatch` (that of training where None). `rewiring` is how neurons that the network gives more inputs
     than they have CAM rows choose what to hear. `distil` is the share that the answers of the network's own ideal run
@@ -84,7 +91,7 @@ class TrainingOptions:
     worst: float = 1.0
     mixed: float = 0.0
     attack: Attack | None = None
-    check_every: int = 50
+    check_every: int | None = None
     held_out: int = 16
     validation_size: int = 500
     patience: int | None = None

@@ -37,7 +37,7 @@ class Run:
     ) -> None:
         self.trainer, self.task, self.options, self.steps, self.key = trainer, task, options, steps, key
         self.candidates = candidates if options.rewiring.method != "none" else ()
-        self.batch = options.batch or 1
+        self.batch, self.every = options.batch or 1, options.check_every or 1
         self.loop: InTheLoop | None = None
         self.pre: np.ndarray | None = None
 
@@ -52,11 +52,11 @@ class Run:
             state = store.load(state)
         if state.pre is not None:
             self.trainer.wire(state.pre)
-        begun, clock = time.monotonic(), Clock(self.steps, self.options.check_every, self._work(), state.step)
+        begun, clock = time.monotonic(), Clock(self.steps, self.every, self._work(), state.step)
         early = state.step + 2  # the first step compiles
         while state.step < self.steps and not self._done(state):
             state = self._rewired(self._step(state))
-            due = state.step % self.options.check_every == 0 or state.step == self.steps
+            due = state.step % self.every == 0 or state.step == self.steps
             if due or early - 1 <= state.step <= early:
                 jax.block_until_ready(state.latent)
                 clock.stepped(state.step)

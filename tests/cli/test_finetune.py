@@ -179,7 +179,7 @@ def test_defaults_are_those_of_the_library(folder: Path, tmp_path: Path, asked: 
         "--bits N": known["bits"],
         "--batch N": USUAL.batch,
         "--rate X": options.rate,
-        "--check-every N": options.check_every,
+        "--check-every N": USUAL.check_every,
         "--worst SHARE": options.worst,
         "--dropout SHARE": options.dropout,
         "--adversarial [SIZE]": Attack().size,
