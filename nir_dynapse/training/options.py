@@ -43,7 +43,7 @@ LIMITS: dict[str, Whole | Real] = {
     "rate": numbers.LEARNING_RATE,
 }
 """What the numbers among the options may be."""
-OTHERS = {
+OTHERS = dict.fromkeys(("batch", "check_every", "follow", "patience", "substeps"), "None") | {"rate": "an optax schedule"}
     "batch": "None",
     "check_every": "None",
     "follow": "None",
@@ -69,10 +69,10 @@ class TrainingOptions:
     on a chip of training, `worst` the share of the chips, those with the largest losses, that count (a
     CVaR; 1: all). `substeps` per bin of the data; `rounded=False` trains without rounding and rounds at the end.
 
-    Every `check_every` steps (None: 50, with copies 300) `held_out` virtual chips, never trained on, see `validation_size` samples at most; the best
-    state on them is what is returned, and after `patience` checks without a better one training stops. Those chips have
-    the spread `check_mismatch` (that of training where None). `rewiring` is how neurons that the network gives more inputs
-    than they have CAM rows choose what to hear. `distil` is the share that the answers of the network's own ideal run
+    Every `check_every` steps (None: 50, with copies 300) `held_out` virtual chips, never trained on, see `validation_size`
+    samples at most; the best state on them is what is returned, and after `patience` checks without a better one training
+    stops. Those chips have the spread `check_mismatch` (that of training where None). `rewiring` is how
+    neurons that the network gives more inputs than they have CAM rows choose what to hear. `distil` is the share that the answers of the network's own ideal run
     have in a loss of classes (`losses.Distilled`) where they are right; `follow` weighs how far the mean spike counts of
     all neurons are from those of that run (None: 1 where rows are chosen, else 0). With `fit` the circuit of a Network is
     fitted to the data before it is trained.
