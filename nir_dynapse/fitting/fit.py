@@ -30,7 +30,7 @@ from nir_dynapse.files.numbers import SEED, Whole
 from nir_dynapse.fitting.distance import distance, output_weights
 from nir_dynapse.fitting.result import FitResult, PopulationFit
 from nir_dynapse.fitting.scales import FACTORS, Scales
-from nir_dynapse.network.network import Network
+from nir_dynapse.network.network import NO_READOUT, Network
 from nir_dynapse.sim.circuit import internal_step
 from nir_dynapse.sim.engine import spike_counts
 from nir_dynapse.sim.mismatch import fabricate
@@ -253,6 +253,9 @@ class _Problem:
         return [numbers for _, _, numbers in sorted(seen, key=lambda item: item[:2])[:FINALISTS]] or [start]
 
     def _run(self, params: Params) -> np.ndarray:
+        t = params.topology
+        if t.copies:  # each one's own spikes, not those of its neuron
+            params = replace(params, topology=replace(t, copies=(), shapes=(), outputs=(), readout=NO_READOUT))
         spikes = simulate(params, self.held).spikes
         return np.concatenate([spikes[name] for name, _ in params.topology.populations], -1).astype(np.float32)
 

@@ -219,10 +219,13 @@ class Layout:
         return result
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Layout) and self.to_dict() == other.to_dict()
+        if not isinstance(other, Layout):
+            return False
+        mine, theirs = self.to_dict(), other.to_dict()
+        return mine == theirs or _text(mine) == _text(theirs)  # as text a NaN in a finding equals another
 
     def __hash__(self) -> int:
-        return hash(json.dumps(self.to_dict(), sort_keys=True))
+        return hash(_text(self.to_dict()))
 
     # -- JSON ---------------------------------------------------------------------------------------------------------
 
@@ -385,3 +388,7 @@ class Layout:
             return cls.from_dict(data)
         except ConfigurationError as error:
             raise ConfigurationError(f"{path}: {error}") from error
+
+
+def _text(data: dict[str, Any]) -> str:
+    return json.dumps(data, sort_keys=True)

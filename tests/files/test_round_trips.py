@@ -89,6 +89,16 @@ def test_layouts(tmp_path: Path, seed: int, chips: int, neurons: int, findings: 
     assert hash(again) == hash(first)
 
 
+def test_layouts_with_nan_in_a_finding(tmp_path: Path) -> None:
+    nan = Finding("info", "fit", "nothing to divide by", used=float("nan"), limit=float("nan"))
+    first = replace(random_layout(0, 1, 3), findings=(nan,))
+    first.save(tmp_path / "l.json")
+    again = Layout.load(tmp_path / "l.json")
+    assert again == first
+    assert hash(again) == hash(first)
+    assert again != replace(first, findings=(replace(nan, limit=1.0),))
+
+
 @pytest.mark.long
 @quick
 @given(st.sampled_from(sorted(fuzz_seeds.params())), st.floats(0.1, 10), st.lists(finding, max_size=2), st.booleans())

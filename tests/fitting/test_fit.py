@@ -200,7 +200,7 @@ def test_copies_are_compared_with_their_neuron(one: nd.Network, x: np.ndarray) -
     assert result.kept
     spikes = nd.simulate(params, x).spikes["hidden"]
     ideal = nd.simulate(one, x, ideal=True).spikes["hidden"]
-    assert spikes.mean() == pytest.approx(ideal.mean(), rel=0.1)
+    assert spikes.mean() / 2 == pytest.approx(ideal.mean(), rel=0.1)  # recorded is what both copies fired
 
 
 def test_deploy_fits_where_it_is_not_told_otherwise(one: nd.Network, x: np.ndarray, tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_deploy_says_what_pooling_costs() -> None:
     net = feed_forward(rng.uniform(0.0, 0.1, (4, 100)))
     image = Network(net.populations, net.projections, (Port("in", (10, 10)),), net.outputs, net.dt)
     data = nd.Data(rng.poisson(0.1, (6, 30, 100)).astype(np.uint8), np.arange(6) % 4, 1e-3)
-    made = deployment.deploy(nd.to_nir(image), data, dt=1e-3, pool=2)
+    made = deployment.deploy(nd.to_nir(image), data, dt=1e-3, pool=2, fit=False)
     assert [row.name for row in made.accuracy] == ["ideal", "pooled", "circuit", "quantised", "on this chip"]
     assert made.network.inputs[0].shape == (5, 5)
     assert (made.counts["ideal"] == nd.simulate(image, data.x, ideal=True).counts()).all()

@@ -135,7 +135,7 @@ def layout(net: Network) -> nd.Layout:
 
 @pytest.fixture
 def deployed(model: str, data: str) -> deployment.Deployment:
-    return deployment.deploy(model, nd.Data.load(data), board="virtual:7")
+    return deployment.deploy(model, nd.Data.load(data), board="virtual:7", fit=False)
 
 
 def test_a_deployment_has_every_section_and_is_written(deployed: deployment.Deployment, tmp_path: Path) -> None:
