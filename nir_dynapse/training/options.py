@@ -43,13 +43,8 @@ LIMITS: dict[str, Whole | Real] = {
     "rate": numbers.LEARNING_RATE,
 }
 """What the numbers among the options may be."""
-OTHERS = dict.fromkeys(("batch", "check_every", "follow", "patience", "substeps"), "None") | {"rate": "an optax schedule"}
-    "batch": "None",
-    "check_every": "None",
-    "follow": "None",
-    "patience": "None",
-    "substeps": "None",
-    "rate": "an optax schedule",
+OTHERS = dict.fromkeys(("batch", "check_every", "follow", "patience", "substeps"), "None") | {
+    "rate": "an optax schedule"
 }
 """What some may be besides."""
 
@@ -71,11 +66,11 @@ class TrainingOptions:
 
     Every `check_every` steps (None: 50, with copies 300) `held_out` virtual chips, never trained on, see `validation_size`
     samples at most; the best state on them is what is returned, and after `patience` checks without a better one training
-    stops. Those chips have the spread `check_mismatch` (that of training where None). `rewiring` is how
-    neurons that the network gives more inputs than they have CAM rows choose what to hear. `distil` is the share that the answers of the network's own ideal run
-    have in a loss of classes (`losses.Distilled`) where they are right; `follow` weighs how far the mean spike counts of
-    all neurons are from those of that run (None: 1 where rows are chosen, else 0). With `fit` the circuit of a Network is
-    fitted to the data before it is trained.
+    stops. Those chips have the spread `check_mismatch` (that of training where None). `rewiring` is how neurons that
+    the network gives more inputs than they have CAM rows choose what to hear. `distil` is the share that the answers of the
+    network's own ideal run have in a loss of classes (`losses.Distilled`) where they are right; `follow` weighs how far the
+    mean spike counts of all neurons are from those of that run (None: 1 where rows are chosen, else 0). With `fit` the
+    circuit of a Network is fitted to the data before it is trained.
     """
 
     batch: int | None = None
