@@ -12,6 +12,7 @@ import pytest
 
 from nir_dynapse.cli.verbs import VERBS
 from places import ROOT
+from shortened import shortened
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -58,11 +59,12 @@ def test_tables_are_what_the_package_says() -> None:
     assert "| `CubaLIF` | neurons of the chip |" in README
 
 
-def test_first_command_makes_layout_configuration_and_report(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fit", shortened(["--no-fit", ""]), ids=["without fit", "as it stands"])
+def test_first_command_makes_layout_configuration_and_report(tmp_path: Path, fit: str) -> None:
     line = next(text for text in README.splitlines() if "nir-dynapse deploy examples" in text)
     assert line.startswith("python3 -m pip install -q uv && python3 -m uv run nir-dynapse deploy ")
     words = line.split("nir-dynapse ", 1)[1].split()
-    words[-1] = str(tmp_path / "out")
+    words[-1:] = [str(tmp_path / "out"), *fit.split()]
     run = subprocess.run(
         [sys.executable, "-m", "nir_dynapse", *words], cwd=ROOT, capture_output=True, text=True, timeout=120
     )

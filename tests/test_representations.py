@@ -102,7 +102,7 @@ def test_what_holds_arrays_prints_as_one_line(network: nd.Network) -> None:
     x = np.zeros((2, 4, 5), int)
     data = nd.Data(x, np.array([0, 1]), 1e-3)
     layout = nd.compile(network)
-    made = nd.deploy(ROOT / "examples" / "networks" / "yin_yang.nir", data)
+    made = nd.deploy(ROOT / "examples" / "networks" / "yin_yang.nir", data, fit=False)
     whole = nd.to_samna(layout)
     things = [
         *(network.populations, network.projections, network.conversion, network.readout, network.findings),

@@ -16,6 +16,7 @@ from nir_dynapse.cli.main import main
 from nir_dynapse.cli.parser import parser
 from nir_dynapse.cli.verbs import VERBS
 from places import ROOT
+from shortened import shortened
 
 SLOW = ("--train ", "--devices ", "calibrate", "--board samna")
 """What marks examples that take more than seconds, or a board."""
@@ -60,10 +61,11 @@ def test_every_verb_has_examples_that_parse(verb: str, capsys: pytest.CaptureFix
             assert not word.startswith("examples/") or (ROOT / word).exists()
 
 
+@pytest.mark.parametrize("fit", shortened(["--no-fit", ""]), ids=["without fit", "as they stand"])
 def test_quick_examples_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    fit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As they stand in the help, one after the other: what compile wrote is what the others read."""
+    """As they stand in the help (`deploy` once without its fit), one after the other: each reads what compile wrote."""
     (tmp_path / "examples").mkdir()
     for kind in ("networks", "data"):
         shutil.copytree(ROOT / "examples" / kind, tmp_path / "examples" / kind)
@@ -73,7 +75,7 @@ def test_quick_examples_run(
     quick = [line for line in lines if not any(word in f"{shlex.join(line)} " for word in SLOW)]
     assert {line[0] for line in quick} >= set(VERBS) - {"finetune", "evaluate", "calibrate"}
     for line in quick:
-        assert main([*line, "-q"]) == 0, shlex.join(line)
+        assert main([*line, *(fit.split() if line[0] == "deploy" else ()), "-q"]) == 0, shlex.join(line)
     assert (tmp_path / "out" / "layout.json").exists()
 
 

@@ -18,11 +18,15 @@ from nir_dynapse.cli.main import main
 from nir_dynapse.cli.output import Output
 from nir_dynapse.cli.schemas import SCHEMAS, schema_of
 from nir_dynapse.cli.verbs import VERBS
+from tuning_cases import shared_compilation
 
 TRAINING = ("--steps", "2", "--devices", "2", "--batch", "2", "--check-every", "1", "--uniform", "0.2")
 COMMANDS: dict[str, list[tuple[str, ...]]] = {
     "compile": [("m.nir", "-o", "layout.json", "--config", "config.json.gz")],
-    "deploy": [("m.nir", "--data", "test.npz"), ("m.nir", "--data", "test.npz", "-o", "out", "--board", "virtual:3")],
+    "deploy": [
+        ("m.nir", "--data", "test.npz"),
+        ("m.nir", "--data", "test.npz", "-o", "out", "--board", "virtual:3", "--no-fit"),
+    ],
     "check": [("m.nir",), ("wide.nir", "--fan-in", "prune", "--chips", "2")],
     "import": [("m.nir", "-o", "plain.nir"), ("config.json.gz", "-o", "again.json")],
     "export": [("layout.json", "-o", "on_chip.nir"), ("m.nir", "-o", "circuit.nir")],
@@ -59,6 +63,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         nodes=np.array(["in"]),
     )
     return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_quickly(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with shared_compilation(tmp_path_factory.mktemp("compiled")):
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -90,15 +90,13 @@ def test_deploy_and_check_heed_the_profile(
     model: str, data: str, profile: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    assert (
-        main(["deploy", model, "--data", data, "--profile", profile, "-o", str(out), "-q", "--json", "--no-spare-rows"])
-        == 0
-    )
+    argv = ["deploy", model, "--data", data, "--profile", profile, "-o", str(out), "-q", "--json"]
+    assert main([*argv, "--no-spare-rows", "--no-fit"]) == 0
     assert avoids(Layout.load(out / "layout.json"))
     assert json.loads(capsys.readouterr().out)["weight_errors"]["cores"]
     dead = tmp_path / "dead.csv"
     dead.write_text("core,neuron,cam,tag\n0-2,,,\n3,,,\n")
-    for argv in (["deploy", model, "--data", data], ["compile", model, "-o", str(tmp_path / "l.json")]):
+    for argv in (["deploy", model, "--data", data, "--no-fit"], ["compile", model, "-o", str(tmp_path / "l.json")]):
         fails(capsys, [*argv, "--profile", str(dead)], "chip 0 with profile 'dead'", "has 0 neurons", "--fan-in prune")
     assert main(["check", model, "--profile", str(dead), "-q"]) == 1
     assert "profile 'dead'" in capsys.readouterr().err
@@ -179,7 +177,7 @@ def test_activity_of_the_data_decides_where_neurons_go(tmp_path: Path, capsys: p
     events = [next(f.used for f in one.findings if f.code == "placement") for one in (layout, plain)]
     assert events[0] != events[1]
     capsys.readouterr()
-    argv = ["deploy", model, "--data", data, *stack, "-q"]
+    argv = ["deploy", model, "--data", data, *stack, "--no-fit", "-q"]
     for further in ([], ["--activity", data]):
         assert main([*argv, *further, "-o", str(tmp_path / "out")]) == 0
         assert np.array_equal(Layout.load(tmp_path / "out" / "layout.json").chip, expected.chip)

@@ -63,7 +63,7 @@ def test_deploy_without_folder_writes_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.iterdir())
-    assert main(["deploy", model, "--data", data, "-q"]) == 0
+    assert main(["deploy", model, "--data", data, "--no-fit", "-q"]) == 0
     captured = capsys.readouterr()
     assert "Nothing was written" in captured.out
     assert captured.err == ""
@@ -75,7 +75,7 @@ def test_deploy_again_replaces(model: str, data: str, tmp_path: Path) -> None:
     out.mkdir()
     (out / "layout.json").write_text("old")
     (out / "mine.txt").write_text("kept")
-    assert main(["deploy", model, "--data", data, "-q", "-o", str(out)]) == 0
+    assert main(["deploy", model, "--data", data, "--no-fit", "-q", "-o", str(out)]) == 0
     assert Layout.load(out / "layout.json").n_neurons == 6
     assert sorted(p.name for p in out.iterdir()) == sorted([*deployment.FILES, "mine.txt"])
 
@@ -84,7 +84,7 @@ def test_failed_write_leaves_nothing(model: str, data: str, tmp_path: Path, monk
     def full(*args: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    made = deployment.deploy(model, Data.load(data))
+    made = deployment.deploy(model, Data.load(data), fit=False)
     monkeypatch.setattr(deployment, "write_config_json", full)
     for out in (tmp_path / "new", tmp_path / "there"):
         if out.name == "there":
@@ -99,10 +99,10 @@ def test_failed_write_leaves_nothing(model: str, data: str, tmp_path: Path, monk
 def test_unfaithful_configuration_is_refused(
     model: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = deployment.deploy(write(tmp_path / "other.nir", graph(5)), Data.load(data)).layout
+    other = deployment.deploy(write(tmp_path / "other.nir", graph(5)), Data.load(data), fit=False).layout
     monkeypatch.setattr(deployment, "from_samna", lambda *args, **kwargs: other)
     out = tmp_path / "out"
-    fails(capsys, ["deploy", model, "--data", data, "-o", str(out)], "does not read back", "report it")
+    fails(capsys, ["deploy", model, "--data", data, "--no-fit", "-o", str(out)], "does not read back", "report it")
     assert not out.exists()
 
 
@@ -264,7 +264,7 @@ def test_a_step_that_the_gains_contradict_is_said_wherever_the_network_is_read(
     for argv in (["run", layout, "--input", other], ["simulate", layout, "--data", other]):
         assert main([*argv, "-q"]) == 0
         assert "contradict" in capsys.readouterr().err  # a Layout remembers
-    for verb in (["check", model], ["deploy", model, "--data", other]):
+    for verb in (["check", model], ["deploy", model, "--data", other, "--no-fit"]):
         assert main([*verb, *step, "-q"]) == 0
         assert "they contradict each other" in " ".join(capsys.readouterr().out.split())
         assert main([*verb, *step, "--strict", "-q"]) == 1

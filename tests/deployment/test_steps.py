@@ -178,7 +178,7 @@ def test_command_line(tmp_path: Path, data: nd.Data, capsys: pytest.CaptureFixtu
     data.save(path)
     fails(capsys, ["deploy", model, "--dt", "0.001", "--data", path], "node 'hidden'", "90", "64", "--train")
     fails(capsys, ["deploy", model, "--dt", "0.001", "--data", path, "--fan-in", "train"], "--train TRAIN.npz")
-    assert main(["deploy", model, "--dt", "0.001", "--data", path, "--fan-in", "prune", "-q"]) == 0
+    assert main(["deploy", model, "--dt", "0.001", "--data", path, "--fan-in", "prune", "--no-fit", "-q"]) == 0
     assert "pruned" in capsys.readouterr().out
     assert main(["check", model, "--dt", "0.001"]) == 1
     said = capsys.readouterr()

@@ -54,9 +54,8 @@ def check_same_node(name: str, old: Any, new: Any) -> None:
             assert np.array_equal(np.broadcast_to(np.ravel(a), np.size(b)), np.ravel(b)), (name, key)
 
 
-@few(180)
-@given(graphs())
-def test_the_written_graph_is_the_one_that_was_read(g: Any) -> None:
+def check_written(g: Any) -> None:
+    """The graph that is written is the one that was read."""
     net = from_nir(g)
     written = to_nir(net)
     assert from_nir(written).digest() == net.digest()
@@ -68,6 +67,19 @@ def test_the_written_graph_is_the_one_that_was_read(g: Any) -> None:
     assert set(written.edges) == edges
     assert len(written.edges) == len(edges)
     assert to_nir(net).edges == written.edges
+
+
+@few(50)
+@given(graphs())
+def test_the_written_graph_is_the_one_that_was_read(g: Any) -> None:
+    check_written(g)
+
+
+@pytest.mark.long
+@few(180)
+@given(graphs())
+def test_many_written_graphs_are_those_that_were_read(g: Any) -> None:
+    check_written(g)
 
 
 @few(30)
@@ -118,9 +130,7 @@ def changed(q: Projection, rng: np.random.Generator) -> Projection:
     return replace(q, weight=q.weight * rng.uniform(0.5, 2.0), bias=bias)
 
 
-@few(80)
-@given(graphs(), st.integers(0, 999))
-def test_changed_weights_are_written_as_they_are(g: Any, seed: int) -> None:
+def check_changed(g: Any, seed: int) -> None:
     net, rng = from_nir(g), np.random.default_rng(seed)
     share = rng.choice([0.3, 1.0])
     new = replace(net, projections=tuple(changed(q, rng) if rng.random() < share else q for q in net.projections))
@@ -132,6 +142,19 @@ def test_changed_weights_are_written_as_they_are(g: Any, seed: int) -> None:
     assert [(p.name, p.shape) for p in back.populations] == [(p.name, p.shape) for p in net.populations]
     assert (back.inputs, back.outputs) == (net.inputs, net.outputs)
     assert from_nir(to_nir(back)).digest() == back.digest()
+
+
+@few(25)
+@given(graphs(), st.integers(0, 999))
+def test_changed_weights_are_written_as_they_are(g: Any, seed: int) -> None:
+    check_changed(g, seed)
+
+
+@pytest.mark.long
+@few(80)
+@given(graphs(), st.integers(0, 999))
+def test_many_changed_weights_are_written_as_they_are(g: Any, seed: int) -> None:
+    check_changed(g, seed)
 
 
 ONE_FOR_ALL: dict[str, Any] = {

@@ -158,17 +158,35 @@ def waves() -> tuple[nd.Network, nd.Data]:
     )
 
 
-def test_a_recurrent_network_follows_and_tells(waves: tuple[nd.Network, nd.Data]) -> None:
-    net, train = waves
-    test = nd.Data.load(FOLDER / "waves_test.npz")
-    device = nd.Device(cam_rows=128)
-    layout = nd.compile(net, data=train, device=device)
+WAVES_DEVICE = nd.Device(cam_rows=128)
+
+
+@pytest.fixture(scope="module")
+def fitted_waves(waves: tuple[nd.Network, nd.Data]) -> nd.Params:
+    params, result = fit_to_data(*waves, device=WAVES_DEVICE)
+    assert result.kept
+    return params
+
+
+def test_a_fitted_layout_tells(waves: tuple[nd.Network, nd.Data], fitted_waves: nd.Params) -> None:
+    layout = nd.compile(waves[0], params=fitted_waves, device=WAVES_DEVICE)
     told = [f for f in layout.findings if f.code == CODE]
     assert [f.node for f in told] == ["hidden.lif"]
     assert "of the ideal ones" in told[0].what
-    assert "fitted to data" in nd.report(layout, device=device).text()
-    params, result = fit_to_data(net, train, device=device)
-    assert result.kept
+    assert "fitted to data" in nd.report(layout, device=WAVES_DEVICE).text()
+
+
+@pytest.mark.long
+def test_compile_fits_to_data(waves: tuple[nd.Network, nd.Data], fitted_waves: nd.Params) -> None:
+    net, train = waves
+    layouts = [nd.compile(net, device=WAVES_DEVICE, **how) for how in ({"data": train}, {"params": fitted_waves})]
+    assert layouts[0] == layouts[1]
+    assert any(f.code == CODE for f in layouts[0].findings)
+
+
+def test_a_recurrent_network_follows(waves: tuple[nd.Network, nd.Data], fitted_waves: nd.Params) -> None:
+    net, params = waves[0], fitted_waves
+    test = nd.Data.load(FOLDER / "waves_test.npz")
     ideal, before, after = (nd.simulate(net, test.x, ideal=True), nd.simulate(net, test.x), nd.simulate(params, test.x))
     right = [float((run.counts().argmax(1) == test.y).mean()) for run in (ideal, before, after)]
     assert right[1] < 0.7

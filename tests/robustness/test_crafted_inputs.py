@@ -69,11 +69,16 @@ def thrown(way: Callable[[Any], Any]) -> list[Any]:
     return results
 
 
-def test_counts_into_simulate(network: nd.Network, layout: nd.Layout, params: nd.Params) -> None:
-    for thing in (network, params, layout):
+def test_counts_into_simulate(network: nd.Network, layout: nd.Layout) -> None:
+    thrown(lambda x: nd.simulate(layout, x, backend="numpy", record=("spikes", "i_mem")))
+    thrown(lambda x: nd.simulate(network, x, backend="numpy", ideal=True, record=("spikes", "v")))
+
+
+@pytest.mark.long
+def test_counts_into_simulate_of_circuits(network: nd.Network, layout: nd.Layout, params: nd.Params) -> None:
+    for thing in (network, params):
         thrown(lambda x, thing=thing: nd.simulate(thing, x, backend="numpy", record=("spikes", "i_mem")))
     thrown(lambda x: nd.simulate(layout, x, backend="numpy", mismatch=nd.Mismatch(noise=0.1), key=2))
-    thrown(lambda x: nd.simulate(network, x, backend="numpy", ideal=True, record=("spikes", "v")))
 
 
 @pytest.mark.long

@@ -18,6 +18,7 @@ from nir_dynapse.layout.decoding import layout_to_params
 from nir_dynapse.network.network import Network, Port
 from nir_dynapse.sim.simulation import run_circuit
 from nir_dynapse.sim.virtual.board import VirtualBoard
+from shortened import shortened
 from small_networks import recurrent, with_readout
 
 
@@ -73,7 +74,7 @@ def test_events_of_a_board_are_those_of_the_networks_neurons(name: str) -> None:
     assert linked.output.shape == whole.output.shape
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", shortened(NETWORKS))
 def test_many_virtual_chips_count_as_simulate_does(name: str) -> None:
     net = NETWORKS[name]()
     params, x = with_copies(to_params(net), (3, 2)), events(NETWORKS[name](), 8)

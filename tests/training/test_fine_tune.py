@@ -21,6 +21,7 @@ from nir_dynapse.network.redundancy import replicate
 from nir_dynapse.reporting.training_log import TrainingLog
 from nir_dynapse.training.clock import Clock
 from nir_dynapse.training.losses import Counts, Penalty
+from nir_dynapse.training.rewiring import Rewiring
 from nir_dynapse.training.steps import Attack
 from shortened import shortened
 from tuning_cases import BINS, DT, SPREAD, data, network, same, shared_compilation, short, with_readout
@@ -48,10 +49,14 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> tuple[nd.Params, Trainin
 
 
 @cache
-def brief(**changes: Any) -> nd.Params:
-    """What 2 steps on 2 chips make."""
-    options = short(**{name: changes.pop(name) for name in list(changes) if name not in ("loss", "bits", "key")})
-    return nd.fine_tune(network(2), data(), mismatch=SPREAD, devices=2, steps=2, options=options, **changes)
+def brief(answered: bool = False, **changes: Any) -> nd.Params:
+    """What 2 steps on 2 chips make; with `answered` the classes are those that the ideal run gives."""
+    others = ("loss", "bits", "key", "device")
+    options = short(**{name: changes.pop(name) for name in list(changes) if name not in others})
+    samples = data()
+    if answered:
+        samples = replace(samples, y=nd.simulate(network(2), samples.x, ideal=True).counts().argmax(1))
+    return nd.fine_tune(network(2), samples, mismatch=SPREAD, devices=2, steps=2, options=options, **changes)
 
 
 # --- learning ---------------------------------------------------------------------------------------------------------
@@ -142,13 +147,22 @@ CHANGES: dict[str, dict[str, Any]] = {
     "max-over-time": {"loss": "max-over-time"},
     "counts": {"loss": Counts(DT, scale=0.9, ratio=0.0)},
     "substeps": {"substeps": 2},
+    "fit": {"fit": True},
+    "distil": {"distil": 0.0},
+    "follow": {"follow": 1.0},
+    "rewiring": {"rewiring": Rewiring(every=1, share=1.0, until=1.0)},
 }
+TAUGHT = {"answered": True}
+NARROW = {"device": nd.Device(cam_rows=3), "rewiring": Rewiring("none")}
+BESIDE: dict[str, dict[str, Any]] = {"distil": TAUGHT, "follow": TAUGHT, "rewiring": NARROW}
+"""What some options need to matter: an ideal run that is right, more inputs than rows."""
 
 
 @pytest.mark.parametrize("name", shortened(CHANGES))
 def test_every_option_runs_and_matters(name: str) -> None:
-    params = brief(**CHANGES[name])
-    assert not same(params, brief())
+    beside = BESIDE.get(name, {})
+    params = brief(**{**beside, **CHANGES[name]})
+    assert not same(params, brief(**beside))
     nd.simulate(params, data(2).x)
     if CHANGES[name].get("bits", 4) is None:
         assert params.topology.mask is None
