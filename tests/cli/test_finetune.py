@@ -13,10 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 import nir_dynapse as nd
 from cli_models import DT, fails, graph, save, write
@@ -35,6 +33,7 @@ from nir_dynapse.sim.virtual.board import VirtualBoard
 from nir_dynapse.training.fine_tune import USUAL
 from nir_dynapse.training.losses import Penalty
 from nir_dynapse.training.steps import Attack
+from tuning_cases import shared_compilation
 
 QUICK = ("--steps", "4", "--devices", "2", "--batch", "2", "--check-every", "2", "--uniform", "0.2")
 SPREAD = nd.Mismatch.uniform(0.2)
@@ -43,15 +42,8 @@ SPREAD = nd.Mismatch.uniform(0.2)
 @pytest.fixture(scope="module", autouse=True)
 def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Trainings of this file share their compiled steps."""
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-    before = {name: getattr(jax.config, name) for name in names}
-    compilation_cache.reset_cache()
-    jax.config.update(names[0], str(tmp_path_factory.mktemp("compiled")))
-    jax.config.update(names[1], 0.0)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
+    with shared_compilation(tmp_path_factory.mktemp("compiled")):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -284,7 +276,6 @@ def test_deploy_trains_and_compares(folder: Path, tmp_path: Path) -> None:
         training={"steps": 4, "devices": 2, "mismatch": SPREAD, "options": options},
         spend="none",
         compare=3,
-        fit=False,
         progress=lambda stage, fraction: told.append((stage, fraction)),
     )
     files = made.write(tmp_path / "out")
@@ -321,7 +312,7 @@ def test_deploy_on_the_command_line(
 ) -> None:
     argv = ["deploy", str(folder / "m.nir"), "--data", str(folder / "test.npz"), "-q", "--json"]
     train = ["--train", str(folder / "train.npz"), "--train-steps", "4", "--train-devices", "2", "--uniform", "0.2"]
-    assert main([*argv, *train, "--compare", "2", "--seed", "3", "-o", str(tmp_path / "out")]) == 0
+    assert main([*argv, *train, "--no-fit", "--compare", "2", "--seed", "3", "-o", str(tmp_path / "out")]) == 0
     result = json.loads(capsys.readouterr().out)
     assert [Path(name).name for name in result["files"]] == [*deployment.FILES, *deployment.TRAINING_FILES]
     assert [run["devices"] for run in result["virtual_chips"].values()] == [2, 2]
@@ -346,7 +337,7 @@ def test_all_files_or_none(
         raise OSError(28, "No space left on device")
 
     train, data = (nd.Data.load(folder / name) for name in ("train.npz", "test.npz"))
-    made = deployment.deploy(folder / "m.nir", data, train=train, compare=1)
+    made = deployment.deploy(folder / "m.nir", data, train=train, compare=1, fit=False)
     monkeypatch.setattr(deployment, name, full)
     with pytest.raises(nd.ConfigurationError, match="No space left"):
         made.write(tmp_path / "out")

@@ -179,9 +179,9 @@ def test_a_fitted_layout_tells(waves: tuple[nd.Network, nd.Data], fitted_waves: 
 @pytest.mark.long
 def test_compile_fits_to_data(waves: tuple[nd.Network, nd.Data], fitted_waves: nd.Params) -> None:
     net, train = waves
-    layouts = [nd.compile(net, device=WAVES_DEVICE, **how) for how in ({"data": train}, {"params": fitted_waves})]
-    assert layouts[0] == layouts[1]
-    assert any(f.code == CODE for f in layouts[0].findings)
+    layout = nd.compile(net, data=train, device=WAVES_DEVICE)
+    assert any(f.code == CODE for f in layout.findings)
+    assert layout == nd.compile(net, params=fitted_waves, device=WAVES_DEVICE)
 
 
 def test_a_recurrent_network_follows(waves: tuple[nd.Network, nd.Data], fitted_waves: nd.Params) -> None:
