@@ -26,7 +26,7 @@ from nir_dynapse.errors import ConfigurationError
 from nir_dynapse.evaluation.checks import check_data, check_output, check_params, losses, score
 from nir_dynapse.export.samna_config import to_samna, write_config_json
 from nir_dynapse.files.whole import whole_files, write_atomically
-from nir_dynapse.fitting.fit import fit_to_data
+from nir_dynapse.fitting.fit import TRIED, fit_to_data
 from nir_dynapse.import_.nir_graph import from_nir
 from nir_dynapse.import_.samna_config import from_samna
 from nir_dynapse.layout.layout import Layout
@@ -216,8 +216,8 @@ def deploy(
         fitted: Params | None = None
         if fit and params is None:
             tell("fit", 0.0)
-            some = {} if train is None else {"tried": 1}  # training goes on from there
-            fitted, fitting = fit_to_data(network, data if train is None else train, device=device, key=seed, **some)
+            on, tried = (data, TRIED) if train is None else (train, 1)  # training goes on from there
+            fitted, fitting = fit_to_data(network, on, device=device, key=seed, tried=tried)
         if device.n_chips > 1:
             further["activity"] = measured_activity(network, activity_data or data)
         prune = Pruning(network, train or activity_data or data, device, further)

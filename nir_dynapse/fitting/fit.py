@@ -36,7 +36,7 @@ from nir_dynapse.sim.engine import spike_counts
 from nir_dynapse.sim.mismatch import fabricate
 from nir_dynapse.sim.simulation import simulate
 
-__all__ = ["fit_to_data"]
+__all__ = ["TRIED", "fit_to_data"]
 
 CHIPS = 3
 """Chips that the samples are spread over where there is mismatch: the nominal one and two others."""
