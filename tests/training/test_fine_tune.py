@@ -154,8 +154,8 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 TAUGHT = {"answered": True}
 NARROW = {"device": nd.Device(cam_rows=3), "rewiring": Rewiring("none")}
-BESIDE: dict[str, dict[str, Any]] = {"distil": TAUGHT, "follow": TAUGHT, "rewiring": NARROW}
-"""What some options need to matter: an ideal run that is right, more inputs than rows."""
+BESIDE: dict[str, dict[str, Any]] = {"distil": TAUGHT, "follow": TAUGHT, "rewiring": NARROW, "worst": {"distil": 0.0}}
+"""What some options need to matter: an ideal run that is right, more inputs than rows, losses that chips differ in."""
 
 
 @pytest.mark.parametrize("name", shortened(CHANGES))
