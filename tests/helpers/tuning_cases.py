@@ -91,7 +91,16 @@ def data(samples: int = 32, seed: int = 1, bins: int = BINS) -> nd.Data:
 
 def short(**changes: Any) -> nd.TrainingOptions:
     """Options of a training of a few steps."""
-    values = {"batch": 4, "check_every": 2, "held_out": 2, "ramp": 0.0, "rows": 2, "fit": False, **changes}
+    values = {
+        "batch": 4,
+        "check_every": 2,
+        "held_out": 2,
+        "ramp": 0.0,
+        "rows": 2,
+        "fit": False,
+        "distil": 0.0,
+        **changes,
+    }
     return nd.TrainingOptions(**values)
 
 

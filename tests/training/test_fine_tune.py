@@ -148,14 +148,14 @@ CHANGES: dict[str, dict[str, Any]] = {
     "counts": {"loss": Counts(DT, scale=0.9, ratio=0.0)},
     "substeps": {"substeps": 2},
     "fit": {"fit": True},
-    "distil": {"distil": 0.0},
+    "distil": {"distil": 0.5},
     "follow": {"follow": 1.0},
     "rewiring": {"rewiring": Rewiring(every=1, share=1.0, until=1.0)},
 }
 TAUGHT = {"answered": True}
 NARROW = {"device": nd.Device(cam_rows=3), "rewiring": Rewiring("none")}
-BESIDE: dict[str, dict[str, Any]] = {"distil": TAUGHT, "follow": TAUGHT, "rewiring": NARROW, "worst": {"distil": 0.0}}
-"""What some options need to matter: an ideal run that is right, more inputs than rows, losses that chips differ in."""
+BESIDE: dict[str, dict[str, Any]] = {"distil": TAUGHT, "follow": {**TAUGHT, "distil": 0.5}, "rewiring": NARROW}
+"""What some options need to matter: an ideal run that is right, more inputs than rows."""
 
 
 @pytest.mark.parametrize("name", shortened(CHANGES))
