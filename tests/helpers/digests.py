@@ -78,7 +78,7 @@ def deployed(name: str) -> Iterator[tuple[str, str]]:
     test = nd.Data.load(EXAMPLES / "data" / f"{name}_test.npz")
     some = nd.Data(test.x[:40], test.y[:40], test.dt)
     params = nd.to_params(network)
-    made = nd.deploy(EXAMPLES / "networks" / f"{name}.nir", some, board="virtual:7")
+    made = nd.deploy(EXAMPLES / "networks" / f"{name}.nir", some, board="virtual:7", fit=False)
     yield "network.nir", of_nir(nd.to_nir(network))
     yield "layout.nir", of_nir(nd.to_nir(made.layout))
     with tempfile.TemporaryDirectory() as folder:

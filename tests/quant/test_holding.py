@@ -48,7 +48,7 @@ def holds_or_says_how_many(net: Network, device: Device) -> str:
     if found := re.search(r"(\d+) chips would hold it: .*--chips (\d+)", said):
         chips = int(found[1])
         assert chips == int(found[2]) > device.n_chips
-        layout = compile(net, device=device.stack(chips), fan_in="prune", spare_rows=False, budget=0.5)
+        layout = compile(net, device=device.stack(chips), fan_in="prune", spare_rows=False, budget=10.0)
         assert not check_layout(layout, device.stack(chips))
         return "more chips"
     if found := re.search(r"not even (\d) chips would hold it: \S+", said, re.IGNORECASE):  # fewer where time ran out
