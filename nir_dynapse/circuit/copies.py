@@ -17,6 +17,7 @@ from nir_dynapse.circuit.closed_form import counted_up, event_charge, index_plac
 from nir_dynapse.circuit.params import Params, Topology
 from nir_dynapse.errors import ParameterRangeError
 from nir_dynapse.files.numbers import COPIES, SEED
+from nir_dynapse.network.redundancy import copies_mean
 
 __all__ = ["Copied", "copied", "fold", "folded", "mean", "smallest", "with_copies"]
 
@@ -215,7 +216,7 @@ def fold(values: Any, copies: int) -> Any:
 
 def mean(values: Any, copies: int) -> Any:
     """Mean over the copies of every neuron: (..., n·copies) becomes (..., n); without copies the values as they are."""
-    return values if copies == 1 else fold(values, copies) / copies
+    return values if copies == 1 else copies_mean(values, copies)
 
 
 def folded(t: Topology, spikes: Any) -> dict[str, Any]:

@@ -20,13 +20,13 @@ __all__ = [
     "WrongUsage",
     "board_option",
     "common_options",
-    "copies",
     "limited",
     "mapping_options",
     "model_options",
     "pool_option",
     "positive",
     "silicon_option",
+    "spend_option",
     "tuned_options",
 ]
 
@@ -216,13 +216,7 @@ def mapping_options() -> Parser:
         metavar="S",
         help="most time for finding better places (default 60)",
     )
-    group.add_argument(
-        "--spend",
-        type=copies,
-        metavar="COPIES",
-        help="neurons of the chip for each of the network: a number, chip (as many as fit) or none (default none; where "
-        "the network is trained: chip)",
-    )
+    spend_option(group, "none; where the network is trained: chip")
     group.add_argument("--no-spare-rows", action="store_true", help="one CAM row per weight, even where more are free")
     group.add_argument(
         "--second-range", action="store_true", help="let excitatory weights use the NMDA dendrite too, without its gate"
@@ -233,6 +227,16 @@ def mapping_options() -> Parser:
         help="one tag and CAM row for sources with the same targets and weights (default: where tags run short)",
     )
     return mapping
+
+
+def spend_option(verb: argparse._ActionsContainer, default: str) -> None:
+    """How many neurons of the chip stand for one of the network."""
+    verb.add_argument(
+        "--spend",
+        type=copies,
+        metavar="COPIES",
+        help=f"neurons of the chip for each of the network: a number, chip (as many as fit) or none (default {default})",
+    )
 
 
 def board_option(verb: argparse._ActionsContainer, default: str | None = "virtual:0") -> None:

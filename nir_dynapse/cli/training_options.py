@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from nir_dynapse.cli.options import board_option, copies, limited, tuned_options
+from nir_dynapse.cli.options import board_option, limited, spend_option, tuned_options
 from nir_dynapse.files import numbers
 from nir_dynapse.files.numbers import Whole
 
@@ -69,12 +69,7 @@ def finetune_options(verb: argparse.ArgumentParser) -> None:
         metavar="N",
         help="virtual chips per step (default 16); with copies, whose errors average out, 2",
     )
-    group.add_argument(
-        "--spend",
-        type=copies,
-        metavar="COPIES",
-        help="neurons of the chip for each of the network: a number, chip (as many as fit) or none (default none)",
-    )
+    spend_option(group, "none")
     _uniform(group, "of training and checks")
     group.add_argument(
         "--worst",

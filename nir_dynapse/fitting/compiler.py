@@ -46,8 +46,7 @@ def compile(
 
     `data` is `Data`, whose labels are not used, or event counts (batch, time, channel): the closed-form circuit (or
     `params`, where they are not quantised) is corrected first, so that its spikes follow the ideal run of that data (see
-    `fitting.fit.fit_to_data`; seconds); infos of the Layout say what was fitted. The other arguments are those of
-    `quant.compiler.compile`:
+    `fitting.fit.fit_to_data`); infos of the Layout say what was fitted.
 
     Where the synapses of `params` have masks, each one becomes a CAM row as it is, and the currents the nearest codes.
     `fan_in="prune"` drops the weakest synapses of neurons with more than they have CAM rows; `monitor="all"` also records

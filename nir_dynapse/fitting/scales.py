@@ -16,6 +16,7 @@ import numpy as np
 from nir_dynapse.chip.biasgen import reach
 from nir_dynapse.chip.device import AMPA, CURRENTS, DENDRITES, GABA, Device
 from nir_dynapse.circuit.params import Params, latch_bits
+from nir_dynapse.quant.groups import by_population
 
 __all__ = ["FACTORS", "Scales"]
 
@@ -55,7 +56,7 @@ class Scales:
     @classmethod
     def of(cls, params: Params, device: Device) -> Scales:
         """The numbers of `params`, whose weights are not quantised."""
-        params = _by_population(params.numpy(), device)
+        params = by_population(params.numpy(), device)
         t = params.topology
         owner = np.repeat(np.arange(len(t.populations)), [size for _, size in t.populations])
         unit = np.arange(t.n_groups)
@@ -121,18 +122,6 @@ class Scales:
         topology = replace(t, latches=(t.latches & ~latch_bits(dc=True)) | lit)
         ordered = {name: bias[name] for name in CURRENTS}
         return replace(self.params, bias=ordered, weight=weight, topology=topology).check()
-
-
-def _by_population(params: Params, device: Device) -> Params:
-    """The same with bias groups of their own for each population, where the device has cores for them."""
-    t = params.topology
-    owner = np.repeat(np.arange(len(t.populations)), [size for _, size in t.populations])
-    _, first, group = np.unique(np.stack([owner, t.group], 1), axis=0, return_index=True, return_inverse=True)
-    group = group.reshape(-1)
-    if np.sum(-(-np.bincount(group) // device.neurons_per_core)) > device.n_cores:
-        return params
-    bias = {name: np.asarray(params.bias[name], float)[t.group[first]] for name in CURRENTS}
-    return replace(params, bias=bias, topology=replace(t, group=group))
 
 
 def _limits(params: Params, unit: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:

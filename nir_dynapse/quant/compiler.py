@@ -70,22 +70,7 @@ def compile(
 ) -> Layout:
     """Group, place, quantise and route `net` (with trained `params`, where given) into a Layout for `device`.
 
-    Where the synapses of `params` have masks, each one becomes a CAM row as it is, and the currents the nearest codes.
-    `fan_in="prune"` drops the weakest synapses of neurons with more than they have CAM rows; `monitor="all"` also records
-    the neurons that are not outputs. `importance` (S,), one value per synapse of `params` (of `to_params(net)` where none
-    are given), weighs the rounding errors and decides what is pruned. `activity` maps node names to events per second, one
-    number or one per neuron or channel; placement keeps the busiest connections within a chip. `spare_rows=False` gives
-    each weight one CAM row even where more are free, `second_range=True` lets excitatory weights use the NMDA dendrite
-    (without its gate) as a second range. `share_tags=True` lets sources whose targets coincide share tags and CAM rows,
-    None only where tags run short. `tolerance` is the largest relative change of a bias current that sharing a core may
-    cause. `budget` in s caps the search for places, which normally ends long before; `progress(stage, fraction)` tells how
-    far it is. `membranes` names neurons (node, index) whose membrane the chip shows to the outside, at most one per core.
-
-    `spend` is how many neurons of the chip stand for each one of the network, whose spikes the host adds: a number, one for
-    each node, or "chip", as many as fit. Each copy hears what its neuron hears, from one copy of each source, so that the
-    errors of single neurons average out; copies of neurons with too many synapses share those where `fan_in` is "prune".
-    `params` with copies bring theirs. A membrane is that of copy 0, or of (node, index, copy).
-    `strict=True` turns every approximation (warning) into an error. Deterministic for a `seed`. Raises
+    The public `compile` (`fitting.compiler`), which says what the arguments are, without the fit to data. Raises
     CapacityError, ParameterRangeError or ConfigurationError with all findings.
     """
     for what, thing, kind in (("net", net, Network), ("params", params, Params), ("device", device, Device)):

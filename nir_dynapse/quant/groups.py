@@ -10,7 +10,7 @@ from nir_dynapse.chip.device import CURRENTS, DELAYS, DENDRITES, PARAMETERS, Dev
 from nir_dynapse.circuit.params import Params, Topology
 from nir_dynapse.errors import CapacityError, Finding
 
-__all__ = ["TOLERANCE", "cores_needed", "merge_groups", "one_group_per_core"]
+__all__ = ["TOLERANCE", "by_population", "cores_needed", "merge_groups", "one_group_per_core"]
 
 TOLERANCE = 0.25
 """Largest relative change of a bias current that merging neurons into one bias group may cause."""
@@ -26,6 +26,18 @@ def cores_needed(group: np.ndarray, device: Device, count: np.ndarray | None = N
     """Cores that the bias groups take: no core holds neurons of two groups. `count` neurons each stand for (one)."""
     sizes = np.bincount(group, count).astype(int)
     return int(np.sum(-(-sizes // device.neurons_per_core)))
+
+
+def by_population(params: Params, device: Device) -> Params:
+    """The same with a bias group (a core, where it holds them) per population and set of parameters, if there are cores."""
+    t = params.topology
+    owner = np.repeat(np.arange(len(t.populations)), [size for _, size in t.populations])
+    _, first, group = np.unique(np.stack([owner, t.group], 1), axis=0, return_index=True, return_inverse=True)
+    group = group.reshape(-1)
+    if cores_needed(group, device) > device.n_cores:
+        return params
+    bias = {name: np.asarray(params.bias[name], float)[t.group[first]] for name in CURRENTS}
+    return replace(params, bias=bias, topology=replace(t, group=group))
 
 
 def merge_groups(params: Params, device: Device, tolerance: float = TOLERANCE) -> tuple[Params, list[Finding]]:

@@ -25,6 +25,7 @@ from nir_dynapse.fitting.fit import fit_to_data
 from nir_dynapse.layout.decoding import as_params
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.network.network import Network
+from nir_dynapse.quant.groups import by_population
 from nir_dynapse.quant.spending import Spend, plans
 from nir_dynapse.sim.engine import has_kernels
 from nir_dynapse.training.first_rows import first_rows, heard_on, rows_of
@@ -33,7 +34,7 @@ from nir_dynapse.training.losses import Loss
 from nir_dynapse.training.options import TrainingOptions
 from nir_dynapse.training.rewiring import Candidates
 from nir_dynapse.training.run import Run
-from nir_dynapse.training.start import by_population, start_of
+from nir_dynapse.training.start import start_of
 from nir_dynapse.training.state import Checkpoint
 from nir_dynapse.training.steps import Recipe
 from nir_dynapse.training.task import Task, task_of
@@ -117,7 +118,7 @@ def fine_tune(
     check_mismatch("fine_tune", mismatch)
     mismatch = device.mismatch if mismatch is None else mismatch
     check_apart({"checkpoint": checkpoint, "log": log}, {})
-    task_of(thing, as_params(thing, device), data, validation, loss, teacher)  # what does not fit is said at once
+    task_of(thing, as_params(thing, device), data, validation, loss, teacher, run=False)  # what does not fit, at once
     circuit = _begun(thing, start, data, device, key, options)
     circuit, candidates = _on_rows(circuit, data, device, spend, mismatch, key)
     amount = COPIED if circuit.topology.copies else USUAL
@@ -154,7 +155,8 @@ def fine_tune(
         clip=options.clip,
         transformation=options.optimiser,
         check_mismatch=options.check_mismatch,
-        rewires=has_kernels(settled(chart, first), substeps, options.surrogate, recipe.longest_delay),
+        rewires=bool(candidates)
+        and has_kernels(settled(chart, first), substeps, options.surrogate, recipe.longest_delay),
     )
     run = Run(trainer, task, options, steps, key, candidates if board is None else ())
     if board is not None:
@@ -215,16 +217,11 @@ def _on_rows(
 def _copies(circuit: Params, device: Device, spend: Spend) -> dict[str, int]:
     """Copies of each population; of those that fit the first for which every core has a tag for all that could be heard."""
     t = circuit.topology
-    heard = {}
-    for name, part in t.slices().items():
-        sources = np.unique(t.pre[(t.post >= part.start) & (t.post < part.stop)])
-        owners = [
-            n for n, own in t.slices().items() for _ in range(int(np.isin(sources - t.tonic - 1, np.r_[own]).sum()))
-        ]
-        heard[name] = int((sources <= t.tonic).sum()), owners
+    heard = [np.unique(t.pre[(t.post >= part.start) & (t.post < part.stop)]) for part in t.slices().values()]
     copies: dict[str, int] = {}
     for copies in plans(spend, circuit, device):
-        if all(few + sum(copies[name] for name in owners) <= device.n_tags for few, owners in heard.values()):
+        each = np.concatenate([np.ones(t.tonic + 1, int), *(np.full(n, copies[name]) for name, n in t.populations)])
+        if all(each[sources].sum() <= device.n_tags for sources in heard):
             break
     return copies
 

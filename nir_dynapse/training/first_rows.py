@@ -12,13 +12,15 @@ from typing import NamedTuple
 import numpy as np
 
 from nir_dynapse.chip.device import AMPA, GABA, Device
-from nir_dynapse.circuit.closed_form import event_charge, row_numbers
+from nir_dynapse.circuit.closed_form import event_charge
 from nir_dynapse.circuit.params import Params, Topology
 from nir_dynapse.network.network import NO_READOUT
+from nir_dynapse.quant.sharing import keep_synapses
 from nir_dynapse.sim.simulation import simulate
+from nir_dynapse.training.losses import filtered
 from nir_dynapse.training.rewiring import Candidates
 
-__all__ = ["FirstRows", "first_rows", "heard_on", "rows_of", "traces", "unheard"]
+__all__ = ["FirstRows", "first_rows", "heard_on", "rows_of"]
 
 AT_ONCE = 8
 """Rows that are chosen at a time."""
@@ -40,16 +42,6 @@ class FirstRows(NamedTuple):
     follows: dict[str, float]
 
 
-def traces(spikes: np.ndarray, tau: float, dt: float) -> np.ndarray:
-    """Spikes (B, T, n) through an exponential kernel of `tau` s as rows (B·T, n): f ← f·e^(−dt/τ) + s."""
-    kept, decay = np.zeros((spikes.shape[0], spikes.shape[2]), np.float32), np.float32(np.exp(-dt / tau))
-    found = np.empty(spikes.shape, np.float32)
-    for t in range(spikes.shape[1]):
-        kept = kept * decay + spikes[:, t]
-        found[:, t] = kept
-    return found.reshape(-1, spikes.shape[2])
-
-
 def first_rows(params: Params, limit: np.ndarray, spikes: np.ndarray, cv: float, key: int = 0) -> FirstRows:
     """At most `limit` (N,) synapses of every neuron of `params` (which may have copies), where it has more chosen ones.
 
@@ -62,7 +54,7 @@ def first_rows(params: Params, limit: np.ndarray, spikes: np.ndarray, cv: float,
     charge = params.row_currents() * event_charge(params)
     unit = event_charge(params)
     keep, new = np.ones(t.n_synapses, bool), np.asarray(params.row_currents(), float).copy()
-    dendrite, candidates, follows = t.dendrite.copy(), [], {}
+    candidates, follows = [], {}
     rng = np.random.default_rng((key, 7))
     # Copies of one source spike alike as far as their inputs do: what a row hears is told by the source alone.
     for name, part in t.slices().items():
@@ -96,21 +88,12 @@ def first_rows(params: Params, limit: np.ndarray, spikes: np.ndarray, cv: float,
         as_is = np.sign(wanted) == sign  # a row that would change its sign starts without weight
         new[synapses] = np.where(as_is, np.abs(wanted) / unit[synapses], 0.0)
     kept = np.flatnonzero(keep)
-    post = t.post[kept]
-    topology = replace(
-        t,
-        pre=t.pre[kept],
-        post=post,
-        dendrite=dendrite[kept],
-        row=row_numbers(post),
-        delay=None if t.delay is None else t.delay[kept],
-    )
-    return FirstRows(replace(params, weight=new[kept], base=None, topology=topology), tuple(candidates), follows)
+    return FirstRows(keep_synapses(params, kept, new[kept]), tuple(candidates), follows)
 
 
 def _gram(spikes: np.ndarray, tau: float, dt: float) -> np.ndarray:
     """Mean products (n, n) of the filtered spikes of sources, none of them silent."""
-    z = traces(spikes, tau, dt)
+    z = np.asarray(filtered(spikes, tau, dt)).reshape(-1, spikes.shape[2])
     gram = z.T @ z / len(z)
     # A source that never spikes on this data may do so later: as if it had the smallest rate that it could have.
     floor = 0.01 * float(np.mean(np.diag(gram))) + 1e-12
@@ -204,8 +187,3 @@ def rows_of(device: Device, neurons: int) -> int:
         usable.append((rows if profile is None else profile.usable_rows(1)).reshape(-1))
     best = np.sort(np.concatenate(usable))[::-1]
     return int(best[min(neurons, len(best)) - 1])
-
-
-def unheard(t: Topology) -> np.ndarray:
-    """Boolean (channels,): input channels that no row hears."""
-    return np.bincount(t.pre, minlength=t.n_sources)[: t.n_channels] == 0

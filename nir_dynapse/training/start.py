@@ -12,9 +12,10 @@ from nir_dynapse.circuit.closed_form import charge_per_ampere, event_charge, row
 from nir_dynapse.circuit.params import Params
 from nir_dynapse.errors import CapacityError, Finding
 from nir_dynapse.quant.core_weights import importance_of
+from nir_dynapse.quant.groups import by_population
 from nir_dynapse.quant.weights import quantise_weights
 
-__all__ = ["MOST_ROWS", "Start", "by_population", "start_of"]
+__all__ = ["MOST_ROWS", "Start", "start_of"]
 
 MOST_ROWS = 8
 """CAM rows of one connection at most: their mismatch averages out, by √8 here."""
@@ -73,18 +74,6 @@ def _as_it_is(params: Params) -> Start:
     topology = replace(t, dendrite=np.where(t.dendrite == GABA, AMPA, t.dendrite))
     start = replace(params, topology=replace(topology, mask=None), weight=np.abs(weight), base=None)
     return Start(start, weight, free, np.asarray(params.base, float))
-
-
-def by_population(params: Params, device: Device) -> Params:
-    """The same with a bias group (a core, where it holds them) per population and set of parameters, if there are cores."""
-    t = params.topology
-    owner = np.repeat(np.arange(len(t.populations)), [size for _, size in t.populations])
-    _, first, group = np.unique(np.stack([owner, t.group], 1), axis=0, return_index=True, return_inverse=True)
-    cores = np.sum(-(-np.bincount(group.reshape(-1)) // device.neurons_per_core))
-    if cores > device.n_cores:
-        return params
-    bias = {name: np.asarray(params.bias[name], float)[t.group[first]] for name in CURRENTS}
-    return replace(params, bias=bias, topology=replace(t, group=group.reshape(-1)))
 
 
 def _rows_each(params: Params, device: Device, most: int) -> np.ndarray:

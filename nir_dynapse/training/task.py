@@ -54,10 +54,13 @@ def task_of(
     loss: str | Loss | None,
     teacher: Network | bool | None,
     distil: float = 0.0,
+    *,
+    run: bool = True,
 ) -> Task:
     """The task of `fine_tune` with these arguments; `circuit` is the circuit of `thing`. Raises what does not fit.
 
-    With `distil` above 0 the answers of a Network's own ideal run have that share in a loss of classes.
+    With `distil` above 0 the answers of a Network's own ideal run have that share in a loss of classes. Without `run` no
+    teacher runs: what it would say is not in the task.
     """
     if not isinstance(data, Data):
         raise ConfigurationError(f"fine_tune: the data is a {type(data).__name__}. Give Data(x, y, dt).")
@@ -86,8 +89,8 @@ def task_of(
         copies = _copies(who, t)
         if isinstance(kind, Trajectory):
             kind = replace(kind, filter_target=True)
-        y = _spikes(who, data.x)
-        other = y if check is data else _spikes(who, check.x)
+        y = _spikes(who, data.x) if run else data.y
+        other = y if check is data or not run else _spikes(who, check.x)
         read = tuple((part.start, part.stop) for part in slices.values())
         return Task(data.x, y, check.x, other, kind, read, False, hidden, copies)
     wanted = 1 if kind.supervised == "classes" else 3

@@ -21,7 +21,7 @@ from nir_dynapse.sim.engine import spike_counts
 from nir_dynapse.sim.native import run as native
 from nir_dynapse.sim.native.run import wiring_of
 from nir_dynapse.sim.wiring import synaptic_values
-from nir_dynapse.training.first_rows import first_rows, heard_on, unheard
+from nir_dynapse.training.first_rows import first_rows, heard_on
 from nir_dynapse.training.losses import Counts, Distilled
 from nir_dynapse.training.rewiring import Candidates, Rewiring, cleared, movable, rewired_rows
 from nir_dynapse.training.trainable import Latent
@@ -113,8 +113,9 @@ def test_data_that_says_little(x: np.ndarray) -> None:
 
 def test_channels_that_nobody_hears() -> None:
     found = chosen(events(), 3)
-    silent = unheard(found.params.topology)
-    assert silent.sum() == 96 - len(np.unique(found.params.topology.pre))
+    layout = nd.compile(dense(), params=found.params)
+    (told,) = (f for f in layout.findings if f.code == "unheard-channels")
+    assert told.used == 96 - len(np.unique(found.params.topology.pre))
 
 
 # --- rows that move ---------------------------------------------------------------------------------------------------
