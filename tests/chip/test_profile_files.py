@@ -17,6 +17,7 @@ from chip_profiles import changed
 from nir_dynapse.chip import profile_files
 from nir_dynapse.chip.profile import ChipProfile, load_profiles
 from nir_dynapse.errors import ConfigurationError, DynapseError, ParameterRangeError
+from shortened import shortened
 
 quick = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 HEADER = "core,neuron,cam,tag\n"
@@ -207,34 +208,37 @@ def put(place: tuple, value):
 
 @pytest.mark.parametrize(
     ("place", "value", "text"),
-    [
-        (("cams",), 3, "cams: 3, needed is a list of 4"),
-        (("cams",), [[]] * 4, "cams[0]: 0 entries, needed is a list of 256"),
-        (("cams", 2, 17), [[0, 0]] * 63, "cams[2][17]: 63 entries, needed is a list of 64"),
-        (("cams", 2, 17, 5), "ab", "cams[2][17][5]: 'ab', needed is a list of 2"),
-        (("cams", 2, 17, 5, 1), 1.5, "cams[2][17][5][1]: 1.5, allowed are failure frequencies 0 to 1"),
-        (("cams", 2, 17, 5, 1), -1, "cams[2][17][5][1]: -1"),
-        (("cams", 2, 17, 5, 1), float("nan"), "cams[2][17][5][1]: nan"),
-        (("cams", 2, 17, 5, 1), None, "cams[2][17][5][1]: None"),
-        (("cams", 2, 17, 5, 1), True, "cams[2][17][5][1]: True"),
-        (("cams", 2, 17, 5, 1), 10**400, "cams[2][17][5][1]: 1000"),
-        (("cams", 2, 17, 5, 1), [0, 0], "cams[2][17][5][1]: [0, 0]"),
-        (("prob",), [[0, 0, 0, 0]], "prob: 1 entries, needed is a list of 2"),
-        (("tags",), [[[], []]] * 3, "tags: 3 entries, needed is a list of 4"),
-        (("tags",), [[[1024], []]] * 4, "tags[0][0][0]: 1024, allowed are 0 to 1023"),
-        (("tags",), [[[], [1024.0]]] * 4, "tags[0][1][0]: 1024.0, allowed are 1024 to 2047"),
-        (("tags",), [[[], 7]] * 4, "tags[0][1]: 7, needed is a list of integers"),
-        (("neurons",), [[], [256], [], []], "neurons[1][0]: 256, allowed are 0 to 255"),
-        (("neurons",), {}, "neurons: {}, needed is a list of 4"),
-        (("pairs",), [[0, 0, 0, 0], [0, 0, 64, 0]], "pairs[1]: [0, 0, 64, 0], allowed are 0 to 3, 255, 63, 2047"),
-        (("pairs",), [[0, 0, 0]], "pairs[0]: 3 entries, needed is a list of 4"),
-        (("pairs",), "all", "pairs: 'all', allowed is a list of up to 1048576"),
-        (("chips",), [], "chips: 0 entries, allowed is a list of 1 to 8 profiles"),
-        (("chips",), [None] * 9, "chips: 9 entries"),
-        (("chips",), 4, "chips: 4, allowed"),
-        (("chips",), [None, 4], "chips[1]: 4, needed is an object with the key 'cams'"),
-        (("chips",), [None, {"cams": 4}], "chips[1].cams: 4, needed is a list of 4"),
-    ],
+    shortened(
+        [
+            (("cams",), 3, "cams: 3, needed is a list of 4"),
+            (("cams",), [[]] * 4, "cams[0]: 0 entries, needed is a list of 256"),
+            (("cams", 2, 17), [[0, 0]] * 63, "cams[2][17]: 63 entries, needed is a list of 64"),
+            (("cams", 2, 17, 5), "ab", "cams[2][17][5]: 'ab', needed is a list of 2"),
+            (("cams", 2, 17, 5, 1), 1.5, "cams[2][17][5][1]: 1.5, allowed are failure frequencies 0 to 1"),
+            (("cams", 2, 17, 5, 1), -1, "cams[2][17][5][1]: -1"),
+            (("cams", 2, 17, 5, 1), float("nan"), "cams[2][17][5][1]: nan"),
+            (("cams", 2, 17, 5, 1), None, "cams[2][17][5][1]: None"),
+            (("cams", 2, 17, 5, 1), True, "cams[2][17][5][1]: True"),
+            (("cams", 2, 17, 5, 1), 10**400, "cams[2][17][5][1]: 1000"),
+            (("cams", 2, 17, 5, 1), [0, 0], "cams[2][17][5][1]: [0, 0]"),
+            (("prob",), [[0, 0, 0, 0]], "prob: 1 entries, needed is a list of 2"),
+            (("tags",), [[[], []]] * 3, "tags: 3 entries, needed is a list of 4"),
+            (("tags",), [[[1024], []]] * 4, "tags[0][0][0]: 1024, allowed are 0 to 1023"),
+            (("tags",), [[[], [1024.0]]] * 4, "tags[0][1][0]: 1024.0, allowed are 1024 to 2047"),
+            (("tags",), [[[], 7]] * 4, "tags[0][1]: 7, needed is a list of integers"),
+            (("neurons",), [[], [256], [], []], "neurons[1][0]: 256, allowed are 0 to 255"),
+            (("neurons",), {}, "neurons: {}, needed is a list of 4"),
+            (("pairs",), [[0, 0, 0, 0], [0, 0, 64, 0]], "pairs[1]: [0, 0, 64, 0], allowed are 0 to 3, 255, 63, 2047"),
+            (("pairs",), [[0, 0, 0]], "pairs[0]: 3 entries, needed is a list of 4"),
+            (("pairs",), "all", "pairs: 'all', allowed is a list of up to 1048576"),
+            (("chips",), [], "chips: 0 entries, allowed is a list of 1 to 8 profiles"),
+            (("chips",), [None] * 9, "chips: 9 entries"),
+            (("chips",), 4, "chips: 4, allowed"),
+            (("chips",), [None, 4], "chips[1]: 4, needed is an object with the key 'cams'"),
+            (("chips",), [None, {"cams": 4}], "chips[1].cams: 4, needed is a list of 4"),
+        ],
+        8,
+    ),
 )
 def test_wrong_json(tmp_path, place, value, text):
     path = write(tmp_path / "chip.json", damaged(put(place, value)))
@@ -312,6 +316,7 @@ def test_no_value_is_a_traceback(tmp_path, key, value):
     assert all("\n" not in p.describe() for p in profiles)
 
 
+@pytest.mark.long
 @settings(quick, max_examples=120)
 @given(
     st.binary(max_size=60)

@@ -23,6 +23,7 @@ from nir_dynapse.sim.mismatch import fabricate
 from nir_dynapse.sim.simulation import simulate
 from nir_dynapse.sim.virtual.board import VirtualBoard
 from random_networks import build
+from shortened import shortened
 from small_networks import recurrent
 
 
@@ -143,7 +144,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "text"), WRONG)
+@pytest.mark.parametrize(("arguments", "text"), shortened(WRONG, 7))
 def test_wrong_values(tmp_path, arguments, text):
     with pytest.raises(ConfigurationError) as error:
         ChipProfile("mine", **arguments)

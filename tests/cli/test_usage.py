@@ -1,3 +1,4 @@
+# IMPORT
 """Wrong usage as a document too; numbers on the command line; streams that are closed or full."""
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from nir_dynapse.cli.schemas import schema_of
 from nir_dynapse.errors import ParameterRangeError
 from nir_dynapse.files.numbers import Real, Whole
 from places import ROOT
+from shortened import shortened
 
 VERBS = ("deploy", "check", "compile", "import", "export", "finetune", "simulate", "evaluate", "run", "calibrate")
 VERBS = (*VERBS, "show", "schema", "completion")
@@ -147,21 +149,24 @@ def shell(command: str) -> tuple[int, str, str]:
 
 @pytest.mark.parametrize(
     ("command", "code"),
-    [
-        (f"$N {GOOD} >&-", 0),
-        (f"$N {GOOD} >&- 2>&-", 0),
-        (f"$N {GOOD} <&- >&- 2>&-", 0),
-        (f"$N {BAD} >&-", 1),
-        (f"$N {BAD} 2>&-", 1),
-        (f"$N {BAD} 2>/dev/full", 1),
-        (f"$N {BAD} >&- 2>&-", 1),
-        (f"$N {WRONG_USAGE} 2>&-", 2),
-        (f"$N {WRONG_USAGE} 2>/dev/full", 2),
-        ("$N --help >&-", 0),
-        (f"$N {GOOD} >/dev/full", 1),
-        (f"$N {GOOD} >/dev/full 2>/dev/full", 1),
-        ("$N --help >/dev/full", None),
-    ],
+    shortened(
+        [
+            (f"$N {GOOD} >&-", 0),
+            (f"$N {GOOD} >&- 2>&-", 0),
+            (f"$N {GOOD} <&- >&- 2>&-", 0),
+            (f"$N {BAD} >&-", 1),
+            (f"$N {BAD} 2>&-", 1),
+            (f"$N {BAD} 2>/dev/full", 1),
+            (f"$N {BAD} >&- 2>&-", 1),
+            (f"$N {WRONG_USAGE} 2>&-", 2),
+            (f"$N {WRONG_USAGE} 2>/dev/full", 2),
+            ("$N --help >&-", 0),
+            (f"$N {GOOD} >/dev/full", 1),
+            (f"$N {GOOD} >/dev/full 2>/dev/full", 1),
+            ("$N --help >/dev/full", None),
+        ],
+        5,
+    ),
 )
 def test_streams_that_lead_nowhere_end_quietly(command: str, code: int | None) -> None:
     got, out, err = shell(command)
@@ -204,20 +209,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     "command",
-    [
-        "run bad.json --input d.npz",
-        "run layout.json --input bad.npz",
-        "run layout.json --input d.npz --duration 1e9",
-        "run layout.json --input d.npz -o layout.json",
-        "simulate bad.json --data d.npz",
-        "simulate layout.json --data bad.npz",
-        "evaluate bad.json --data d.npz",
-        "evaluate layout.json --data bad.npz",
-        "finetune bad.json --train d.npz -o t.npz",
-        "finetune layout.json --train bad.npz -o t.npz",
-        "deploy m.nir --data bad.npz",
-        "calibrate --profile bad.json -o p.json",
-    ],
+    shortened(
+        [
+            "run bad.json --input d.npz",
+            "run layout.json --input bad.npz",
+            "run layout.json --input d.npz --duration 1e9",
+            "run layout.json --input d.npz -o layout.json",
+            "simulate bad.json --data d.npz",
+            "simulate layout.json --data bad.npz",
+            "evaluate bad.json --data d.npz",
+            "evaluate layout.json --data bad.npz",
+            "finetune bad.json --train d.npz -o t.npz",
+            "finetune layout.json --train bad.npz -o t.npz",
+            "deploy m.nir --data bad.npz",
+            "calibrate --profile bad.json -o p.json",
+        ],
+        4,
+    ),
 )
 def test_bad_files_are_told_before_jax_is_loaded(command: str, folder: Path) -> None:
     code = f"import sys; from nir_dynapse.cli.main import main; print(main({command.split()!r}), 'jax' in sys.modules)"

@@ -68,6 +68,7 @@ def test_importance_is_the_effect_on_the_answers(network: nd.Network, data: nd.D
     assert np.isfinite(taylor_importance(params, data.x, data.y)).all()
 
 
+@pytest.mark.long
 def test_taylor_is_the_derivative_of_the_loss() -> None:
     """Against a difference quotient on a smoothed model: two outputs that compete, one synapse moved."""
     import jax

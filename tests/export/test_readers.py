@@ -21,6 +21,7 @@ from nir_dynapse.export.reader_neurons import Notes, prepared
 from nir_dynapse.export.reader_order import Order, depth_first, queued
 from nir_dynapse.export.readers import READERS
 from nir_graphs import port_in, port_out
+from shortened import shortened
 
 
 def written_for(network: Any, reader: str = "spec", **more: Any) -> tuple[Any, tuple[Finding, ...]]:
@@ -55,7 +56,7 @@ def as_bytes(graph: Any) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", shortened(NETWORKS, 3))
 def test_what_is_written_has_the_same_spikes(name: str) -> None:
     network = NETWORKS[name]()
     x = input_spikes(network.n_inputs, steps=60)

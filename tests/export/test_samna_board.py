@@ -22,6 +22,7 @@ from nir_dynapse.export.samna_board import BIT_FILE_VARIABLE, find_samna, list_b
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.sim.simulation import simulate
 from samna_boards import DT, Opener, bit_file, counts, layout_of, plugged
+from shortened import shortened
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def same(first: Events, second: Events) -> None:
 # -- the same spikes --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n_chips", [1, 2, 3])
+@pytest.mark.parametrize("n_chips", shortened([1, 2, 3]))
 def test_the_spikes_of_the_virtual_board_and_of_the_simulation(
     n_chips: int, layouts: dict[int, Layout], opened: Opener
 ) -> None:

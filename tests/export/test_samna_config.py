@@ -94,6 +94,7 @@ def test_text_is_the_identity(random_layout, tmp_path, seed, n_chips, n_neurons,
     assert again == from_samna(to_samna(again)), "what was invented is kept"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n_neurons", shortened([255, 256, 257, 1024]))
 def test_full_cores(random_layout, fake_samna, tmp_path, n_neurons):
     layout = random_layout(1, 1, n_neurons)
@@ -105,6 +106,7 @@ def test_full_cores(random_layout, fake_samna, tmp_path, n_neurons):
     assert from_samna(tmp_path / "c.json.gz", names=layout) == layout
 
 
+@pytest.mark.long
 def test_an_object_can_be_written_again(random_layout, fake_samna):
     """A second Layout replaces the first where their cores meet."""
     first, second = random_layout(1, 1, 900), random_layout(2, 1, 400)

@@ -24,6 +24,7 @@ from samna_boards import (
     same,
     use,
 )
+from shortened import shortened
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ CALLS = [
 ]
 
 
-@pytest.mark.parametrize(("method", "n"), CALLS)
+@pytest.mark.parametrize(("method", "n"), shortened(CALLS, 8))
 def test_a_call_fails(method: str, n: int, opened: Opener, layout: Layout) -> None:
     samna, fake = plugged()
     fake.faults[method, n] = RuntimeError("USB transfer failed")
@@ -154,15 +155,18 @@ def test_an_older_samna(opened: Opener, layout: Layout, expected: Events, monkey
 
 @pytest.mark.parametrize(
     ("first", "tags"),
-    [
-        *((k, MARKERS) for k in (1, 7, 8, 15)),
-        (2, (START,)),
-        (7, (END,)),
-        (8, (END,)),
-        (15, (END,)),
-        (16, (CLOCK,)),
-        (10**6, (START,)),
-    ],
+    shortened(
+        [
+            *((k, MARKERS) for k in (1, 7, 8, 15)),
+            (2, (START,)),
+            (7, (END,)),
+            (8, (END,)),
+            (15, (END,)),
+            (16, (CLOCK,)),
+            (10**6, (START,)),
+        ],
+        3,
+    ),
 )
 def test_lost_markers(first: int, tags: tuple[int, ...], opened: Opener, layout: Layout, expected: Events) -> None:
     samna, fake = plugged()

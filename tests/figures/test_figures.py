@@ -23,6 +23,7 @@ from nir_dynapse.figures.parts import si
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.reporting.floor_plan import passing
 from nir_dynapse.sim.mismatch import fabricate
+from shortened import shortened
 
 matplotlib = pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
 
@@ -47,7 +48,7 @@ MAKERS: dict[str, Callable[..., Any]] = {
 }
 
 
-@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+@pytest.mark.parametrize("make", shortened(MAKERS.values(), 3), ids=MAKERS)
 def test_figures_and_axes(make: Callable[..., Any]) -> None:
     from matplotlib.figure import Figure
 
@@ -85,6 +86,7 @@ def test_figures_can_be_stored_and_copied() -> None:
     copy.copy(figure)
 
 
+@pytest.mark.long
 def test_nothing_global_changes() -> None:
     code = """
 import sys

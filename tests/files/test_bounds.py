@@ -249,6 +249,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.long
 @quick
 @given(json_values, st.booleans())
 def test_any_json_is_parsed(value: Any, ascii_only: bool) -> None:

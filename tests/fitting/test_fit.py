@@ -1,3 +1,4 @@
+# IMPORT
 """`fit_to_data`: known distortions are undone, nothing gets worse, odd data, keys; `compile(data=)`, `deploy`."""
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from nir_dynapse.fitting.distance import distance, output_weights
 from nir_dynapse.fitting.fit import fit_to_data
 from nir_dynapse.fitting.result import CODE
 from nir_dynapse.fitting.scales import FACTORS, Scales
+from shortened import shortened
 
 FOLDER = Path(__file__).parent / "networks"
 
@@ -42,7 +44,7 @@ def with_gain(params: nd.Params, name: str, factor: float) -> nd.Params:
     return replace(params, bias={**params.bias, name: params.bias[name] * factor})
 
 
-@pytest.mark.parametrize(("name", "factor"), [("i_gain_ampa", 2.0), ("i_gain_ampa", 0.5), ("i_spkthr", 2.0)])
+@pytest.mark.parametrize(("name", "factor"), shortened([("i_gain_ampa", 2.0), ("i_gain_ampa", 0.5), ("i_spkthr", 2.0)]))
 def test_a_known_distortion_is_undone(one: nd.Network, x: np.ndarray, name: str, factor: float) -> None:
     begin = with_gain(to_params(one), name, factor)
     params, result = fit_to_data(one, x, params=begin)
@@ -53,6 +55,7 @@ def test_a_known_distortion_is_undone(one: nd.Network, x: np.ndarray, name: str,
     assert begin.bias[name] == pytest.approx(to_params(one).bias[name] * factor)  # nothing is edited in place
 
 
+@pytest.mark.long
 def test_the_same_by_key(one: nd.Network, x: np.ndarray) -> None:
     begin = with_gain(to_params(one), "i_gain_ampa", 2.0)
     (first, result), (second, again) = (fit_to_data(one, x, params=begin, key=3) for _ in range(2))
@@ -69,7 +72,7 @@ def test_what_follows_already_is_kept(one: nd.Network, x: np.ndarray) -> None:
     assert "kept" in finding.what
 
 
-@pytest.mark.parametrize("data", ["silent", "saturated", "one sample", "one bin"])
+@pytest.mark.parametrize("data", shortened(["silent", "saturated", "one sample", "one bin"], 2))
 def test_odd_data(networks: ModuleType, data: str) -> None:
     net = networks.recurrent(4, 6, 10, 3, fan_in=5)
     x = {
@@ -135,6 +138,7 @@ def test_the_distance_of_the_ideal_run_is_zero(networks: ModuleType) -> None:
     assert float(distance(np.roll(ideal, 3, 1), ideal, parts, output)) > 0.01
 
 
+@pytest.mark.long
 def test_readouts_and_tonic_inputs(networks: ModuleType) -> None:
     net = networks.with_readout()
     q = net.projections[0]

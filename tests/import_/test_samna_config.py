@@ -18,6 +18,7 @@ from nir_dynapse.export.samna_config import names_of, to_samna, write_config_jso
 from nir_dynapse.import_ import json_stream
 from nir_dynapse.import_.samna_config import from_samna
 from nir_dynapse.layout.layout import MONITOR_HOP
+from shortened import shortened
 
 quick = settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -226,31 +227,34 @@ def text(random_layout, tmp_path_factory) -> str:
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
-    [
-        ('"tag":0', '"tag":2048', "the tag of a CAM row is 2048"),
-        ('"tag":0', '"tag":1e3', "the tag of a CAM row is 1000.0"),
-        ('"tag":0', '"tag":NaN', "the tag of a CAM row is nan"),
-        ('"tag":0', '"tag":' + "9" * 5000, "a number is too long"),
-        ('"tag":0', '"tga":0', "not shaped like"),
-        ('"dendrite":0', '"dendrite":3', "the dendrite of a CAM row is 3"),
-        ('"weight":{', '"weight":[{', "neurons|expecting|Expecting"),
-        ('"weight":{"value0":false,', '"weight":{', "weight of a CAM row|not shaped like"),
-        ('"value63":{', '"value64":{', "neuron 0: not shaped like"),
-        ('"neurons":{"value0":', '"neurons":{"value256":', "entry 'value256' of neurons"),
-        ('"neurons":{"value0":', '"neurons":{"value1":', "entry 'value1' of neurons"),
-        ('"neurons":', '"nerves":', "neurons is missing"),
-        ('"parameters":', '"neurons":', "'neurons' stands twice"),
-        ('"parameters":', '"parameters":{"a":', "Expecting|where one of|not shaped"),
-        ('"key":', '"kay":', "core . not shaped|not shaped like"),
-        ('"coarseValue":', '"coarseValue":77', "the coarse value of bias SOIF_LEAK_N is 77"),
-        ('"cores":{', '"cores":[', "where one of|key"),
-        ('{"value0":{"chips":[', '{"value0":{"chips":[[', "the unknown entry 'value0' has more than 2097152"),
-        ('{"value0"', '["value0"', "where one of|missing"),
-        ('{"value0"', '{"value1"', "the unknown entry 'value1' has more than 2097152"),
-        ('{"value0"', "{0", "a key of an object is '0'"),
-        ("]}}\n", "]}}\n{}", "text follows after the end"),
-        ("]}}\n", "]}", "the text ends too early"),
-    ],
+    shortened(
+        [
+            ('"tag":0', '"tag":2048', "the tag of a CAM row is 2048"),
+            ('"tag":0', '"tag":1e3', "the tag of a CAM row is 1000.0"),
+            ('"tag":0', '"tag":NaN', "the tag of a CAM row is nan"),
+            ('"tag":0', '"tag":' + "9" * 5000, "a number is too long"),
+            ('"tag":0', '"tga":0', "not shaped like"),
+            ('"dendrite":0', '"dendrite":3', "the dendrite of a CAM row is 3"),
+            ('"weight":{', '"weight":[{', "neurons|expecting|Expecting"),
+            ('"weight":{"value0":false,', '"weight":{', "weight of a CAM row|not shaped like"),
+            ('"value63":{', '"value64":{', "neuron 0: not shaped like"),
+            ('"neurons":{"value0":', '"neurons":{"value256":', "entry 'value256' of neurons"),
+            ('"neurons":{"value0":', '"neurons":{"value1":', "entry 'value1' of neurons"),
+            ('"neurons":', '"nerves":', "neurons is missing"),
+            ('"parameters":', '"neurons":', "'neurons' stands twice"),
+            ('"parameters":', '"parameters":{"a":', "Expecting|where one of|not shaped"),
+            ('"key":', '"kay":', "core . not shaped|not shaped like"),
+            ('"coarseValue":', '"coarseValue":77', "the coarse value of bias SOIF_LEAK_N is 77"),
+            ('"cores":{', '"cores":[', "where one of|key"),
+            ('{"value0":{"chips":[', '{"value0":{"chips":[[', "the unknown entry 'value0' has more than 2097152"),
+            ('{"value0"', '["value0"', "where one of|missing"),
+            ('{"value0"', '{"value1"', "the unknown entry 'value1' has more than 2097152"),
+            ('{"value0"', "{0", "a key of an object is '0'"),
+            ("]}}\n", "]}}\n{}", "text follows after the end"),
+            ("]}}\n", "]}", "the text ends too early"),
+        ],
+        10,
+    ),
 )
 def test_damaged_text_is_refused(tmp_path, text, old, new, message):
     path = tmp_path / "c.json"

@@ -1,3 +1,4 @@
+# IMPORT
 """Configurations that nobody compiled: written by hand, with rows and latches of every kind (`lab_configs`)."""
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from nir_dynapse.import_.samna_findings import MEANING
 from nir_dynapse.layout.decoding import layout_to_params
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.layout.rows import monitor_rows
+from shortened import shortened
 
 
 @pytest.fixture
@@ -52,7 +54,7 @@ def test_a_plain_network_has_no_findings(bench: Bench) -> None:
     assert "27 biases of each core" in str(layout.findings[-1])
 
 
-@pytest.mark.parametrize("name", LABS)
+@pytest.mark.parametrize("name", shortened(LABS))
 @pytest.mark.parametrize("kind", ["plain", "foreign", "text"])
 def test_labs_are_read_as_an_interpreter_reads_them(
     name: str, kind: str, fake_samna: ModuleType, tmp_path: Path
@@ -105,7 +107,7 @@ def test_labs_run(name: str) -> None:
     assert sum(float(values[:5].sum()) for values in spikes.values()) == 0
 
 
-@pytest.mark.parametrize("latch", MEANING)
+@pytest.mark.parametrize("latch", shortened(MEANING, 3))
 def test_latches_that_are_not_ours_are_said(bench: Bench, latch: str, tmp_path: Path) -> None:
     config = bench.done()
     for place in ((0, 1, 9), (0, 0, 3), (0, 2, 200)):  # the last one holds nothing

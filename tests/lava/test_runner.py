@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from shortened import shortened
+
 pytest.importorskip("lava.magma", reason="lava-nc is not installed")
 if sys.platform != "linux":
     pytest.skip("reads /proc", allow_module_level=True)
@@ -343,12 +345,15 @@ def test_a_forgotten_stop_does_not_keep_python(tmp_path: Path, end: str, code: i
 
 @pytest.mark.parametrize(
     ("fault", "then", "to_all"),
-    [
-        ("", "run(10**9)", True),
-        ("", "run(10**9)", False),
-        ("slow", "run.forever(); time.sleep(100)", True),
-        ("init slow", "pass", True),
-    ],
+    shortened(
+        [
+            ("", "run(10**9)", True),
+            ("", "run(10**9)", False),
+            ("slow", "run.forever(); time.sleep(100)", True),
+            ("init slow", "pass", True),
+        ],
+        2,
+    ),
 )
 def test_ctrl_c_ends_everything(tmp_path: Path, fault: str, then: str, to_all: bool) -> None:
     # Where tests run in the background, SIGINT may be ignored, which children inherit: as on a terminal again.

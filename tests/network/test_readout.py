@@ -15,6 +15,7 @@ from nir_dynapse.deployment.deploy import deploy
 from nir_dynapse.network.primitives import graph
 from nir_dynapse.network.readout import ReadoutStepper, run_readout
 from nir_graphs import affine, cubalif, linear, port_in, port_out
+from shortened import shortened
 
 RNG = np.random.default_rng(2)
 X = (RNG.random((6, 80, 3)) < 0.4).astype(np.float32)
@@ -128,33 +129,36 @@ def damage(where: str, **changes: Any) -> Any:
 
 @pytest.mark.parametrize(
     "change",
-    [
-        damage("populations", kind="LIF"),
-        damage("populations", shape=[3]),
-        damage("populations", shape=[10**9]),
-        damage("populations", tau_mem=["x", 1]),
-        damage("populations", tau_mem=[float("nan"), 1.0]),
-        damage("populations", tau_mem=[0.0, 1.0]),
-        damage("populations", kind="CubaLI"),
-        damage("populations", name="hidden"),
-        damage("projections", pre=[-1]),
-        damage("projections", pre=[99] * 16),
-        damage("projections", post=[99] * 16),
-        damage("projections", weight=[1.0]),
-        damage("projections", weight=[float("nan")] * 16),
-        damage("projections", bias=[1.0]),
-        damage("projections", pre="abc"),
-        damage("projections", source="nobody"),
-        damage("projections", source="li"),
-        damage("projections", target="nobody"),
-        damage("projections", dendrite="x"),
-        lambda data: data.pop("readout"),
-        lambda data: data.update(readout=[]),
-        lambda data: data["readout"]["populations"][0].pop("tau_mem"),
-        lambda data: data["readout"]["populations"].append(data["readout"]["populations"][0]),
-        lambda data: data["outputs"].append(data["outputs"][0]),
-        lambda data: data["outputs"][0].__setitem__(2, "nobody"),
-    ],
+    shortened(
+        [
+            damage("populations", kind="LIF"),
+            damage("populations", shape=[3]),
+            damage("populations", shape=[10**9]),
+            damage("populations", tau_mem=["x", 1]),
+            damage("populations", tau_mem=[float("nan"), 1.0]),
+            damage("populations", tau_mem=[0.0, 1.0]),
+            damage("populations", kind="CubaLI"),
+            damage("populations", name="hidden"),
+            damage("projections", pre=[-1]),
+            damage("projections", pre=[99] * 16),
+            damage("projections", post=[99] * 16),
+            damage("projections", weight=[1.0]),
+            damage("projections", weight=[float("nan")] * 16),
+            damage("projections", bias=[1.0]),
+            damage("projections", pre="abc"),
+            damage("projections", source="nobody"),
+            damage("projections", source="li"),
+            damage("projections", target="nobody"),
+            damage("projections", dendrite="x"),
+            lambda data: data.pop("readout"),
+            lambda data: data.update(readout=[]),
+            lambda data: data["readout"]["populations"][0].pop("tau_mem"),
+            lambda data: data["readout"]["populations"].append(data["readout"]["populations"][0]),
+            lambda data: data["outputs"].append(data["outputs"][0]),
+            lambda data: data["outputs"][0].__setitem__(2, "nobody"),
+        ],
+        8,
+    ),
 )
 def test_damaged_readouts_are_refused(change: Any) -> None:
     data = json.loads(json.dumps(nd.compile(nd.from_nir(with_readout("li"))).to_dict()))

@@ -1,3 +1,6 @@
+# IMPORT
+# IMPORT
+# IMPORT
 """Chips with bad neurons, CAM rows and tags: nothing bad is used, nothing is lost, and what fits is found.
 
 `misuse` reads the raw arrays of the profiles and the bits of the Layout; it shares no code with the compiler.
@@ -21,6 +24,7 @@ from nir_dynapse.layout.layout import Layout
 from nir_dynapse.network.network import Network, Port, Projection
 from nir_dynapse.quant.compiler import compile
 from random_networks import build
+from shortened import shortened
 from small_networks import population
 from synapse_check import complaints
 
@@ -122,7 +126,7 @@ def spread(
 CASES = [*((board, 120, 1, True) for board in BOARDS), *((board, 300, 2, False) for board in ("green", "pink", "red"))]
 
 
-@pytest.mark.parametrize(("board", "n", "groups", "restrict"), CASES)
+@pytest.mark.parametrize(("board", "n", "groups", "restrict"), shortened(CASES, 3))
 def test_nothing_bad_is_used_and_nothing_is_lost(board: str, n: int, groups: int, restrict: bool) -> None:
     chip = ChipProfile.synthetic(n, board, restrict_tags=restrict)
     assert 0.2 < 1 - chip.rows.mean() < 0.4
@@ -199,6 +203,7 @@ def tiny(draw: st.DrawFn) -> tuple[list[list[int]], dict[tuple[int, int], int]]:
     return needs, good
 
 
+@pytest.mark.long
 @given(tiny())
 @example(([[5, 1], [1]], {(0, 0): 5, (0, 7): 1, (1, 0): 5}))
 @example(([[1], [5]], {(2, 255): 5, (0, 0): 1}))
@@ -227,7 +232,7 @@ def test_exactly_as_many_good_slots_as_needed() -> None:
         compile(fan(need), device=one(profile(good={**good, worst: good[worst] - 1})))
 
 
-@pytest.mark.parametrize("core", range(4))
+@pytest.mark.parametrize("core", shortened(range(4)))
 def test_one_core_is_all_there_is(core: int) -> None:
     neurons = np.zeros((4, 256), bool)
     neurons[core] = True
@@ -373,7 +378,7 @@ def hard() -> dict[str, tuple[Network, ChipProfile, ChipProfile]]:
 HARD = hard()
 
 
-@pytest.mark.parametrize("name", HARD)
+@pytest.mark.parametrize("name", shortened(HARD))
 def test_a_chip_holds_what_a_worse_one_does(name: str) -> None:
     net, chip, worse = HARD[name]
     assert misuse(right(net, one(worse)), chip) == []
@@ -385,7 +390,7 @@ def test_rows_for_low_tags_only() -> None:
     right(fan([5]), one(ChipProfile("low only", chip.neurons, chip.rows & np.array([True, False]))))
 
 
-@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("first", shortened([True, False]))
 def test_needy_neurons_go_to_the_better_chip(first: bool) -> None:
     """400 neurons with 20 inputs for a perfect chip, 800 with 5 for one with 10 good rows each."""
     poor = profile("poor", {(core, slot): 10 for core in range(4) for slot in range(256)})

@@ -290,6 +290,7 @@ def test_every_damage_is_noticed(good: tuple[Network, Layout], what: str) -> Non
         assert found(CASE, net, damaged), f"{what}, seed {seed}"
 
 
+@pytest.mark.long
 def test_other_layouts_that_do_the_same_are_accepted(good: tuple[Network, Layout]) -> None:
     """Every row in parts, tags of their own on each chip, the slots of every core turned round, rows in another order."""
     net, layout = good

@@ -30,8 +30,9 @@ from nir_dynapse.layout.rewriting import Rewriter
 from nir_dynapse.quant.compiler import compile
 from nir_dynapse.reporting.report import report
 from random_networks import build
+from shortened import shortened
 
-cases = pytest.mark.parametrize("name", CASES)
+cases = pytest.mark.parametrize("name", shortened(CASES, 3))
 
 
 @cases

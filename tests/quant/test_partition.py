@@ -70,7 +70,7 @@ def test_fits_counts_cores_group_by_group_and_keeps_the_monitored_near() -> None
 
 
 # All of the seeds 0 to 149 were at the optimum when this was written.
-@pytest.mark.parametrize("seed", shortened([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14], 3))
+@pytest.mark.parametrize("seed", shortened([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14], 1))
 def test_small_networks_are_within_a_tenth_of_the_exact_optimum(seed: int) -> None:
     w, device = small_case(seed)
     found = partition(w, device, device.n_chips, budget=300.0)
@@ -211,7 +211,7 @@ def test_a_chip_with_bad_neurons_takes_fewer() -> None:
     assert (np.bincount(found.chip, minlength=2) <= most).all()
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", shortened(range(3)))
 def test_no_other_order_of_the_chips_in_the_row_has_fewer_hops(seed: int) -> None:
     w, device = small_case(seed)
     w = replace(w, monitored=np.arange(w.n_neurons) < 3)

@@ -126,6 +126,7 @@ def test_scales_of_one_change_nothing():
     assert compile(net, device=only, seed=4) == plain
 
 
+@pytest.mark.long
 def test_a_compensated_chip_behaves_like_the_nominal_one():
     net = recurrent(5, 16, 40, 8)
     device = DYNAPSE2.with_profiles(measured(7))

@@ -147,6 +147,7 @@ def test_as_many_as_fit(name: str) -> None:
     assert set(wired(layout)) == set(asked(layout_to_params(layout).topology))
 
 
+@pytest.mark.long
 def test_bad_rows_take_copies_away() -> None:
     net = small()
     whole = most_copies(to_params(net).topology, nd.DYNAPSE2)

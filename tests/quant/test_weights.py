@@ -1,3 +1,4 @@
+# IMPORT
 """The quantiser against exact references for small sets, its invariances, and whole cores recomputed from their codes."""
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from nir_dynapse.chip.device import BASE_WEIGHTS, DENDRITES, DYNAPSE2
 from nir_dynapse.errors import ParameterRangeError
 from nir_dynapse.quant.core_weights import CoreProblem, CoreWeights, importance_of, quantise_core
 from nir_dynapse.quant.weights import quantise_weights
+from shortened import shortened
 
 GRID = np.unique(biasgen.grid("i_w0"))
 KINDS = ("normal", "laplace", "lognormal", "sparse")
@@ -55,7 +57,7 @@ def best_of(choices: np.ndarray, weights: np.ndarray) -> float:
     return float(np.sqrt(off / np.mean(weights**2)))
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", shortened(range(12), 3))
 def test_no_worse_than_all_choices_from_a_coarse_grid(seed: int) -> None:
     """24 currents, all combinations of 4: free base currents and those of the bias generator, which holds the 24."""
     weights = some(seed, 5 + seed % 8)
@@ -85,7 +87,7 @@ def test_no_worse_than_all_assignments(seed: int, n_base: int) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("n", [100, 1000])
+@pytest.mark.parametrize("n", shortened([100, 1000]))
 def test_no_worse_than_many_random_restarts(kind: str, n: int) -> None:
     """Plain alternating minimisation, written out here, from 200 random starts: ours is at most 1 % above its best."""
     weights = draw(kind, n, 0)

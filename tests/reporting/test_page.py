@@ -214,6 +214,7 @@ def test_page_needs_nothing_else(deployed: deployment.Deployment) -> None:
     assert "default-src 'none'" in page
 
 
+@pytest.mark.long
 def test_same_report_same_bytes(net: Network, layout: nd.Layout) -> None:
     pages = {report(nd.compile(net, seed=5), asked=net).html(), report(layout, asked=net).html()}
     assert len(pages) == 1
@@ -322,6 +323,7 @@ def test_compile_writes_a_report(model: str, tmp_path: Path, capsys: pytest.Capt
     assert not (tmp_path / "layout.json").exists()
 
 
+@pytest.mark.long
 def test_full_chip_stays_small() -> None:
     net = network(768, 256, inputs=64)
     layout = nd.compile(net)

@@ -122,6 +122,7 @@ def test_counts_into_evaluate_and_fine_tune(network: nd.Network, layout: nd.Layo
     thrown(refused)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["grid", "events"])
 def test_nir_recordings(kind: str, network: nd.Network) -> None:
     def graph(x: Any) -> Any:
@@ -265,6 +266,7 @@ def test_data_files_on_the_command_line(
     assert set(codes) == {0, 1}
 
 
+@pytest.mark.long
 def test_checkpoints_of_evaluations(tmp_path: Path) -> None:
     path, digests = tmp_path / "c.npz", {name: name * 8 for name in evaluation.PARTS}
     evaluation._save(path, digests, np.zeros((3, 3), np.int32))

@@ -256,6 +256,7 @@ def test_dead_neurons_are_silent_and_dead_rows_without_effect() -> None:
         assert simulate(params, x, mismatch=Mismatch.uniform(0.0, **faults)).output.sum() == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cv", shortened([0.5, 2.0, 5.0]))
 def test_positive_and_finite_at_any_mismatch(cv: float) -> None:
     params = to_params(small_networks.recurrent(1, 8, 24, 4))

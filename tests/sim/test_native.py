@@ -111,6 +111,7 @@ def test_a_layer_without_recurrence() -> None:
     assert relative(found, exact) < 1e-9
 
 
+@pytest.mark.long
 def test_in_single_precision_bins_differ_at_ties_only() -> None:
     rng = np.random.default_rng(2)
     x, target = rng.poisson(0.6, (8, 200, 6)).astype(np.float32), rng.normal(size=(8, 1, 14)).astype(np.float32)

@@ -166,6 +166,7 @@ def test_sparse_weights_do_what_dense_ones_do(monkeypatch: pytest.MonkeyPatch) -
         np.testing.assert_array_equal(sparse.spikes["hidden"], dense.spikes["hidden"])
 
 
+@pytest.mark.long
 def test_gradients_behind_the_spikes_are_those_of_finite_differences() -> None:
     """The readout is smooth in its own weights and decays; the surrogate is not asked."""
     structure, arrays, indices = plan(recurrent(4))

@@ -110,7 +110,7 @@ def test_the_board_does_what_the_circuit_of_the_network_does(
         np.testing.assert_array_equal(seen, spikes[0])
 
 
-@pytest.mark.parametrize(("family", "n", "n_chips", "options"), shortened(CASES, 2))
+@pytest.mark.parametrize(("family", "n", "n_chips", "options"), shortened(CASES, 1))
 def test_board_and_simulation_with_one_fingerprint(family: str, n: int, n_chips: int, options: dict) -> None:
     net = lively(family, 4, n)
     layout = nd.compile(net, device=small_cores(n_chips), monitor="all", **options)

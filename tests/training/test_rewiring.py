@@ -25,6 +25,7 @@ from nir_dynapse.training.first_rows import first_rows, heard_on
 from nir_dynapse.training.losses import Counts, Distilled
 from nir_dynapse.training.rewiring import Candidates, Rewiring, cleared, movable, rewired_rows
 from nir_dynapse.training.trainable import Latent
+from shortened import shortened
 from tuning_cases import SPREAD, same, shared_compilation, short
 
 RNG = np.random.default_rng(4)
@@ -55,7 +56,7 @@ def chosen(x: np.ndarray, limit: int = 64, cv: float = 0.2, key: int = 0) -> Any
     return first_rows(params, np.full(t.n_neurons, limit), heard_on(params, t, x, nd.DYNAPSE2), cv, key)
 
 
-@pytest.mark.parametrize("limit", [1, 7, 63, 64])
+@pytest.mark.parametrize("limit", shortened([1, 7, 63, 64], 2))
 def test_no_neuron_hears_more_than_its_rows_and_only_what_it_heard(limit: int) -> None:
     found = chosen(events(), limit)
     t, before = found.params.topology, to_params(dense()).topology
@@ -276,6 +277,7 @@ def tuned(path: Any = None, steps: int = 6, **changes: Any) -> nd.Params:
     return nd.fine_tune(layers(), classes(), checkpoint=path, options=options, **how)
 
 
+@pytest.mark.long
 def test_a_dense_network_is_trained_onto_the_rows_and_compiles() -> None:
     params = tuned()
     t = params.topology

@@ -83,6 +83,7 @@ def large() -> tuple[Chart, Latent]:
 # --- bits and circuits ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("bits", shortened([0, 1, 2, 4]))
 def test_a_chip_without_mismatch_is_what_is_settled(bits: int) -> None:
     chart, latent = started(network(recurrent=True), bits)
@@ -277,7 +278,7 @@ def test_rows_per_connection() -> None:
     assert "Params without masks: then the rows are chosen while training" in str(error.value)
 
 
-@pytest.mark.parametrize("bits", [1, 2, 3, 4])
+@pytest.mark.parametrize("bits", shortened([1, 2, 3, 4], 2))
 def test_levels_reach_the_weights_of_the_start(bits: int) -> None:
     chart, latent = started(network(n_hidden=20), bits)
     np.testing.assert_allclose(_projected(chart, latent).weight, latent.weight, rtol=1e-5)
