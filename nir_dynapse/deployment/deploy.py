@@ -33,7 +33,7 @@ from nir_dynapse.layout.layout import Layout
 from nir_dynapse.network.network import Network
 from nir_dynapse.network.pooling import pool_channels
 from nir_dynapse.quant.compiler import compile
-from nir_dynapse.quant.spending import Spend
+from nir_dynapse.quant.spending import Spend, spread_out
 from nir_dynapse.reporting.plots import distribution_svg
 from nir_dynapse.reporting.report import Accuracy, Report, report
 from nir_dynapse.reporting.training_log import TrainingLog
@@ -53,11 +53,11 @@ __all__ = [
 ]
 
 UNTRAINED, UNTRAINED_PRUNED, PRUNED = "untrained circuit", "untrained, pruned", "pruned"
-POOLED, CLOSED = "pooled", "closed form"
+POOLED, CLOSED, COPIED = "pooled", "closed form", "copied"
 UNTRAINED_ROWS = (CLOSED, UNTRAINED, UNTRAINED_PRUNED)
 STAGES = (
     *("read", "fit", "compile untrained", "train", "compile", "verify"),
-    *("ideal", POOLED, *UNTRAINED_ROWS, "circuit", PRUNED, "quantised", "on this chip", BEFORE, AFTER),
+    *("ideal", POOLED, *UNTRAINED_ROWS, "circuit", PRUNED, COPIED, "quantised", "on this chip", BEFORE, AFTER),
 )
 """The stages of `deploy` in order, those for fitting, pooling, pruning and training only where there is any; from "ideal"
 to "on this chip" they are the rows of its accuracy table."""
@@ -150,8 +150,9 @@ def deploy(
     """Read `source`, check it against `data`, compile it for `device`, verify the configuration, and run the data.
 
     A run for each step makes the accuracy table: ideal (NIR's equations), circuit (the analog circuit, exact parameters),
-    pruned (where there is too much, the same with the synapses that the chip has CAM rows for), quantised (from the bits of
-    the Layout, no mismatch) and on this chip (on `board`; a real one needs a `bit_file`).
+    pruned (where there is too much, the same with the synapses that the chip has CAM rows for), copied (with `spend`, the
+    same with copies), quantised (from the bits of the Layout, no mismatch) and on this chip (on `board`; a real one needs a
+    `bit_file`).
     `progress(stage, fraction)` is called before each stage, and within the long ones. `options` are further ones of
     `compile`. On several chips neurons are placed by what `activity_data` (where not given, `data`) makes the network do.
     What the profiles of `device` call bad is bad on a virtual board, too; their scales are what is believed of a board, not
@@ -237,6 +238,7 @@ def deploy(
         asked |= dict.fromkeys(("compile untrained", BEFORE, AFTER), compares)
         asked[PRUNED] = train is None and way == "prune" and not prune.fits(start)
         asked |= {"fit": fitting is not None, CLOSED: fitting is not None and fitting.kept}
+        asked[COPIED] = train is None and asked_for not in (None, "none", 1) and not start.topology.copies
         names = tuple(name for name in STAGES if asked.get(name, True))
         stages = Stages(names, tell)
         further["fan_in"] = "refuse" if way == "refuse" else "prune"  # of what finds no good rows, too
@@ -268,6 +270,11 @@ def deploy(
             UNTRAINED_PRUNED: lambda x: simulate(untrained or network, x, device=device),
             "circuit": lambda x: simulate(circuit, x, device=device),
             PRUNED: lambda x: simulate(pruned or circuit, x, device=device),
+            COPIED: lambda x: simulate(
+                spread_out(pruned or start, layout.copies_of, None, device, further["fan_in"], seed)[0],
+                x,
+                device=device,
+            ),
             "quantised": lambda x: simulate(layout, x, device=device),
             "on this chip": lambda x: chip.run_batch(x, data.dt),
         }

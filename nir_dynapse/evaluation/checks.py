@@ -48,6 +48,7 @@ STAGES = {
         "with excitation, and little constant input.",
     ),
     "pruned": ("pruning alone, to the CAM rows of each neuron,", TRAIN_ROWS, ""),
+    "copied": ("sharing synapses between copies", FINE_TUNE, ""),
     "quantised": (
         "rounding to masks and codes",
         FINE_TUNE,

@@ -25,7 +25,7 @@ __all__ = [
     "steps",
 ]
 
-STEPS = ("ideal", "pooled", "circuit", "pruned", "quantised", "on this chip")
+STEPS = ("ideal", "pooled", "circuit", "pruned", "copied", "quantised", "on this chip")
 """Rows of the accuracy table that follow from one another, each by one step: what it costs is their difference."""
 UNTRAINED = ("ideal", "pooled", "untrained circuit", "untrained, pruned")
 """The same of the network before its training."""

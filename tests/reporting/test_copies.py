@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 import nir_dynapse as nd
+from nir_dynapse.circuit.copies import with_copies
 from nir_dynapse.deployment.deploy import deploy
 from nir_dynapse.layout.decoding import to_network
 from nir_dynapse.reporting.floor_plan import core_svg
@@ -53,4 +54,8 @@ def test_deploying_with_copies(tmp_path: Path) -> None:
     total = {name: float(counts.sum()) for name, counts in done.counts.items()}
     assert 0.4 < total["on this chip"] / total["circuit"] < 2.5, "counts are comparable: means over the copies"
     assert all(np.isfinite(row.rate) for row in done.accuracy)
+    names = [row.name for row in done.accuracy]
+    assert names == ["ideal", "circuit", "copied", "quantised", "on this chip"], "what copies cost has a row of its own"
+    copies = with_copies(nd.to_params(net), {"hidden": 3, "output": 3})
+    assert np.array_equal(done.counts["copied"], nd.simulate(copies, x).counts())
     done.write(tmp_path / "out")

@@ -14,8 +14,22 @@ __all__ = ["HUGE", "advise", "carray", "join", "loop", "pointer", "publish", "su
 
 _BYTE, _HALF, _WORD = (ir.IntType(bits).as_pointer() for bits in (8, 32, 64))
 # Functions are cached on disk. Products may be fused with sums and divisions by the same number merged.
-loop = numba.njit(cache=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"}, boundscheck=False)
-summed = numba.njit(cache=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy", fastmath={"contract", "nsz", "arcp", "reassoc"}, boundscheck=False)
+loop = numba.njit(
+    cache=True,
+    no_cpython_wrapper=True,
+    no_cfunc_wrapper=True,
+    error_model="numpy",
+    fastmath={"contract", "nsz", "arcp"},
+    boundscheck=False,
+)
+summed = numba.njit(
+    cache=True,
+    no_cpython_wrapper=True,
+    no_cfunc_wrapper=True,
+    error_model="numpy",
+    fastmath={"contract", "nsz", "arcp", "reassoc"},
+    boundscheck=False,
+)
 
 carray: Any = numba.carray  # pyright: ignore[reportPrivateImportUsage]
 
