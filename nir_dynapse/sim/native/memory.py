@@ -14,22 +14,16 @@ __all__ = ["HUGE", "advise", "carray", "join", "loop", "pointer", "publish", "su
 
 _BYTE, _HALF, _WORD = (ir.IntType(bits).as_pointer() for bits in (8, 32, 64))
 # Functions are cached on disk. Products may be fused with sums and divisions by the same number merged.
-loop = numba.njit(
-    cache=True,
-    no_cpython_wrapper=True,
-    no_cfunc_wrapper=True,
-    error_model="numpy",
-    fastmath={"contract", "nsz", "arcp"},
-    boundscheck=False,
-)
-summed = numba.njit(
-    cache=True,
-    no_cpython_wrapper=True,
-    no_cfunc_wrapper=True,
-    error_model="numpy",
-    fastmath={"contract", "nsz", "arcp", "reassoc"},
-    boundscheck=False,
-)
+# They are called by kernels only: wrappers for callers from Python or C would be a sixth of the time of compiling.
+_options: dict[str, Any] = {
+    "cache": True,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+    "error_model": "numpy",
+    "boundscheck": False,
+}
+loop = numba.njit(fastmath={"contract", "nsz", "arcp"}, **_options)
+summed = numba.njit(fastmath={"contract", "nsz", "arcp", "reassoc"}, **_options)
 
 carray: Any = numba.carray  # pyright: ignore[reportPrivateImportUsage]
 
