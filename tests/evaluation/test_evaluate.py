@@ -142,14 +142,14 @@ def test_little_memory_gives_the_same_numbers(
 def test_sums_of_weights_are_exact() -> None:
     rng = np.random.default_rng(0)
     weights = rng.lognormal(0, 3, (3000, 4)) * (rng.random((3000, 4)) < 0.5)
-    rounded = wiring._on_grid(weights, 16 * weights.sum(0))
+    rounded = wiring.on_grid(weights, 16 * weights.sum(0))
     assert (np.abs(rounded - weights) <= 2e-6 * weights.sum(0)).all()
     x = rng.integers(0, 17, 3000).astype(np.float32)
     terms = x[:, None] * rounded
     for _ in range(3):
         order = rng.permutation(3000)
         assert (np.add.accumulate(terms[order], dtype=np.float32)[-1] == terms.sum(0, dtype=np.float64)).all()
-    assert (wiring._on_grid(np.zeros((3, 2)), np.zeros(2)) == 0).all()
+    assert (wiring.on_grid(np.zeros((3, 2)), np.zeros(2)) == 0).all()
 
 
 def test_readout_on_the_host(network: nd.Network, samples: nd.Data) -> None:

@@ -1,0 +1,199 @@
+"""Runs on CPUs without XLA: `kernels.play`, called from NumPy, with tiles of samples shared between threads.
+
+What a cell (a neuron in a sample) does depends neither on the tile that it lies in nor on the number of threads, so spikes
+are the same bit by bit however a run is cut.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nir_dynapse.circuit.params import Params
+from nir_dynapse.sim.circuit import RECORDABLE, Disturbance, constants
+from nir_dynapse.sim.dynamics import SHUNT, Constants, Structure
+from nir_dynapse.sim.native.names import P_CONSTANTS
+from nir_dynapse.sim.native.synapses import Places, Synapses, synapses_of, used_dendrites
+
+__all__ = ["Circuit", "Events", "Played", "cpus", "play"]
+
+CELLS = 1024
+"""Most cells (sample·neuron) of a tile, about: their vectors stay in the cache."""
+WORTHWHILE = 2**17
+"""Steps of a neuron that are worth a thread."""
+NOTHING = np.zeros(0, np.float32)
+
+
+@cache
+def cpus() -> int:
+    """CPUs of this process."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """A circuit as the kernel takes it: lists of synapses, constants (`names.P_CONSTANTS`, decays; N)."""
+
+    synapses: Synapses
+    c: np.ndarray
+    structure: Structure
+    substeps: int
+    seed: int
+
+    @classmethod
+    def of(
+        cls,
+        params: Params,
+        dt: float,
+        substeps: int,
+        structure: Structure,
+        most: float,
+        disturbance: Disturbance | None = None,
+        places: Places | None = None,
+    ) -> Circuit:
+        """`params` in bins of `dt` s, up to `most` events of an input in each."""
+        h, disturbance = dt / substeps, disturbance or Disturbance()
+        found = constants(params, h, structure, np, np.float32, disturbance)
+        synapses = synapses_of(params, h, structure, most, places)
+        return cls(synapses, _rows_of(found), structure, substeps, int(disturbance.word))
+
+    @property
+    def n(self) -> int:
+        """Neurons."""
+        return self.c.shape[1]
+
+    @property
+    def state_rows(self) -> int:
+        """Numbers that a neuron's state has."""
+        groups = len(used_dendrites(self.structure))
+        depth = self.structure.depth
+        return groups + 3 + (depth * groups if depth else 0)
+
+    def silence(self, batch: int) -> np.ndarray:
+        """The state (batch, N, rows) before a run, for runs that are cut along time."""
+        state = np.zeros((batch, self.n, self.state_rows), np.float32)
+        state[:, :, len(used_dendrites(self.structure)) + 1] = self.c[P_CONSTANTS.index("floor")]
+        return state
+
+
+def _rows_of(c: Constants) -> np.ndarray:
+    n = c.rate.shape[-1]
+    rows = [np.broadcast_to(getattr(c, name), (n,)) for name in P_CONSTANTS]
+    return np.ascontiguousarray(np.stack([*rows, *(part for group in c.decay for part in group)]), np.float32)
+
+
+class Events(NamedTuple):
+    """Input events of a batch: those of bin t of sample b are ends[b·T + t] to ends[b·T + t + 1]; `tonic` (T,) on top."""
+
+    ends: np.ndarray
+    channel: np.ndarray
+    value: np.ndarray
+    tonic: np.ndarray
+
+    @classmethod
+    def of(cls, x: np.ndarray, tonic: np.ndarray) -> Events:
+        """Of counts `x` (batch, time, channel)."""
+        batch, steps, channels = x.shape
+        flat = np.ascontiguousarray(x).reshape(-1)
+        at = np.flatnonzero(flat)
+        place = at // max(channels, 1)
+        ends = np.zeros(batch * steps + 1, np.int64)
+        np.cumsum(np.bincount(place, minlength=batch * steps), out=ends[1:])
+        channel = (at - place * channels).astype(np.int32)
+        return cls(ends, channel, flat[at].astype(np.float32), np.ascontiguousarray(tonic, np.float32))
+
+
+class Played(NamedTuple):
+    """What a run gave, empty where not asked for: `total` (B, columns) int32, `counts` (B, T, columns) uint8, `traces`
+    (names, B, T, N) float32.
+    """
+
+    total: np.ndarray
+    counts: np.ndarray
+    traces: np.ndarray
+
+
+def play(
+    circuit: Circuit,
+    events: Events,
+    sample: np.ndarray,
+    *,
+    column: np.ndarray | None = None,
+    per_bin: bool = True,
+    wanted: Sequence[str] = (),
+    state: np.ndarray | None = None,
+    first_bin: int = 0,
+    threads: int | None = None,
+) -> Played:
+    """Run `events` of the samples with the numbers `sample` (B,), from silence or from `state`, which it changes.
+
+    `column` (N,) says where the spikes of a neuron are counted (-1: nowhere; None: each in its own), per bin or summed over
+    time; `wanted` names currents of `RECORDABLE`, in the units of `dynamics`, at the ends of bins. `first_bin` is the
+    number of the first bin, for the draws of noise and lost events.
+    """
+    from nir_dynapse.sim.native.build import compiled
+
+    batch, bins, n = len(sample), len(events.tonic), circuit.n
+    column = np.arange(n, dtype=np.int32) if column is None else np.ascontiguousarray(column, np.int32)
+    columns = int(column.max(initial=-1)) + 1
+    total = np.zeros((0, 0) if per_bin else (batch, columns), np.int32)
+    counts = np.zeros((batch, bins, columns) if per_bin else (0, 0, 0), np.uint8)
+    traces = np.zeros((len(wanted), batch, bins, n), np.float32)
+    if not batch or not bins:
+        return Played(total, counts, traces)
+    work = batch * bins * circuit.substeps * n
+    most = max(1, min(threads or cpus(), work // WORTHWHILE))
+    rows = max(1, min(-(-batch // most), CELLS // n))
+    share = min(most, -(-batch // rows))
+    kinds = np.array(used_dendrites(circuit.structure), np.int64)
+    cells = -(-rows * n // 64) * 64
+    s = circuit.synapses
+    target = (s.lag * len(kinds) + s.dendrite) * np.int32(cells) + s.post
+    arguments = (
+        s.first,
+        target.astype(np.int32),
+        s.w,
+        circuit.c,
+        _plan(circuit, rows, first_bin),
+        kinds,
+        _codes(wanted, kinds),
+        events.tonic,
+        events.ends,
+        events.channel,
+        events.value,
+        np.ascontiguousarray(sample, np.uint32),
+        column,
+        np.zeros((0, 0, 0), np.float32) if state is None else state,
+        total,
+        counts,
+        traces,
+    )
+    kernel = compiled("play", "float32").play
+    if share == 1:
+        kernel(*arguments, 0, 1)
+    else:
+        with ThreadPoolExecutor(share) as pool:
+            list(pool.map(lambda part: kernel(*arguments, part, share), range(share)))
+    return Played(total, counts, traces)
+
+
+def _plan(circuit: Circuit, rows: int, first_bin: int) -> np.ndarray:
+    """`names.P_PLAN`."""
+    s = circuit.structure
+    leak = s.adaptation or SHUNT in used_dendrites(s)
+    flags = (s.adaptation, leak, s.gate, s.feedback, s.noise, s.loss)
+    numbers = (rows, circuit.substeps, max(s.depth, 1), circuit.synapses.length, circuit.seed, first_bin)
+    return np.array([*numbers, *flags], np.int64)
+
+
+def _codes(wanted: Sequence[str], kinds: np.ndarray) -> np.ndarray:
+    """What the kernel records for each name: a row of the dendrites, -1 the membrane, -2 the adaptation, -3 nothing."""
+    codes: dict[str, Any] = dict.fromkeys(RECORDABLE, -3) | {"i_mem": -1, "i_ahp": -2}
+    codes |= {RECORDABLE[2 + int(kind)]: row for row, kind in enumerate(kinds)}
+    return np.array([codes[name] for name in wanted], np.int64)
