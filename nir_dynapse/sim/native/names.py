@@ -17,19 +17,67 @@ TILE, SUBSTEPS, ADAPTATION, LEAK, SPARSE, INPUTS, SHAPE, THREADS, WORTHWHILE = r
 N_HEAD = len(HEAD)
 
 P_CONSTANTS = (
-    "rate", "floor", "threshold", "refractory", "dc", "h", "ahp_decay", "ahp_kick", "gate", "feedback", "noise", "power", "loss"
+    "rate",
+    "floor",
+    "threshold",
+    "refractory",
+    "dc",
+    "h",
+    "ahp_decay",
+    "ahp_kick",
+    "gate",
+    "feedback",
+    "noise",
+    "power",
+    "loss",
 )
 """Rows of the constants of a run forward only, before the decays of the dendrites."""
 (
-    P_RATE, P_FLOOR, P_THRESHOLD, P_REFRACTORY, P_DC, P_STEP, P_AHP_DECAY, P_AHP_KICK, P_GATE, P_FEEDBACK, P_NOISE, P_POWER,
-    P_LOSS, PLAYED,
+    P_RATE,
+    P_FLOOR,
+    P_THRESHOLD,
+    P_REFRACTORY,
+    P_DC,
+    P_STEP,
+    P_AHP_DECAY,
+    P_AHP_KICK,
+    P_GATE,
+    P_FEEDBACK,
+    P_NOISE,
+    P_POWER,
+    P_LOSS,
+    PLAYED,
 ) = range(len(P_CONSTANTS) + 1)
 P_PLAN = (
-    "rows", "substeps", "depth", "length", "seed", "bin", "adaptation", "leak", "gate", "feedback", "noise", "loss"
+    "rows",
+    "substeps",
+    "depth",
+    "length",
+    "seed",
+    "bin",
+    "place",
+    "adaptation",
+    "leak",
+    "gate",
+    "feedback",
+    "noise",
+    "loss",
 )
 """Numbers of its plan."""
 (
-    P_ROWS, P_SUBSTEPS, DEPTH, P_LENGTH, SEED, FIRST_BIN, WITH_AHP, WITH_LEAK, WITH_GATE, WITH_FEEDBACK, WITH_NOISE, WITH_LOSS,
+    P_ROWS,
+    P_SUBSTEPS,
+    DEPTH,
+    P_LENGTH,
+    SEED,
+    FIRST_BIN,
+    FIRST_PLACE,
+    WITH_AHP,
+    WITH_LEAK,
+    WITH_GATE,
+    WITH_FEEDBACK,
+    WITH_NOISE,
+    WITH_LOSS,
 ) = range(len(P_PLAN))
 
 PADDED = 64

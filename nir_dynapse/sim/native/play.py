@@ -18,16 +18,15 @@ import numpy as np
 from nir_dynapse.circuit.params import Params
 from nir_dynapse.sim.circuit import RECORDABLE, Disturbance, constants
 from nir_dynapse.sim.dynamics import SHUNT, Constants, Structure
-from nir_dynapse.sim.native.names import P_CONSTANTS
+from nir_dynapse.sim.native.names import P_CONSTANTS, PADDED
 from nir_dynapse.sim.native.synapses import Places, Synapses, synapses_of, used_dendrites
 
-__all__ = ["Circuit", "Events", "Played", "cpus", "play"]
+__all__ = ["Circuit", "Events", "Found", "cpus", "play"]
 
 CELLS = 1024
 """Most cells (sample·neuron) of a tile, about: their vectors stay in the cache."""
 WORTHWHILE = 2**17
 """Steps of a neuron that are worth a thread."""
-NOTHING = np.zeros(0, np.float32)
 
 
 @cache
@@ -109,87 +108,96 @@ class Events(NamedTuple):
         return cls(ends, channel, flat[at].astype(np.float32), np.ascontiguousarray(tonic, np.float32))
 
 
-class Played(NamedTuple):
-    """What a run gave, empty where not asked for: `total` (B, columns) int32, `counts` (B, T, columns) uint8, `traces`
-    (names, B, T, N) float32.
+class Found(NamedTuple):
+    """What runs add to, empty where not asked for: `total` (B, columns) int32, `counts` (B, T, columns) uint8, `traces`
+    (names, B, T, N) float32: the currents `wanted` of `RECORDABLE` at the ends of bins, in the units of `dynamics`.
     """
 
     total: np.ndarray
     counts: np.ndarray
     traces: np.ndarray
+    wanted: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls, batch: int, bins: int, columns: int, n: int = 0, *, per_bin: bool = True, wanted: Sequence[str] = ()
+    ) -> Found:
+        """Nothing yet."""
+        return cls(
+            np.zeros((0, 0) if per_bin else (batch, columns), np.int32),
+            np.zeros((batch, bins, columns) if per_bin else (0, 0, 0), np.uint8),
+            np.zeros((len(wanted), batch, bins, n) if wanted else (0, 0, 0, 0), np.float32),
+            tuple(wanted),
+        )
+
+    def samples(self, part: slice) -> Found:
+        """Those of some samples."""
+        return Found(self.total[part], self.counts[part], np.ascontiguousarray(self.traces[:, part]), self.wanted)
 
 
 def play(
     circuit: Circuit,
     events: Events,
     sample: np.ndarray,
+    found: Found,
     *,
     column: np.ndarray | None = None,
-    per_bin: bool = True,
-    wanted: Sequence[str] = (),
     state: np.ndarray | None = None,
     first_bin: int = 0,
+    first_place: int = 0,
     threads: int | None = None,
-) -> Played:
+) -> None:
     """Run `events` of the samples with the numbers `sample` (B,), from silence or from `state`, which it changes.
 
-    `column` (N,) says where the spikes of a neuron are counted (-1: nowhere; None: each in its own), per bin or summed over
-    time; `wanted` names currents of `RECORDABLE`, in the units of `dynamics`, at the ends of bins. `first_bin` is the
-    number of the first bin, for the draws of noise and lost events.
+    `column` (N,) says in which column of `found` the spikes of a neuron are counted (-1: nowhere; None: each in its own).
+    The first bin of the events is bin `first_bin` of the run, for the draws of noise and lost events, and `first_place` of
+    `found`.
     """
     from nir_dynapse.sim.native.build import compiled
 
     batch, bins, n = len(sample), len(events.tonic), circuit.n
-    column = np.arange(n, dtype=np.int32) if column is None else np.ascontiguousarray(column, np.int32)
-    columns = int(column.max(initial=-1)) + 1
-    total = np.zeros((0, 0) if per_bin else (batch, columns), np.int32)
-    counts = np.zeros((batch, bins, columns) if per_bin else (0, 0, 0), np.uint8)
-    traces = np.zeros((len(wanted), batch, bins, n), np.float32)
     if not batch or not bins:
-        return Played(total, counts, traces)
-    work = batch * bins * circuit.substeps * n
-    most = max(1, min(threads or cpus(), work // WORTHWHILE))
+        return
+    most = max(1, min(threads or cpus(), batch * bins * circuit.substeps * n // WORTHWHILE))
     rows = max(1, min(-(-batch // most), CELLS // n))
     share = min(most, -(-batch // rows))
     kinds = np.array(used_dendrites(circuit.structure), np.int64)
-    cells = -(-rows * n // 64) * 64
     s = circuit.synapses
-    target = (s.lag * len(kinds) + s.dendrite) * np.int32(cells) + s.post
+    target = (s.lag * len(kinds) + s.dendrite) * np.int32(-(-rows * n // PADDED) * PADDED) + s.post
     arguments = (
         s.first,
         target.astype(np.int32),
         s.w,
         circuit.c,
-        _plan(circuit, rows, first_bin),
+        _plan(circuit, rows, first_bin, first_place),
         kinds,
-        _codes(wanted, kinds),
+        _codes(found.wanted, kinds),
         events.tonic,
         events.ends,
         events.channel,
         events.value,
         np.ascontiguousarray(sample, np.uint32),
-        column,
+        np.arange(n, dtype=np.int32) if column is None else np.ascontiguousarray(column, np.int32),
         np.zeros((0, 0, 0), np.float32) if state is None else state,
-        total,
-        counts,
-        traces,
+        found.total,
+        found.counts,
+        found.traces,
     )
     kernel = compiled("play", "float32").play
     if share == 1:
         kernel(*arguments, 0, 1)
-    else:
-        with ThreadPoolExecutor(share) as pool:
-            list(pool.map(lambda part: kernel(*arguments, part, share), range(share)))
-    return Played(total, counts, traces)
+        return
+    with ThreadPoolExecutor(share) as pool:
+        list(pool.map(lambda part: kernel(*arguments, part, share), range(share)))
 
 
-def _plan(circuit: Circuit, rows: int, first_bin: int) -> np.ndarray:
+def _plan(circuit: Circuit, rows: int, first_bin: int, first_place: int) -> np.ndarray:
     """`names.P_PLAN`."""
     s = circuit.structure
     leak = s.adaptation or SHUNT in used_dendrites(s)
     flags = (s.adaptation, leak, s.gate, s.feedback, s.noise, s.loss)
-    numbers = (rows, circuit.substeps, max(s.depth, 1), circuit.synapses.length, circuit.seed, first_bin)
-    return np.array([*numbers, *flags], np.int64)
+    head = (rows, circuit.substeps, max(s.depth, 1), circuit.synapses.length, circuit.seed, first_bin, first_place)
+    return np.array([*head, *flags], np.int64)
 
 
 def _codes(wanted: Sequence[str], kinds: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ from nir_dynapse.sim.native.memory import loop
 from nir_dynapse.sim.native.names import (
     DEPTH,
     FIRST_BIN,
+    FIRST_PLACE,
     P_AHP_DECAY,
     P_AHP_KICK,
     P_DC,
@@ -47,9 +48,7 @@ from nir_dynapse.sim.native.names import (
     WITH_NOISE,
     U,
 )
-from nir_dynapse.sim.native.scalar import bell, maximum, minimum, mixed, uniform
-
-
+from nir_dynapse.sim.native.scalar import bell, minimum, mixed, uniform
 
 # ----------------------------------------------------------------------------------------------------------------------
 
@@ -113,7 +112,17 @@ def go(y: Any, current: Any, less: Any, active: Any, rate: Any, floor: Any, end:
 
 @loop
 def advance_all(
-    v: Any, current: Any, nmda: Any, leak: Any, noise: Any, fixed: Any, h: Any, power: Any, which: Any, work: Any, end: Any
+    v: Any,
+    current: Any,
+    nmda: Any,
+    leak: Any,
+    noise: Any,
+    fixed: Any,
+    h: Any,
+    power: Any,
+    which: Any,
+    work: Any,
+    end: Any,
 ) -> None:
     """`advance` with the NMDA gate, the exponential soma and noise, in several loops."""
     rate, floor, threshold, refractory, gate, feedback = fixed
@@ -209,15 +218,16 @@ def play(
     part: Any,
     share: Any,
 ) -> None:
-    """Spikes of the neurons with a `column`: summed over time into `total` (B, columns) and in `counts` (B, T, columns),
-    where those are not empty.
+    """Spikes of the neurons with a `column`, added to `total` (B, columns) and `counts` (B, ≥ T, columns; from a bin of
+    the plan on), where those are not empty.
 
     Input events of bin t of sample b are ends[b·T + t] to ends[b·T + t + 1] of `channel` and `value`; `tonic` (T,) come
-    on top. `state` (B, N, rows) is where the run begins and what it leads to, `traces` (names, B, T, N) what it records,
-    where not empty. Of the tiles every `share`th is run, from `part` on.
+    on top. `state` (B, N, rows) is where the run begins and what it leads to, `traces` (names, B, ≥ T, N) what it
+    records, where not empty. Of the tiles every `share`th is run, from `part` on.
     """
     batch, bins, n, groups = sample.shape[0], tonic.shape[0], c.shape[1], kinds.shape[0]
     rows, substeps, depth = plan[P_ROWS], plan[P_SUBSTEPS], plan[DEPTH]
+    offset = plan[FIRST_PLACE]
     special = plan[WITH_GATE] + plan[WITH_FEEDBACK] + plan[WITH_NOISE] > 0
     wires = (first, target, w, plan[P_LENGTH])
     inputs = first.shape[0] - 1 - n
@@ -283,7 +293,9 @@ def play(
                     absorb(drive[g], decay[g], due, one, nmda)
                 else:
                     absorb(drive[g], decay[g], due, -one if kinds[g] == GABA else one, current)
-            key = mixed(mixed(np.uint32(plan[SEED]) + np.uint32(0x9E3779B9)) ^ np.uint32(plan[FIRST_BIN] * substeps + t))
+            key = mixed(
+                mixed(np.uint32(plan[SEED]) + np.uint32(0x9E3779B9)) ^ np.uint32(plan[FIRST_BIN] * substeps + t)
+            )
             if plan[WITH_NOISE]:
                 for b in range(low, high):
                     draw_noise(mixed(key ^ sample[b]), c[P_NOISE], (b - low) * n, n, noise)
@@ -304,14 +316,14 @@ def play(
                     if total.size > 0:
                         total[b, column[m]] += 1
                     if counts.size > 0:
-                        counts[b, place, column[m]] += 1
+                        counts[b, offset + place, column[m]] += 1
             shift += groups * cells
             shift = 0 if shift == events.shape[0] else shift
             if traces.size > 0 and t == (place + 1) * substeps - 1:
                 for i in range(wanted.shape[0]):
                     for k in range(size):
                         seen = observed(wanted[i], v, floor, drive, ahp, ahp_decay, ahp_kick, spikes, k)
-                        traces[i, low + k // n, place, k % n] = seen
+                        traces[i, low + k // n, offset + place, k % n] = seen
         if state.size > 0:
             for k in range(size):
                 hold(state[low + k // n, k % n], True, drive, ahp, v, spikes, events, shift, k)
