@@ -43,6 +43,15 @@ class Places(NamedTuple):
     size: int  # of `w`
 
 
+def _order(*keys: np.ndarray) -> np.ndarray:
+    """The order by the first key, then by the second, …; fast where numbers have 16 bits."""
+    order = np.arange(len(keys[0]))
+    for key in reversed(keys):
+        small = key.astype(np.uint16) if key.max(initial=0) < 2**16 else key
+        order = order[np.argsort(small[order], kind="stable")]
+    return order
+
+
 def used_dendrites(structure: Structure) -> tuple[int, ...]:
     """The dendrites of all groups, in order."""
     return tuple(d for group in structure.groups for d in group.dendrites)
@@ -53,11 +62,15 @@ def places_of(t: Topology, structure: Structure) -> Places:
     used, n = used_dendrites(structure), t.n_neurons
     order = np.zeros(max(used) + 1, np.int64)
     order[list(used)] = np.arange(len(used))
-    key = (t.pre.astype(np.int64) * len(used) + order[t.dendrite]) * n + t.post
-    keys, merged = np.unique(key, return_inverse=True)
-    line, post = keys // n, keys % n
-    lines, row = np.unique(line, return_inverse=True)
-    sparse = len(lines) * n >= SPARSE_FROM and len(keys) < SPARSE_BELOW * len(lines) * n
+    sort = _order(t.pre, order[t.dendrite], t.post)
+    line, post = (t.pre.astype(np.int64) * len(used) + order[t.dendrite])[sort], t.post[sort]
+    fresh = np.r_[True, np.diff(line * n + post) != 0][: len(sort)]
+    merged = np.empty(len(sort), np.int64)
+    merged[sort] = np.cumsum(fresh) - 1
+    line, post = line[fresh], post[fresh]
+    begins = np.r_[True, np.diff(line) != 0][: len(line)]
+    lines, row = line[begins], np.cumsum(begins) - 1
+    sparse = len(lines) * n >= SPARSE_FROM and len(line) < SPARSE_BELOW * len(lines) * n
     entry = line if sparse else lines
     source = entry // len(used)
     synapses = Synapses(
@@ -68,9 +81,9 @@ def places_of(t: Topology, structure: Structure) -> Places:
         w=np.zeros(0, np.float32),
         length=1 if sparse else n,
     )
-    at = np.arange(len(keys)) if sparse else row * n + post
+    at = np.arange(len(line)) if sparse else row * n + post
     column = line % len(used) * n + post
-    return Places(synapses, merged.reshape(-1), column, line // len(used) <= t.tonic, at, len(entry) * synapses.length)
+    return Places(synapses, merged, column, line // len(used) <= t.tonic, at, len(entry) * synapses.length)
 
 
 def synapses_of(params: Params, h: float, structure: Structure, most: float, places: Places | None = None) -> Synapses:
@@ -98,7 +111,7 @@ def _from_table(rows: Rows, n_sources: int) -> Synapses:
     dendrite, post, _ = index = np.nonzero(rows.value)
     column = rows.column[index]
     source = column % n_sources
-    order = np.argsort(source.astype(np.int32), kind="stable")
+    order = _order(source)
     return Synapses(
         first=np.searchsorted(source[order], np.arange(n_sources + 1)).astype(np.int32),
         dendrite=dendrite[order].astype(np.int32),
