@@ -174,7 +174,7 @@ def _compiled(
     program: Program,
     disturbance: Disturbance,
     wanted: tuple[str, ...],
-) -> tuple[np.ndarray, Sequence[np.ndarray]]:
+) -> tuple[np.ndarray, list[np.ndarray]]:
     """Spikes (batch, time, N) and what is `wanted` by `sim.native.play`, in stretches of time."""
     batch, steps, channels = counts.shape
     tonic = tonic_events(params.topology.tonic_period, steps, dt)
@@ -187,7 +187,7 @@ def _compiled(
         part = slice(first, first + length)
         events = Events.of(counts[:, part], tonic[part])
         play(circuit, events, np.arange(batch), found, state=state, first_bin=first, first_place=first)
-    return found.counts, found.traces
+    return found.counts, list(found.traces)
 
 
 def _in_jax(

@@ -15,7 +15,7 @@ import numba
 import numpy as np
 
 from nir_dynapse.sim.dynamics import GABA, NMDA, SHUNT, begin, fed_back, flowing, halfway, land, late, opening, reach
-from nir_dynapse.sim.native.kernels.run import advance, copy, fill, kind, most, one, tiled, zero
+from nir_dynapse.sim.native.kernels.run import copy, fill, kind, most, one, tiled, zero
 from nir_dynapse.sim.native.memory import loop
 from nir_dynapse.sim.native.names import (
     DEPTH,
@@ -104,10 +104,34 @@ def less_feedback(y: Any, leak: Any, feedback: Any, power: Any, less: Any) -> No
 
 
 @loop
+def advance_plain(v: Any, current: Any, leak: Any, rate: Any, floor: Any, h: Any, end: Any) -> None:
+    """A step of the membrane: `end` as it leaves v, which stays as it is."""
+    for k in range(v.shape[0]):
+        y, active = begin(v[k], floor[k], h, None)
+        total = flowing(current[k], zero, None)
+        end[k] = reach(y, total, minimum(leak[k], most), active * rate[k], floor[k], None)
+
+
+@loop
 def go(y: Any, current: Any, less: Any, active: Any, rate: Any, floor: Any, end: Any) -> None:
     """Where a step leads."""
     for k in range(y.shape[0]):
         end[k] = reach(y[k], current[k], less[k], active[k] * rate[k], floor[k], None)
+
+
+@loop
+def reset(v: Any, end: Any, leak: Any, fixed: Any, h: Any, k: Any) -> None:
+    """`v` of a cell that fired, after the step."""
+    y, active = begin(v[k], fixed[1][k], h, None)
+    since = late(y, end[k], active, minimum(leak[k], most), fixed[0][k], fixed[2][k], None)
+    v[k] = land(v[k], end[k], since, fixed[3][k], fixed[2][k], h, None)
+
+
+@loop
+def settle(v: Any, end: Any, threshold: Any, h: Any) -> None:
+    """`v` after the step where no cell fired; those that did are `reset` before."""
+    for k in range(v.shape[0]):
+        v[k] = v[k] if end[k] > threshold[k] else land(v[k], end[k], zero, one, threshold[k], h, None)
 
 
 @loop
@@ -124,8 +148,8 @@ def advance_all(
     work: Any,
     end: Any,
 ) -> None:
-    """`advance` with the NMDA gate, the exponential soma and noise, in several loops."""
-    rate, floor, threshold, refractory, gate, feedback = fixed
+    """`advance_plain` with the NMDA gate, the exponential soma and noise, in several loops."""
+    rate, floor, threshold, _, gate, feedback = fixed
     y, active, total, opened, less, middle = work[0], work[1], work[2], work[3], work[4], work[5]
     with_gate, with_feedback = which
     for k in range(v.shape[0]):
@@ -146,9 +170,6 @@ def advance_all(
         if with_gate and again == 0:
             for k in range(v.shape[0]):
                 opened[k] = opening(y[k], end[k], gate[k], threshold[k], None)
-    for k in range(v.shape[0]):
-        since = late(y[k], end[k], active[k], minimum(leak[k], most), rate[k], threshold[k], None)
-        v[k] = land(v[k], end[k], since, refractory[k], threshold[k], h, None)
 
 
 @loop
@@ -240,7 +261,7 @@ def play(
         tiled(c[P_GATE], cells),
         tiled(c[P_FEEDBACK], cells),
     )
-    rate, floor, threshold, refractory = fixed[0], fixed[1], fixed[2], fixed[3]
+    rate, floor, threshold = fixed[0], fixed[1], fixed[2]
     dc, h, power, loss = tiled(c[P_DC], cells), c[P_STEP, 0], c[P_POWER, 0], c[P_LOSS, 0]
     ahp_decay, ahp_kick = tiled(c[P_AHP_DECAY], cells), tiled(c[P_AHP_KICK], cells)
     decay, drive = np.empty((groups, cells), kind), np.zeros((groups, cells), kind)
@@ -303,13 +324,17 @@ def play(
                 which = (plan[WITH_GATE] > 0, plan[WITH_FEEDBACK] > 0)
                 advance_all(v, current, nmda, leak, noise, fixed, h, power, which, work, end)
             else:
-                advance(v, current, leak, rate, floor, threshold, refractory, h, end)
+                advance_plain(v, current, leak, rate, floor, h, end)
             for k in range(cells):
                 spikes[k] = end[k] > threshold[k]
+            count = listed(spikes, size, sent)
+            for j in range(count):
+                reset(v, end, leak, fixed, h, sent[j])
+            settle(v, end, threshold, h)
             if plan[WITH_LOSS]:
                 for b in range(low, high):
                     draw_losses(mixed(key ^ sample[b]), loss, (b - low) * n, n, spikes)
-            count = listed(spikes, size, sent)
+                count = listed(spikes, size, sent)
             for j in range(count):
                 b, m = low + sent[j] // n, sent[j] % n
                 if column[m] >= 0:
