@@ -80,7 +80,9 @@ def fabricate(params: Params, mismatch: Mismatch, seed: int) -> Params:
     bias = {}
     drawn = [(name, cv) for name, cv in mismatch.cv if name not in DELAYS and cv != 0]
     if drawn:  # all at once: NumPy's calls take longer than what they do
-        element, cv = (np.array(part)[:, None] for part in ([CURRENTS.index(n) for n, _ in drawn], [c for _, c in drawn]))
+        element, cv = (
+            np.array(part)[:, None] for part in ([CURRENTS.index(n) for n, _ in drawn], [c for _, c in drawn])
+        )
         table = factors(seed, t.place, element, cv)
         bias = {name: params.per_neuron(name) * row for (name, _), row in zip(drawn, table, strict=True)}
     for name in CURRENTS:

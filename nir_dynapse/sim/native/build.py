@@ -60,11 +60,13 @@ def register(what: str, name: str) -> str:
 
 
 def source(what: str, name: str) -> str:
-    """Text of the module with the call `what`: XLA's "run" or "back", or NumPy's "play" (float32 only)."""
+    """Text of the module with the call `what`: XLA's "run" or "back", or NumPy's "play" and "play_all" (float32
+    only; see `kernels.play`)."""
     _, kernels = KERNELS.split(RULER)
     _, play = PLAY.split(RULER)
     _, adjoint = ADJOINT.split(RULER)
     _, shared, run, back = FRAMES.split(RULER)
+    numpys = what in ("play", "play_all")
     parts = [
         f'"""Written by nir_dynapse.sim.native.build, with tools {_hash(TOOLS)}."""',
         "from typing import Any",
@@ -74,14 +76,18 @@ def source(what: str, name: str) -> str:
         "from nir_dynapse.sim.native.memory import *",
         "from nir_dynapse.sim.native.names import *",
         "from nir_dynapse.sim.native.scalar import absolute, bell, maximum, minimum, mixed, uniform, where",
-        f"from nir_dynapse.sim.native.scalar import {'exp_float32 as exp' if what == 'play' else 'exp'}",
+        f"from nir_dynapse.sim.native.scalar import {'exp_float32 as exp' if numpys else 'exp'}",
         f"from nir_dynapse.sim.native.scalar import log_{name} as log",
         f"kind = np.{name}",
         f"GABA, SHUNT, LARGEST = {dynamics.GABA}, {dynamics.SHUNT}, kind({dynamics.LARGEST})",
         f"NMDA = {dynamics.NMDA}",
         f'SHARE = "nir_dynapse_{what}_{name}_share"',
         *(f'@numba.njit(inline="always")\n{scalar.source_of(function)}' for function in FORMULAS),
-        *((kernels, play) if what == "play" else (kernels, adjoint, shared, run if what == "run" else back)),
+        *(
+            (f"ALL = {what == 'play_all'}", kernels, play)
+            if numpys
+            else (kernels, adjoint, shared, run if what == "run" else back)
+        ),
     ]
     return "\n\n".join(parts)
 

@@ -183,7 +183,9 @@ def play(
         found.counts,
         found.traces,
     )
-    kernel = compiled("play", "float32").play
+    parts = circuit.structure
+    every = parts.gate or parts.feedback or parts.noise or parts.loss or found.wanted or state is not None
+    kernel = compiled("play_all" if every else "play", "float32").play
     if share == 1:
         kernel(*arguments, 0, 1)
         return

@@ -4,7 +4,8 @@ Tiles as in `run.py`. What fired is a list, and so is what it drives: an entry o
 one value (lists) or a value for each neuron of a dendrite (`length` of them, side by side). Delayed entries lie further
 round a ring of the steps to come.
 
-Below the ruler is the text of what is compiled, after that of `run.py`.
+Below the ruler is the text of what is compiled, after that of `run.py`; once with `ALL`, and once without what few runs ask
+for (gate, soma, noise, lost events, states, traces), which takes half as long.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ from nir_dynapse.sim.native.names import (
     U,
 )
 from nir_dynapse.sim.native.scalar import bell, minimum, mixed, uniform
+
+ALL = True
 
 # ----------------------------------------------------------------------------------------------------------------------
 
@@ -248,6 +251,7 @@ def play(
     """
     batch, bins, n, groups = sample.shape[0], tonic.shape[0], c.shape[1], kinds.shape[0]
     rows, substeps, depth = plan[P_ROWS], plan[P_SUBSTEPS], plan[DEPTH]
+    no_step = plan[P_ROWS] * 0
     offset = plan[FIRST_PLACE]
     special = plan[WITH_GATE] + plan[WITH_FEEDBACK] + plan[WITH_NOISE] > 0
     wires = (first, target, w, plan[P_LENGTH])
@@ -275,15 +279,15 @@ def play(
     for tile in range(part, (batch + rows - 1) // rows, share):
         low = tile * rows
         high = min(low + rows, batch)
-        size, shift = (high - low) * n, 0
+        size, shift = (high - low) * n, no_step
         copy(floor, v)
         fill(ahp, zero)
         fill(spikes, 0)
         fill(events, zero)
         for g in range(groups):
             fill(drive[g], zero)
-        if state.size > 0:
-            for k in range(size):
+        if ALL:
+            for k in range(size if state.size > 0 else 0):
                 hold(state[low + k // n, k % n], False, drive, ahp, v, spikes, events, shift, k)
         count = listed(spikes, size, sent)
         for t in range(bins * substeps):
@@ -292,7 +296,7 @@ def play(
                 for b in range(low, high):
                     base = (b - low) * n
                     for e in range(ends[b * bins + place], ends[b * bins + place + 1]):
-                        deliver(channel[e], value[e], base, shift, wires, events)
+                        deliver(np.int64(channel[e]), value[e], base, shift, wires, events)
                     if tonic[place] != zero:
                         deliver(inputs - 1, tonic[place], base, shift, wires, events)
             for j in range(count):
@@ -314,15 +318,16 @@ def play(
                     absorb(drive[g], decay[g], due, one, nmda)
                 else:
                     absorb(drive[g], decay[g], due, -one if kinds[g] == GABA else one, current)
-            key = mixed(
-                mixed(np.uint32(plan[SEED]) + np.uint32(0x9E3779B9)) ^ np.uint32(plan[FIRST_BIN] * substeps + t)
-            )
-            if plan[WITH_NOISE]:
-                for b in range(low, high):
+            number = np.uint32(plan[FIRST_BIN] * substeps + t)
+            key = mixed(mixed(np.uint32(plan[SEED]) + np.uint32(0x9E3779B9)) ^ number)
+            if ALL:
+                for b in range(low, high if plan[WITH_NOISE] else low):
                     draw_noise(mixed(key ^ sample[b]), c[P_NOISE], (b - low) * n, n, noise)
-            if special:
-                which = (plan[WITH_GATE] > 0, plan[WITH_FEEDBACK] > 0)
-                advance_all(v, current, nmda, leak, noise, fixed, h, power, which, work, end)
+                if special:
+                    which = (plan[WITH_GATE] > 0, plan[WITH_FEEDBACK] > 0)
+                    advance_all(v, current, nmda, leak, noise, fixed, h, power, which, work, end)
+                else:
+                    advance_plain(v, current, leak, rate, floor, h, end)
             else:
                 advance_plain(v, current, leak, rate, floor, h, end)
             for k in range(cells):
@@ -331,10 +336,11 @@ def play(
             for j in range(count):
                 reset(v, end, leak, fixed, h, sent[j])
             settle(v, end, threshold, h)
-            if plan[WITH_LOSS]:
-                for b in range(low, high):
+            if ALL:
+                for b in range(low, high if plan[WITH_LOSS] else low):
                     draw_losses(mixed(key ^ sample[b]), loss, (b - low) * n, n, spikes)
-                count = listed(spikes, size, sent)
+                if plan[WITH_LOSS]:
+                    count = listed(spikes, size, sent)
             for j in range(count):
                 b, m = low + sent[j] // n, sent[j] % n
                 if column[m] >= 0:
@@ -343,12 +349,12 @@ def play(
                     if counts.size > 0:
                         counts[b, offset + place, column[m]] += 1
             shift += groups * cells
-            shift = 0 if shift == events.shape[0] else shift
-            if traces.size > 0 and t == (place + 1) * substeps - 1:
-                for i in range(wanted.shape[0]):
+            shift = no_step if shift == events.shape[0] else shift
+            if ALL:
+                for i in range(wanted.shape[0] if t == (place + 1) * substeps - 1 else 0):
                     for k in range(size):
                         seen = observed(wanted[i], v, floor, drive, ahp, ahp_decay, ahp_kick, spikes, k)
                         traces[i, low + k // n, offset + place, k % n] = seen
-        if state.size > 0:
-            for k in range(size):
+        if ALL:
+            for k in range(size if state.size > 0 else 0):
                 hold(state[low + k // n, k % n], True, drive, ahp, v, spikes, events, shift, k)
