@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import tempfile
+import threading
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -96,9 +97,17 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-@cache
 def compiled(what: str, name: str) -> ModuleType:
-    """The module, compiled or from the cache."""
+    """The module, compiled or from the cache; the same for all threads."""
+    with _ALONE:
+        return _compiled(what, name)
+
+
+_ALONE = threading.Lock()
+
+
+@cache
+def _compiled(what: str, name: str) -> ModuleType:
     text = source(what, name)
     path = _folder() / f"{what}_{name}_{_hash(text)}.py"
     if not path.is_file():
