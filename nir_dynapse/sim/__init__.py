@@ -3,5 +3,5 @@
 
 May import the nouns (`errors`, `files`, `chip`, `network`, `circuit`, `data`, `layout`, `board`, `reporting`), none of
 the other arrows `import_`, `quant`, `export`; JAX, but not in `circuit`, `closeup`, `disturbance`, `dynamics`,
-`mismatch`, `wiring`.
+`mismatch`, `wiring`, nor in `native/play` and `native/synapses`.
 """

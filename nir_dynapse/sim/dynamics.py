@@ -28,10 +28,14 @@ __all__ = [
     "Structure",
     "advance",
     "begin",
+    "fed_back",
+    "flowing",
+    "halfway",
     "inflow",
     "initial_state",
     "land",
     "late",
+    "opening",
     "reach",
     "rise",
     "settle",
@@ -188,16 +192,28 @@ def rise(v: Array, flow: Inflow, c: Constants, structure: Structure, xp: Any, no
 
     def go(gate: Array | float) -> Array:
         total = flow.current if flow.nmda is None else flow.current + flow.nmda * gate
-        current = xp.minimum(xp.maximum(total, 0), LARGEST) + noise
+        current = flowing(total, noise, xp)
         less = leak - _feedback(y, current, leak, span, c, xp) if structure.feedback else leak
         return reach(y, current, less, span, c.floor, xp)
 
     if flow.nmda is None:
         return go(1.0)
-    # The gate opens while the membrane rises: its mean by Simpson's rule, between here and where it would lead as it is.
-    ahead = xp.minimum(go(y / (y + c.gate)), xp.maximum(c.threshold, y))
+    return go(opening(y, go(y / (y + c.gate)), c.gate, c.threshold, xp))
+
+
+def flowing(total: Array, noise: Array | float, xp: Any) -> Array:
+    """The input current: never negative but for its noise."""
+    return xp.minimum(xp.maximum(total, 0), LARGEST) + noise
+
+
+def opening(y: Array, reached: Array, gate: Array, threshold: Array, xp: Any) -> Array:
+    """How far the NMDA gate is open in the mean of a step: it opens while the membrane rises.
+
+    By Simpson's rule, between y and where the opening at y would lead.
+    """
+    ahead = xp.minimum(reached, xp.maximum(threshold, y))
     middle = 0.5 * (y + ahead)
-    return go((y / (y + c.gate) + 4 * middle / (middle + c.gate) + ahead / (ahead + c.gate)) / 6)
+    return (y / (y + gate) + 4 * middle / (middle + gate) + ahead / (ahead + gate)) / 6
 
 
 def keep(value: Array) -> Array:
@@ -237,10 +253,19 @@ def _feedback(y: Array, current: Array, leak: Array, span: Array, c: Constants, 
 
     The mean is that of a step with the feedback at its beginning.
     """
-    at_start = c.feedback * xp.exp(c.power * xp.log(y)) / leak
+    at_start = fed_back(y, c.feedback, c.power, leak, xp)
     end = reach(y, current, leak - at_start, span, c.floor, xp)
-    mean = xp.minimum(0.5 * (y + end), xp.maximum(c.threshold, y))
-    return c.feedback * xp.exp(c.power * xp.log(mean)) / leak
+    return fed_back(halfway(y, end, c.threshold, xp), c.feedback, c.power, leak, xp)
+
+
+def fed_back(y: Array, feedback: Array, power: Array, leak: Array | float, xp: Any) -> Array:
+    """What the feedback of the exponential soma takes off the leak at y."""
+    return feedback * xp.exp(power * xp.log(y)) / leak
+
+
+def halfway(y: Array, end: Array, threshold: Array, xp: Any) -> Array:
+    """The mean of y over a step, without the upstroke of a spike."""
+    return xp.minimum(0.5 * (y + end), xp.maximum(threshold, y))
 
 
 def step(

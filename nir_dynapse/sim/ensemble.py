@@ -1,7 +1,8 @@
-"""Many virtual chips at once: their circuits stacked, vmapped, and sharded over all JAX devices of all processes.
+"""Many virtual chips at once: on CPUs one after the other on compiled kernels (`ensemble_native`), otherwise by XLA, their
+circuits stacked, vmapped, and sharded over all JAX devices of all processes.
 
-Every device runs programs of one shape, chosen from the memory that one program may take and from nothing else: so many
-chips, so many samples, the last ones padded. What a chip computes then depends neither on the number of devices or
+There every device runs programs of one shape, chosen from the memory that one program may take and from nothing else: so
+many chips, so many samples, the last ones padded. What a chip computes then depends neither on the number of devices or
 processes nor on the other chips, and the numbers are the same bit by bit on any number of devices of one kind.
 """
 
@@ -18,16 +19,16 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from nir_dynapse.chip.device import Mismatch
-from nir_dynapse.circuit.copies import fold
+from nir_dynapse.chip.device import DELAYS, Mismatch
 from nir_dynapse.circuit.params import Params, Topology
-from nir_dynapse.data.recording import Recording
-from nir_dynapse.network.readout import run_readout
 from nir_dynapse.sim.circuit import Disturbance, internal_step, prepare, run_bin, structure_of, tonic_events
 from nir_dynapse.sim.disturbance import of_bin
 from nir_dynapse.sim.dynamics import Structure, initial_state
 from nir_dynapse.sim.engine import loop_for
+from nir_dynapse.sim.ensemble_native import chip_counts
+from nir_dynapse.sim.first_output import counted, taken
 from nir_dynapse.sim.mismatch import fabricate
+from nir_dynapse.sim.native import run as native
 
 __all__ = ["BYTES", "NOMINAL", "gather", "is_first_process", "output_counts"]
 
@@ -100,8 +101,8 @@ class _Chips:
         bare = replace(t, pre=none, post=none, dendrite=none, row=none, mask=mask, delay=None)
         weight = None if self.params.weight is None else np.zeros(0)
         params = replace(self.params, weight=weight, delay_factor=None, topology=bare)
-        n_sub = internal_step(self._made(params, number), self.dt)
-        chip = self.params if t.delay is None else self._made(self.params, number)
+        n_sub = internal_step(self._made(params, number, ("i_ref", "i_tau_mem")), self.dt)
+        chip = self.params if t.delay is None else self._made(self.params, number, DELAYS)
         asked = Disturbance(self.mismatch.noise, self.mismatch.spike_loss)
         return Kind(n_sub, structure_of(chip, self.dt / n_sub, asked))
 
@@ -112,8 +113,15 @@ class _Chips:
         chip = self._made(self.params, number)
         return prepare(chip, self.dt / n_sub, structure, self.most, disturbance), disturbance.word
 
-    def _made(self, params: Params, number: int) -> Params:
-        return fabricate(params, Mismatch.none(), 0) if number == NOMINAL else fabricate(params, self.mismatch, number)
+    def _made(self, params: Params, number: int, names: tuple[str, ...] | None = None) -> Params:
+        """The chip; with mismatch of the currents `names` alone where given, which takes less time."""
+        if number == NOMINAL:
+            return fabricate(params, Mismatch.none(), 0)
+        if names is None:
+            return fabricate(params, self.mismatch, number)
+        return fabricate(
+            params, replace(self.mismatch, cv=tuple(pair for pair in self.mismatch.cv if pair[0] in names)), number
+        )
 
 
 # --- the processes ----------------------------------------------------------------------------------------------------
@@ -160,15 +168,19 @@ def output_counts(
     Yields, round by round, {number: what the first output counted, as `Recording.counts`} for the chips that this
     process ran. All processes must call it with the same arguments and take all of it.
     """
+    if native.available():
+        process = jax.process_index(), jax.process_count()
+        yield from chip_counts(params, x, dt, mismatch, numbers, memory, process, NOMINAL)
+        return
     topology = params.topology
-    taken, per_bin = _taken(topology)
+    slices, per_bin = taken(topology)
     tonic = tonic_events(topology.tonic_period, x.shape[1], dt)
     chips = _Chips(params, mismatch, dt, float(max(x.max(initial=0), tonic.max(initial=0))))
-    plan = _plan(chips, x, numbers, memory, sum(stop - start for start, stop in taken) * per_bin)
+    plan = _plan(chips, x, numbers, memory, sum(stop - start for start, stop in slices) * per_bin)
     parts = _Parts(x, tonic, plan, memory)
     waiting: tuple[tuple[int, ...], list[Any]] | None = None
     for kind, round_ in plan.rounds:
-        program = Program(kind, taken, per_bin)
+        program = Program(kind, slices, per_bin)
         stack = _stacked(chips, kind, round_, plan)
         # Computing goes on in the background while the next round is fabricated.
         started = (round_, [_run(stack, part, program, plan.mesh) for part in parts])
@@ -177,23 +189,6 @@ def output_counts(
         waiting = started
     if waiting is not None:
         yield _fetched(*waiting, topology, dt, len(x))
-
-
-def _taken(topology: Topology) -> tuple[tuple[tuple[int, int], ...], bool]:
-    """The neurons whose spikes come back, and whether per bin: the first output's, or those that its readout reads."""
-    names = _read(topology)
-    slices = topology.slices()
-    per_bin = str(topology.outputs[0].source) not in slices
-    return tuple((slices[name].start, slices[name].stop) for name in names), per_bin
-
-
-def _read(topology: Topology) -> list[str]:
-    """The populations whose spikes the first output needs, in their order."""
-    source, slices = str(topology.outputs[0].source), topology.slices()
-    if source in slices:
-        return [source]
-    read = {q.source for q in topology.readout.projections}
-    return [name for name in slices if name in read]
 
 
 def _plan(made: _Chips, x: np.ndarray, numbers: Sequence[int], memory: int, per_bin: int) -> _Plan:
@@ -293,15 +288,4 @@ def _fetched(
 def _counts(shards: list[np.ndarray], topology: Topology, dt: float, samples: int) -> np.ndarray:
     """One chip's (sample, output) from its spikes; a readout on the host runs here."""
     spikes = np.concatenate(shards, axis=-2)[..., :samples, :]
-    spikes = spikes[:, None] if spikes.ndim == 2 else np.swapaxes(spikes, 0, 1)
-    names, sizes, copies = _read(topology), dict(topology.populations), topology.copies_of
-    ends = np.cumsum([sizes[name] for name in names])[:-1]
-    parts = zip(names, np.split(spikes, ends, axis=2), strict=True)
-    by_node = {name: fold(part, copies[name]) for name, part in parts}
-    outputs = {port.name: str(port.source) for port in topology.outputs}
-    values = (
-        {}
-        if outputs[topology.outputs[0].name] in by_node
-        else run_readout(topology.readout, by_node, topology.dt, dt, copies)
-    )
-    return Recording(by_node, dt, outputs, values=values, copies=copies).counts()
+    return counted(spikes[:, None] if spikes.ndim == 2 else np.swapaxes(spikes, 0, 1), topology, dt)

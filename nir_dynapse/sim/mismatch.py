@@ -46,11 +46,14 @@ def _normal(*words: np.ndarray | int) -> np.ndarray:
     return np.sqrt(-2 * np.log(u1)) * np.cos(2 * np.pi * u2)
 
 
-def factors(seed: int, place: np.ndarray, element: np.ndarray | int, cv: float) -> np.ndarray:
-    """Log-normal factors of mean 1 for elements at `place` (n, 3) = chip, core, slot of virtual chip `seed`."""
-    if cv == 0:
+def factors(seed: int, place: np.ndarray, element: np.ndarray | int, cv: float | np.ndarray) -> np.ndarray:
+    """Log-normal factors of mean 1 for elements at `place` (n, 3) = chip, core, slot of virtual chip `seed`.
+
+    (n,), or (kinds, n) for columns `element` (kinds, 1) and `cv` (kinds, 1), none of which is 0.
+    """
+    if np.ndim(cv) == 0 and cv == 0:
         return np.ones(len(place))
-    capped = min(float(cv), 1e150)  # its square is finite
+    capped = np.minimum(cv, 1e150)  # its square is finite
     sigma = np.sqrt(np.log1p(capped * capped))
     z = _normal(*_words(seed, place, element))
     return np.exp(np.clip(sigma * z - sigma * sigma / 2, -LARGEST, LARGEST))
@@ -75,10 +78,13 @@ def fabricate(params: Params, mismatch: Mismatch, seed: int) -> Params:
     """
     t = params.topology
     bias = {}
-    for name, cv in mismatch.cv:
-        if name in DELAYS:
-            continue
-        bias[name] = params.per_neuron(name) * factors(seed, t.place, CURRENTS.index(name), cv)
+    drawn = [(name, cv) for name, cv in mismatch.cv if name not in DELAYS and cv != 0]
+    if drawn:  # all at once: NumPy's calls take longer than what they do
+        element, cv = (
+            np.array(part)[:, None] for part in ([CURRENTS.index(n) for n, _ in drawn], [c for _, c in drawn])
+        )
+        table = factors(seed, t.place, element, cv)
+        bias = {name: params.per_neuron(name) * row for (name, _), row in zip(drawn, table, strict=True)}
     for name in CURRENTS:
         bias.setdefault(name, params.per_neuron(name))
     places = t.place[t.post]

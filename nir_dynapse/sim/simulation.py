@@ -1,4 +1,7 @@
-"""`simulate`: run a Network, Params or Layout on event counts, ideally (NIR) or as a circuit, in JAX or NumPy."""
+"""`simulate`: run a Network, Params or Layout on event counts, ideally (NIR) or as a circuit, in JAX or NumPy.
+
+Circuits run on the kernels of `sim.native` where JAX would compute on CPUs, otherwise as a scan by XLA.
+"""
 
 from __future__ import annotations
 
@@ -32,17 +35,22 @@ from nir_dynapse.sim.circuit import (
     prepare,
     run_bin,
     structure_of,
+    tonic_events,
     with_tonic,
 )
 from nir_dynapse.sim.disturbance import of_bin
 from nir_dynapse.sim.dynamics import Constants, State, initial_state
 from nir_dynapse.sim.engine import Program, loop_for, run
 from nir_dynapse.sim.mismatch import fabricate
+from nir_dynapse.sim.native import run as native
+from nir_dynapse.sim.native.play import Circuit, Events, Found, play
 from nir_dynapse.sim.reference import run_reference
 from nir_dynapse.sim.wiring import Weights
 
 __all__ = ["Recording", "simulate"]
 
+STRETCH = 1 << 24
+"""Input counts of a stretch of time that the kernels run at once, about: their events become lists."""
 CHUNK_ELEMENTS = 40_000_000
 """Elements recorded at most per call of the inner loop; larger batches are cut along the batch axis."""
 
@@ -104,7 +112,7 @@ def simulate(
     bin_width = params.topology.dt if dt is None else dt
     x = input_counts(x, params.topology.inputs, bin_width) if is_nir_data(x) else x
     x = flattened(x, params.topology.inputs)
-    counts = check_counts(x, [(port.name, port.size) for port in params.topology.inputs]).astype(np.float32)
+    counts = check_counts(x, [(port.name, port.size) for port in params.topology.inputs])
     return run_circuit(params, counts, bin_width, record, backend, Disturbance.of(mismatch, key))
 
 
@@ -124,33 +132,62 @@ def run_circuit(
         raise ParameterRangeError(f"simulate: unknown backend {backend!r}. Choose 'jax' or 'numpy'.")
     topology = params.topology
     batch, steps, _ = counts.shape
-    x = with_tonic(counts, params, dt, np)
     n_sub = internal_step(params, dt)
     wanted = tuple(name for name in RECORDABLE if name in record and name != "spikes")
     disturbance = disturbance or Disturbance()
     structure = structure_of(params, dt / n_sub, disturbance)
-    weights, c = prepare(params, dt / n_sub, structure, float(x.max(initial=0)), disturbance)
-    arm = _in_jax if backend == "jax" else _in_numpy
-    size = max(1, CHUNK_ELEMENTS // max(1, n_sub * steps * topology.n_neurons * (1 + len(wanted))))
-    program, seed, sample = Program(structure, n_sub), disturbance.word, np.arange(batch)
-    firsts = range(0, batch if steps else 0, size)
-    parts = [arm(weights, c, x[i : i + size], seed, sample[i : i + size], program, wanted) for i in firsts]
-    spikes = (
-        np.concatenate([np.asarray(p[0], np.uint8) for p in parts])
-        if parts
-        else np.zeros((batch, steps, topology.n_neurons), np.uint8)
-    )
+    if backend == "jax" and native.available():
+        spikes, extras = _compiled(params, counts, dt, Program(structure, n_sub), disturbance, wanted)
+    else:
+        x = with_tonic(counts.astype(np.float32), params, dt, np)
+        weights, c = prepare(params, dt / n_sub, structure, float(x.max(initial=0)), disturbance)
+        arm = _in_jax if backend == "jax" else _in_numpy
+        size = max(1, CHUNK_ELEMENTS // max(1, n_sub * steps * topology.n_neurons * (1 + len(wanted))))
+        program, seed, sample = Program(structure, n_sub), disturbance.word, np.arange(batch)
+        firsts = range(0, batch if steps else 0, size)
+        parts = [arm(weights, c, x[i : i + size], seed, sample[i : i + size], program, wanted) for i in firsts]
+        spikes = (
+            np.concatenate([np.asarray(p[0], np.uint8) for p in parts])
+            if parts
+            else np.zeros((batch, steps, topology.n_neurons), np.uint8)
+        )
+        extras = [
+            np.concatenate([np.asarray(p[1][k]) for p in parts] or [np.zeros(spikes.shape, np.float32)])
+            for k in range(len(wanted))
+        ]
     slices, states = topology.slices(), {}
     amperes = end_currents(params, dt / n_sub) if wanted else {}
-    for k, name in enumerate(wanted):
-        found = [np.asarray(p[1][k]) for p in parts] or [np.zeros(spikes.shape, np.float32)]
-        values = np.concatenate(found) * amperes[name].astype(np.float32)
+    for name, found in zip(wanted, extras, strict=True):
+        values = found * amperes[name].astype(np.float32)
         states[name] = {node: values[..., part] for node, part in slices.items()}
     outputs = {port.name: str(port.source) for port in topology.outputs}
     by_node = {node: smallest(counts) for node, counts in folded(topology, spikes).items()}
     copies = {node: c for node, c in topology.copies_of.items() if c > 1}
     values = run_readout(topology.readout, by_node, topology.dt, dt, copies)
     return Recording(by_node, dt, outputs, states, values, copies=copies)
+
+
+def _compiled(
+    params: Params,
+    counts: np.ndarray,
+    dt: float,
+    program: Program,
+    disturbance: Disturbance,
+    wanted: tuple[str, ...],
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Spikes (batch, time, N) and what is `wanted` by `sim.native.play`, in stretches of time."""
+    batch, steps, channels = counts.shape
+    tonic = tonic_events(params.topology.tonic_period, steps, dt)
+    most = float(max(counts.max(initial=0), tonic.max(initial=0)))
+    circuit = Circuit.of(params, dt, program.substeps, program.structure, most, disturbance)
+    found = Found.of(batch, steps, circuit.n, circuit.n, wanted=wanted)
+    length = max(1, STRETCH // max(1, batch * channels))
+    state = circuit.silence(batch) if length < steps else None
+    for first in range(0, steps, length):
+        part = slice(first, first + length)
+        events = Events.of(counts[:, part], tonic[part])
+        play(circuit, events, np.arange(batch), found, state=state, first_bin=first, first_place=first)
+    return found.counts, list(found.traces)
 
 
 def _in_jax(

@@ -16,6 +16,7 @@ __all__ = [
     "Weights",
     "drive",
     "groups_of",
+    "on_grid",
     "pick",
     "summable",
     "synaptic_values",
@@ -201,13 +202,14 @@ def summable(weights: Weights, most: float) -> Weights:
     with `most` events of every input and one of every neuron: a weight changes by less than 2e-6 of its neuron's total.
     """
     if isinstance(weights, Rows):
-        return Rows(_on_grid(weights.value, weights.value.sum(-1, keepdims=True) * most), weights.column)
+        return Rows(on_grid(weights.value, weights.value.sum(-1, keepdims=True) * most), weights.column)
     totals = [w.inputs.sum(0) * most + w.neurons.sum(0) for w in weights]
     pairs = zip(weights, totals, strict=True)
-    return tuple(Matrices(_on_grid(w.inputs, total), _on_grid(w.neurons, total)) for w, total in pairs)
+    return tuple(Matrices(on_grid(w.inputs, total), on_grid(w.neurons, total)) for w, total in pairs)
 
 
-def _on_grid(values: np.ndarray, total: np.ndarray) -> np.ndarray:
+def on_grid(values: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """float32 of `values`, cut to multiples of 2^-24 of the next power of two above `total`."""
     _, exponent = np.frexp(total)
     grid = np.ldexp(1.0, exponent - 24)
     return (np.floor(values / grid) * grid).astype(np.float32)

@@ -21,7 +21,8 @@ from nir_dynapse.errors import ConfigurationError, ParameterRangeError
 from nir_dynapse.evaluation import evaluate as evaluation
 from nir_dynapse.evaluation.evaluate import Evaluation, evaluate
 from nir_dynapse.network.network import Population, Projection, Readout
-from nir_dynapse.sim import ensemble, wiring
+from nir_dynapse.sim import ensemble, ensemble_native, wiring
+from nir_dynapse.sim.native import run as native
 from shortened import shortened
 
 COLUMNS = ("accuracy", "seeds", "ties", "silent", "nominal")
@@ -52,6 +53,11 @@ def whole(layout: nd.Layout, samples: nd.Data) -> Evaluation:
 
 def same(a: Evaluation, b: Evaluation) -> bool:
     return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in COLUMNS)
+
+
+def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ensemble, "_run", None)
+    monkeypatch.setattr(ensemble_native, "play", None)
 
 
 class Stop(Exception):
@@ -90,8 +96,13 @@ def test_each_chip_is_the_one_that_simulate_and_boards_know(
     assert whole.nominal == 1.0
 
 
-def test_counts_are_those_of_simulate(network: nd.Network, samples: nd.Data) -> None:
+@pytest.mark.parametrize("by_xla", [False, True])
+def test_counts_are_those_of_simulate(
+    by_xla: bool, network: nd.Network, samples: nd.Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Chips with different numbers of internal steps each run with their own."""
+    if by_xla:
+        monkeypatch.setattr(native, "available", lambda: False)
     params, mismatch = nd.to_params(network), nd.Mismatch.uniform(0.3)
     chips = ensemble._Chips(params, mismatch, samples.dt, 16.0)
     assert len({chips.kind(k).n_sub for k in range(6)}) > 1
@@ -130,11 +141,28 @@ def test_chips_do_not_depend_on_the_others(layout: nd.Layout, samples: nd.Data, 
 def test_little_memory_gives_the_same_numbers(
     memory: int, layout: nd.Layout, samples: nd.Data, whole: Evaluation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Samples are cut."""
+    cuts: list[int] = []
+    chips = ensemble_native._Chips
+    monkeypatch.setattr(ensemble_native, "_Chips", lambda *args: cuts.append(len((c := chips(*args)).parts)) or c)
+    options: dict[str, Any] = {"devices": 12, "key": 5, "mismatch": nd.Mismatch.uniform(0.2)}
+    assert same(evaluate(layout, samples, memory=memory, **options), whole)
+    if native.available():
+        assert (cuts[0] > 1) == (memory < 10_000)
+
+
+@pytest.mark.parametrize("memory", shortened([1, 60_000, 200_000]))
+def test_little_memory_of_a_device_gives_the_same_numbers(
+    memory: int, layout: nd.Layout, samples: nd.Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """XLA's way, that of GPUs."""
+    monkeypatch.setattr(native, "available", lambda: False)
+    options: dict[str, Any] = {"devices": 12, "key": 5, "mismatch": nd.Mismatch.uniform(0.2)}
+    whole = evaluate(layout, samples, **options)
     plans = []
     plan = ensemble._plan
     monkeypatch.setattr(ensemble, "_plan", lambda *args: plans.append(plan(*args)) or plans[-1])
-    result = evaluate(layout, samples, devices=12, key=5, mismatch=nd.Mismatch.uniform(0.2), memory=memory)
-    assert same(result, whole)
+    assert same(evaluate(layout, samples, memory=memory, **options), whole)
     assert plans[0].chips < ensemble.MOST_CHIPS
     assert (plans[0].samples < len(samples)) == (memory < 200_000)
 
@@ -142,14 +170,14 @@ def test_little_memory_gives_the_same_numbers(
 def test_sums_of_weights_are_exact() -> None:
     rng = np.random.default_rng(0)
     weights = rng.lognormal(0, 3, (3000, 4)) * (rng.random((3000, 4)) < 0.5)
-    rounded = wiring._on_grid(weights, 16 * weights.sum(0))
+    rounded = wiring.on_grid(weights, 16 * weights.sum(0))
     assert (np.abs(rounded - weights) <= 2e-6 * weights.sum(0)).all()
     x = rng.integers(0, 17, 3000).astype(np.float32)
     terms = x[:, None] * rounded
     for _ in range(3):
         order = rng.permutation(3000)
         assert (np.add.accumulate(terms[order], dtype=np.float32)[-1] == terms.sum(0, dtype=np.float64)).all()
-    assert (wiring._on_grid(np.zeros((3, 2)), np.zeros(2)) == 0).all()
+    assert (wiring.on_grid(np.zeros((3, 2)), np.zeros(2)) == 0).all()
 
 
 def test_readout_on_the_host(network: nd.Network, samples: nd.Data) -> None:
@@ -252,7 +280,7 @@ def test_a_finished_checkpoint_computes_nothing_and_grows(
     options: dict[str, Any] = {"key": 5, "mismatch": nd.Mismatch.uniform(0.2), "checkpoint": tmp_path / "chips.npz"}
     first = evaluate(layout, samples, devices=4, **options)
     assert same(evaluate(layout, samples, devices=12, **options), whole)
-    monkeypatch.setattr(ensemble, "_run", None)
+    nothing_runs(monkeypatch)
     assert same(evaluate(layout, samples, devices=12, **options), whole)
     assert same(evaluate(layout, samples, devices=4, **options), first)
     assert same(evaluate(layout, samples, devices=12, **options), whole), "fewer chips forget none"
@@ -323,7 +351,7 @@ def test_a_kill_while_writing_leaves_the_last_whole_file(
         patch.setattr(os, "replace", killed)
         with pytest.raises(Stop):
             evaluate(network, samples, devices=4, checkpoint=path)
-    monkeypatch.setattr(ensemble, "_run", None)
+    nothing_runs(monkeypatch)
     assert same(evaluate(network, samples, devices=2, checkpoint=path), first)
 
 

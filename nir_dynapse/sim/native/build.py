@@ -12,11 +12,10 @@ import logging
 import os
 import sys
 import tempfile
+import threading
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-
-import jax
 
 from nir_dynapse.files.whole import write_atomically
 from nir_dynapse.sim import dynamics, slopes, surrogate
@@ -29,6 +28,10 @@ FORMULAS = (
     dynamics.reach,
     dynamics.late,
     dynamics.land,
+    dynamics.flowing,
+    dynamics.opening,
+    dynamics.fed_back,
+    dynamics.halfway,
     slopes.membrane_slopes,
     *surrogate.SHAPES.values(),
 )
@@ -42,13 +45,15 @@ def _text(path: str) -> str:
 
 # The files of `kernels` are text to be compiled, not a package. Read when their tools are imported, so that both are of one
 # time.
-KERNELS, ADJOINT, FRAMES = (_text(f"kernels/{part}") for part in ("run", "adjoint", "frames"))
+KERNELS, ADJOINT, FRAMES, PLAY = (_text(f"kernels/{part}") for part in ("run", "adjoint", "frames", "play"))
 TOOLS = "".join(_text(module.__name__.rpartition(".")[2]) for module in (memory, names, scalar))
 
 
 @cache
 def register(what: str, name: str) -> str:
     """Name of XLA's call "run" or "back" (its adjoint) in "float32" or "float64"; compiled at the first use."""
+    import jax  # not needed by what NumPy calls
+
     handler = getattr(compiled(what, name), f"{what}_frame")
     call = f"nir_dynapse_{what}_{name}"
     jax.ffi.register_ffi_target(call, jax.ffi.pycapsule(handler.ctypes), platform="cpu")
@@ -56,10 +61,13 @@ def register(what: str, name: str) -> str:
 
 
 def source(what: str, name: str) -> str:
-    """Text of the module with the call `what`."""
+    """Text of the module with the call `what`: XLA's "run" or "back", or NumPy's "play" and "play_all" (float32
+    only; see `kernels.play`)."""
     _, kernels = KERNELS.split(RULER)
+    _, play = PLAY.split(RULER)
     _, adjoint = ADJOINT.split(RULER)
     _, shared, run, back = FRAMES.split(RULER)
+    numpys = what in ("play", "play_all")
     parts = [
         f'"""Written by nir_dynapse.sim.native.build, with tools {_hash(TOOLS)}."""',
         "from typing import Any",
@@ -68,13 +76,19 @@ def source(what: str, name: str) -> str:
         "from numba import types",
         "from nir_dynapse.sim.native.memory import *",
         "from nir_dynapse.sim.native.names import *",
-        "from nir_dynapse.sim.native.scalar import absolute, exp, maximum, minimum, where",
+        "from nir_dynapse.sim.native.scalar import absolute, bell, maximum, minimum, mixed, uniform, where",
+        f"from nir_dynapse.sim.native.scalar import {'exp_float32 as exp' if numpys else 'exp'}",
         f"from nir_dynapse.sim.native.scalar import log_{name} as log",
         f"kind = np.{name}",
         f"GABA, SHUNT, LARGEST = {dynamics.GABA}, {dynamics.SHUNT}, kind({dynamics.LARGEST})",
+        f"NMDA = {dynamics.NMDA}",
         f'SHARE = "nir_dynapse_{what}_{name}_share"',
         *(f'@numba.njit(inline="always")\n{scalar.source_of(function)}' for function in FORMULAS),
-        *(kernels, adjoint, shared, run if what == "run" else back),
+        *(
+            (f"ALL = {what == 'play_all'}", kernels, play)
+            if numpys
+            else (kernels, adjoint, shared, run if what == "run" else back)
+        ),
     ]
     return "\n\n".join(parts)
 
@@ -83,9 +97,17 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-@cache
 def compiled(what: str, name: str) -> ModuleType:
-    """The module, compiled or from the cache."""
+    """The module, compiled or from the cache; the same for all threads."""
+    with _ALONE:
+        return _compiled(what, name)
+
+
+_ALONE = threading.Lock()
+
+
+@cache
+def _compiled(what: str, name: str) -> ModuleType:
     text = source(what, name)
     path = _folder() / f"{what}_{name}_{_hash(text)}.py"
     if not path.is_file():

@@ -16,6 +16,72 @@ HEAD = ("tile", "substeps", "adaptation", "leak", "sparse", "inputs", "shape", "
 TILE, SUBSTEPS, ADAPTATION, LEAK, SPARSE, INPUTS, SHAPE, THREADS, WORTHWHILE = range(len(HEAD))
 N_HEAD = len(HEAD)
 
+P_CONSTANTS = (
+    "rate",
+    "floor",
+    "threshold",
+    "refractory",
+    "dc",
+    "h",
+    "ahp_decay",
+    "ahp_kick",
+    "gate",
+    "feedback",
+    "noise",
+    "power",
+    "loss",
+)
+"""Rows of the constants of a run forward only, before the decays of the dendrites."""
+(
+    P_RATE,
+    P_FLOOR,
+    P_THRESHOLD,
+    P_REFRACTORY,
+    P_DC,
+    P_STEP,
+    P_AHP_DECAY,
+    P_AHP_KICK,
+    P_GATE,
+    P_FEEDBACK,
+    P_NOISE,
+    P_POWER,
+    P_LOSS,
+    PLAYED,
+) = range(len(P_CONSTANTS) + 1)
+P_PLAN = (
+    "rows",
+    "substeps",
+    "depth",
+    "length",
+    "seed",
+    "bin",
+    "place",
+    "adaptation",
+    "leak",
+    "gate",
+    "feedback",
+    "noise",
+    "loss",
+)
+"""Numbers of its plan."""
+(
+    P_ROWS,
+    P_SUBSTEPS,
+    DEPTH,
+    P_LENGTH,
+    SEED,
+    FIRST_BIN,
+    FIRST_PLACE,
+    WITH_AHP,
+    WITH_LEAK,
+    WITH_GATE,
+    WITH_FEEDBACK,
+    WITH_NOISE,
+    WITH_LOSS,
+) = range(len(P_PLAN))
+
+PADDED = 64
+"""Cells of a tile of such a run are filled up to a multiple of this, so that no loop has a remainder."""
 VECTOR = 16
 """Cells of a tile are filled up to a multiple of this."""
 

@@ -19,7 +19,20 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-__all__ = ["absolute", "exp", "log_float32", "log_float64", "maximum", "minimum", "source_of", "where"]
+__all__ = [
+    "absolute",
+    "bell",
+    "exp",
+    "exp_float32",
+    "log_float32",
+    "log_float64",
+    "maximum",
+    "minimum",
+    "mixed",
+    "source_of",
+    "uniform",
+    "where",
+]
 
 Number = Any
 
@@ -120,3 +133,64 @@ def log_float32(x: Number) -> Number:
     f = _F(e)
     y = p * m * z - _F(2.12194440e-4) * f - _F(0.5) * z
     return m + y + _F(0.693359375) * f
+
+
+@numba.njit(inline="always")
+def exp_float32(x: Number) -> Number:
+    """e^x of a float32 between -80 and 80 (beyond: that of the limit), without a branch or a call.
+
+    e^x = 2^n·e^r with |r| ≤ ½·ln 2, e^r as the polynomial of Moshier's Cephes library (expf).
+    """
+    x = minimum(maximum(x, _F(-80)), _F(80))
+    n = np.int32(x * _F(1.44269504088896341) + _F(128.5)) - np.int32(128)
+    f = _F(n)
+    r = x - f * _F(0.693359375)
+    r = r + f * _F(2.12194440e-4)
+    p = _F(1.9875691500e-4) * r + _F(1.3981999507e-3)
+    p = p * r + _F(8.3334519073e-3)
+    p = p * r + _F(4.1665795894e-2)
+    p = p * r + _F(1.6666665459e-1)
+    p = p * r + _F(5.0000001201e-1)
+    return (p * (r * r) + r + _F(1)) * _from_bits(np.int32((n + np.int32(127)) << np.int32(23)))
+
+
+@numba.njit(inline="always")
+def cos_float32(x: Number) -> Number:
+    """cos x of a float32 from 0 to 2·π: by Moshier's polynomials (sinf, cosf) on the nearest eighth of a turn."""
+    j = np.int32(x * _F(1.27323954473516))
+    j = np.int32((j + np.int32(1)) & np.int32(-2))
+    f = _F(j)
+    r = ((x - f * _F(0.78515625)) - f * _F(2.4187564849853515625e-4)) - f * _F(3.77489497744594108e-8)
+    z = r * r
+    c = _F(2.443315711809948e-5) * z - _F(1.388731625493765e-3)
+    c = (c * z + _F(4.166664568298827e-2)) * (z * z) - _F(0.5) * z + _F(1)
+    s = _F(-1.9515295891e-4) * z + _F(8.3321608736e-3)
+    s = (s * z - _F(1.6666654611e-1)) * (z * r) + r
+    quarter = np.int32((j >> np.int32(1)) & np.int32(3))
+    found = s if (quarter & np.int32(1)) != 0 else c
+    return -found if quarter == 1 or quarter == 2 else found
+
+
+# Draws: `sim.disturbance`, for one cell.
+
+
+@numba.njit(inline="always")
+def mixed(x: Number) -> Number:
+    """`disturbance._mix` of an uint32."""
+    x = np.uint32(x)
+    x = np.uint32((x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D))
+    x = np.uint32((x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B))
+    return np.uint32(x ^ (x >> np.uint32(16)))
+
+
+@numba.njit(inline="always")
+def uniform(key: Number, number: Number) -> Number:
+    """`disturbance._uniform`."""
+    return (_F(np.int32(mixed(np.uint32(key ^ number)) >> np.uint32(8))) + _F(0.5)) * _F(2.0**-24)
+
+
+@numba.njit(inline="always")
+def bell(deviation: Number, first: Number, second: Number) -> Number:
+    """A normal draw of this deviation from two uniform ones (Box-Muller)."""
+    radius = np.sqrt(_F(-2) * log_float32(first))
+    return deviation * radius * cos_float32(_F(2 * math.pi) * second)

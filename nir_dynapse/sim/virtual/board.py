@@ -85,7 +85,7 @@ class VirtualBoard(LinkedBoard):
             self._params = fabricate(layout_to_params(layout, self.device), self.mismatch, self.seed)
         dt = STEP.check("run_batch", "dt", dt, "Give the width of a bin of x in seconds.")
         x = flattened(x, layout.inputs)
-        counts = check_counts(x, [(port.name, port.size) for port in layout.inputs]).astype(np.float32)
+        counts = check_counts(x, [(port.name, port.size) for port in layout.inputs])
         disturbance = Disturbance.of(self.mismatch, self.seed)
         recording = run_circuit(self._params, counts, dt, ("spikes",), disturbance=disturbance)
         spikes = {node: recording.spikes[node] * mask for node, mask in monitored(layout).items()}
