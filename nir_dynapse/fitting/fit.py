@@ -29,7 +29,7 @@ from nir_dynapse.evaluation.checks import check_data, check_params
 from nir_dynapse.files.numbers import SEED, Whole
 from nir_dynapse.fitting.distance import distance, output_weights
 from nir_dynapse.fitting.result import FitResult, PopulationFit
-from nir_dynapse.fitting.scales import FACTORS, Scales
+from nir_dynapse.fitting.scales import FACTORS, PLAIN, Scales
 from nir_dynapse.network.network import NO_READOUT, Network
 from nir_dynapse.sim.circuit import internal_step
 from nir_dynapse.sim.engine import spike_counts
@@ -68,6 +68,9 @@ STARTS = (
     {"inhibition": 1.5, "tau_mem": 1.5, "tau_inh": 1.5, "refractory": 1.35, "tonic": 0.5},
 )
 """Where the search may begin: what helped networks of several kinds (`tests/benchmarks/fitted_mapping.py`)."""
+
+REMEMBERING = ((1.0, 1.0), (1.2, 1.2))
+"""Factors of excitation and inhibition of further starts, whose synapses remember (`Scales.remembering`)."""
 
 Progress = Callable[[str, float], None]
 
@@ -168,7 +171,7 @@ class _Problem:
             jnp.asarray(np.stack([m.row_currents() for m in made])),
         )
         self.topology = made[0].topology
-        shortest = {"i_ref": np.asarray(self.params.bias["i_ref"]) * np.exp(-scales.low[scales.unit, 5])}
+        shortest = {"i_ref": np.asarray(self.params.bias["i_ref"]) * np.exp(-scales.low[scales.unit, FACTORS.index("refractory")])}
         self.substeps = internal_step(replace(self.params, bias={**self.params.bias, **shortest}), t.dt)
         self.gradient: Any = jax.jit(jax.value_and_grad(self._distance))
         self.loss: Any = jax.jit(self._nominal)
@@ -194,6 +197,7 @@ class _Problem:
             return spike_counts(Params(here, weight, None, self.topology, circuit), x, substeps=self.substeps)
 
         factors, weights = chips
+        weights = jax.vmap(lambda weight: self.scales.weights(numbers, weight, jnp))(weights)
         spikes, ideal = jax.vmap(one)(factors, weights, batch[0]), batch[1]
         spikes, ideal = (a.reshape(-1, *a.shape[2:]) for a in (spikes, ideal))
         return distance(spikes, ideal, self.parts, self.output)
@@ -205,16 +209,17 @@ class _Problem:
         """`STARTS` as numbers, inside the limits."""
         rows, made = len(self.scales.low), []
         for start in STARTS:
-            row = [start.get(name, 0.0) if name == "tonic" else np.log(start.get(name, 1.0)) for name in FACTORS]
+            row = [start.get(name, 0.0) if name in PLAIN else np.log(start.get(name, 1.0)) for name in FACTORS]
             made.append(np.clip(np.tile(row, (rows, 1)), self.scales.low, self.scales.high))
-        return made
+        remembering = (self.scales.remembering(*factors) for factors in REMEMBERING)
+        return made + [numbers for numbers in remembering if numbers is not None]
 
     def best(self, tell: Progress, tried: int) -> tuple[np.ndarray | None, str]:
         """The numbers that are nearest on the held-out samples, or None and why the closed form is kept."""
         if self.silent:
             return None, "no neuron spikes in the ideal run of this data, so there is nothing to follow"
-        before = self.judge(self.scales.params)
-        if before[0] <= NEAR and self._rates_agree(self.scales.params):
+        before = self.judge(self.scales.plain)
+        if before[0] <= NEAR and self._rates_agree(self.scales.plain):
             return None, f"it follows the ideal run already (distance {before[0]:.2f})"
         train, held = self.batches
         starts = self.starts()
@@ -239,7 +244,7 @@ class _Problem:
 
     def _descend(self, start: np.ndarray, batch: Any, tell: Callable[[int], None]) -> list[np.ndarray]:
         """The `FINALISTS` nearest numbers on the way of Adam from `start`."""
-        z, low, high = np.array(start), self.scales.low, self.scales.high
+        z, (low, high) = np.array(start), self.scales.around(start)
         m, v, seen = np.zeros_like(z), np.zeros_like(z), []
         for k in range(STEPS):
             value, slope = (np.asarray(a, float) for a in self.gradient(z, self.chips, batch))
@@ -277,14 +282,12 @@ class _Problem:
         """What became of it, on the held-out samples."""
         runs = [self._run(begin)] + ([] if numbers is None else [self._run(fitted)])
         (far, agreed), (near, agrees) = self._judged(runs[0]), self._judged(runs[-1])
-        rows = (
-            np.zeros_like(self.scales.low) if numbers is None else np.clip(numbers, self.scales.low, self.scales.high)
-        )
+        rows = np.zeros_like(self.scales.low) if numbers is None else numbers
         found = []
         for name, part in self.params.topology.slices().items():
             row = next(k for k, names in enumerate(self.scales.owners) if name in names)
             factors = {
-                key: float(value if key == "tonic" else np.exp(value))
+                key: float(value if key in PLAIN else np.exp(value))
                 for key, value in zip(FACTORS, rows[row], strict=True)
             }
             rates = [s[..., part].mean((0, 1)) / self.network.dt for s in (self.ideal, runs[0], runs[-1])]
