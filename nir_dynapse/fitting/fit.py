@@ -29,7 +29,7 @@ from nir_dynapse.evaluation.checks import check_data, check_params
 from nir_dynapse.files.numbers import SEED, Whole
 from nir_dynapse.fitting.distance import distance, output_weights
 from nir_dynapse.fitting.result import FitResult, PopulationFit
-from nir_dynapse.fitting.scales import FACTORS, PLAIN, Scales
+from nir_dynapse.fitting.scales import FACTORS, PLAIN, RESET, Scales
 from nir_dynapse.network.network import NO_READOUT, Network
 from nir_dynapse.sim.circuit import internal_step
 from nir_dynapse.sim.engine import spike_counts
@@ -48,6 +48,8 @@ WORK = 600_000
 """Samples times bins times neurons of one step of the fit, at most (but at least one sample per chip)."""
 STEPS, RATE = 60, 0.06
 """Steps of Adam from a start, and the first of its rates, which fall as a cosine."""
+FEW_STEPS, SMALL_RATE = 50, 0.025
+"""The same from starts whose synapses remember: nearer from the beginning, and steeper."""
 TRIED = 2
 """Starts that are followed unless it is said: those with the smallest distances."""
 FINALISTS = 4
@@ -69,7 +71,7 @@ STARTS = (
 )
 """Where the search may begin: what helped networks of several kinds (`tests/benchmarks/fitted_mapping.py`)."""
 
-REMEMBERING = ((1.0, 1.0), (1.2, 1.2))
+REMEMBERING = ((1.1, 1.1),)
 """Factors of excitation and inhibition of further starts, whose synapses remember (`Scales.remembering`)."""
 
 Progress = Callable[[str, float], None]
@@ -246,14 +248,15 @@ class _Problem:
         """The `FINALISTS` nearest numbers on the way of Adam from `start`."""
         z, (low, high) = np.array(start), self.scales.around(start)
         m, v, seen = np.zeros_like(z), np.zeros_like(z), []
-        for k in range(STEPS):
+        steps, rate = (FEW_STEPS, SMALL_RATE) if start[:, RESET].any() else (STEPS, RATE)
+        for k in range(steps):
             value, slope = (np.asarray(a, float) for a in self.gradient(z, self.chips, batch))
             if not np.isfinite(value) or not np.isfinite(slope).all():
                 break
             seen.append((float(value), k, z.copy()))
             m, v = 0.9 * m + 0.1 * slope, 0.98 * v + 0.02 * slope**2
             move = m / (1 - 0.9 ** (k + 1)) / (np.sqrt(v / (1 - 0.98 ** (k + 1))) + 1e-8)
-            z = np.clip(z - RATE * 0.5 * (1 + np.cos(np.pi * k / STEPS)) * move, low, high)
+            z = np.clip(z - rate * 0.5 * (1 + np.cos(np.pi * k / steps)) * move, low, high)
             tell(k)
         return [numbers for _, _, numbers in sorted(seen, key=lambda item: item[:2])[:FINALISTS]] or [start]
 
