@@ -8,8 +8,8 @@ reset     a GABA synapse of every neuron onto itself, whose event takes factor(i
 
 The last one spends a CAM row per neuron. With synapses as slow as the membrane was and a membrane as fast as they were
 (`remembering`), the difference of the synaptic currents is v: it falls below the reset level, and remembers what a spike
-took from it, as v of a LIF with a reset by subtraction does. What a spike resets on the chip, the membrane alone, then holds
-next to nothing.
+took from it, as v of a LIF with a reset by subtraction does. The membrane, which is all that a spike resets on the chip,
+then holds next to nothing.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ class Scales:
     high: np.ndarray
 
     @classmethod
-    def of(cls, params: Params, device: Device) -> Scales:
-        """The numbers of `params`, whose weights are not quantised."""
+    def of(cls, params: Params, device: Device, own_rows: bool = True) -> Scales:
+        """The numbers of `params`, whose weights are not quantised; `own_rows`: with resets by synapses."""
         params = by_population(params.numpy(), device)
         t = params.topology
         owner = np.repeat(np.arange(len(t.populations)), [size for _, size in t.populations])
@@ -91,7 +91,7 @@ class Scales:
         low, high = _limits(params, unit, len(rows))
         # A neuron with all of its rows taken has none for itself; one with too many is pruned or trained, anyway.
         full = np.bincount(t.post, minlength=t.n_neurons) == device.cam_rows
-        has = ~np.isin(unit[t.group], unit[t.group[full]])
+        has = own_rows & ~np.isin(unit[t.group], unit[t.group[full]])
         high[:, RESET] = np.where(np.isin(np.arange(len(rows)), unit[t.group[has]]), high[:, RESET], 0.0)
         own = np.flatnonzero(has)
         return cls(_with_own(params, own), params, own, unit, owners, low, high)
@@ -211,7 +211,9 @@ def _with_own(params: Params, own: np.ndarray) -> Params:
         delay=None if t.delay is None else np.r_[t.delay, np.zeros(len(own), int)],
     )
     factor = None if params.delay_factor is None else np.r_[np.asarray(params.delay_factor), np.ones(len(own))]
-    return replace(params, weight=np.r_[np.asarray(params.weight, float), whole], topology=topology, delay_factor=factor)
+    return replace(
+        params, weight=np.r_[np.asarray(params.weight, float), whole], topology=topology, delay_factor=factor
+    )
 
 
 def _limits(params: Params, unit: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
