@@ -46,7 +46,8 @@ def with_copies(
     """`params` with `copies[node]` (one where not named; or one number per population) neurons for each neuron of a node.
 
     Every copy has the biases of its neuron and, for each of its synapses, listens with the same weight to one copy of the
-    source, drawn by `key` so that all of them are heard alike; input channels are the same for all. So fan-in and sum of
+    source, drawn by `key` so that all of them are heard alike (to itself where its neuron listens to itself); input
+    channels are the same for all. So fan-in and sum of
     weights stay as they are. Where `rows` (one number, or (N,)) are fewer than the synapses of a neuron with several
     copies, those are dealt to the copies by their `importance` (S,) (charge per event where not given), each one to a
     single copy unless rows are left, and scaled so that the weights of each dendrite of a copy sum to what those of the
@@ -108,6 +109,8 @@ def copied(
     inner = pre > t.tonic
     pre[inner] = t.tonic + 1 + first[pre[inner] - t.tonic - 1] + turns
     post = first[t.post[origin]] + copy
+    own = t.pre[origin] == t.tonic + 1 + t.post[origin]
+    pre[own] = t.tonic + 1 + post[own]
     origin, pre, post, scale = origin[pairs], pre[pairs], post[pairs], scale[pairs]
     neuron = np.repeat(np.arange(t.n_neurons), each)
     topology = replace(

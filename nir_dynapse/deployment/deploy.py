@@ -218,7 +218,7 @@ def deploy(
         if fit and params is None:
             tell("fit", 0.0)
             on, tried = (data, TRIED) if train is None else (train, 1)  # training goes on from there
-            fitted, fitting = fit_to_data(network, on, device=device, key=seed, tried=tried)
+            fitted, fitting = fit_to_data(network, on, device=device, key=seed, tried=tried, own_rows=train is None)
         if device.n_chips > 1:
             further["activity"] = measured_activity(network, activity_data or data)
         prune = Pruning(network, train or activity_data or data, device, further)

@@ -29,8 +29,9 @@ from nir_dynapse.evaluation.checks import check_data, check_params
 from nir_dynapse.files.numbers import SEED, Whole
 from nir_dynapse.fitting.distance import distance, output_weights
 from nir_dynapse.fitting.result import FitResult, PopulationFit
-from nir_dynapse.fitting.scales import FACTORS, Scales
+from nir_dynapse.fitting.scales import FACTORS, PLAIN, RESET, Scales
 from nir_dynapse.network.network import NO_READOUT, Network
+from nir_dynapse.quant.compiler import finds_places
 from nir_dynapse.sim.circuit import internal_step
 from nir_dynapse.sim.engine import spike_counts
 from nir_dynapse.sim.mismatch import fabricate
@@ -48,6 +49,8 @@ WORK = 600_000
 """Samples times bins times neurons of one step of the fit, at most (but at least one sample per chip)."""
 STEPS, RATE = 60, 0.06
 """Steps of Adam from a start, and the first of its rates, which fall as a cosine."""
+FEW_STEPS, SMALL_RATE = 50, 0.025
+"""The same from starts whose synapses remember: nearer from the beginning, and steeper."""
 TRIED = 2
 """Starts that are followed unless it is said: those with the smallest distances."""
 FINALISTS = 4
@@ -57,6 +60,10 @@ NEAR = 0.4
 RATES = 0.1
 MUCH_NEARER = 0.6
 """A circuit whose classes agree less often with the ideal ones than before must be nearer by this factor."""
+ROW_PAYS = 0.8
+"""A circuit that spends rows on resets must be nearer than others by this factor."""
+ENOUGH = 0.15
+"""A held-out distance up to this ends the search: further starts are not followed."""
 STARTS = (
     {},
     {"excitation": 1.1, "inhibition": 1.4, "tau_inh": 1.5},
@@ -68,6 +75,9 @@ STARTS = (
     {"inhibition": 1.5, "tau_mem": 1.5, "tau_inh": 1.5, "refractory": 1.35, "tonic": 0.5},
 )
 """Where the search may begin: what helped networks of several kinds (`tests/benchmarks/fitted_mapping.py`)."""
+
+REMEMBERING = ((1.1, 1.1),)
+"""Factors of excitation and inhibition of further starts, whose synapses remember (`Scales.remembering`)."""
 
 Progress = Callable[[str, float], None]
 
@@ -81,6 +91,7 @@ def fit_to_data(
     mismatch: Mismatch | None = None,
     key: int = 0,
     tried: int = TRIED,
+    own_rows: bool = True,
     progress: Progress | None = None,
 ) -> tuple[Params, FitResult]:
     """The circuit of `network` whose spikes on `data` follow those of its ideal run, and what was fitted.
@@ -88,10 +99,12 @@ def fit_to_data(
     `data` is `Data` (its labels are not used), event counts (batch, time, channel), (time, channel), or one of NIR's data
     containers; of much data a part is taken, evenly. `params` is the circuit to begin with (None: the closed form), not
     quantised. `mismatch` is what two of three chips have that the samples are spread over (None: all on the nominal
-    chip, which the measurements in docs/mapping.md prefer, on chips with mismatch, too). `tried` of eight starts are
-    followed, the nearest ones. The circuit is never farther from the ideal run than the one it began with, on samples that
-    the fit did not see (with a single sample, on that one): else that one is returned. `progress("fit", fraction)` is
-    called at every step. Deterministic for a `key`. The findings of the result are among those of the Params. Raises
+    chip, which the measurements in docs/mapping.md prefer, on chips with mismatch, too). `tried` of nine starts are
+    followed at most, the nearest ones. With `own_rows` neurons may spend a CAM row each on a synapse onto themselves, which
+    does the reset (`scales`), where they have one free, it pays, and chips still hold the network. The circuit is never
+    farther from the ideal run than the one it began with, on samples that the fit did not see (with a single sample, on
+    that one): else that one is returned. `progress("fit", fraction)` is called at every step. Deterministic for a `key`.
+    The findings of the result are among those of the Params. Raises
     ConfigurationError or ParameterRangeError where the data does not fit the network, or `params` are quantised.
     """
     tell = progress or (lambda stage, fraction: None)
@@ -105,8 +118,8 @@ def fit_to_data(
         raise ConfigurationError(
             "fit_to_data: the weights of params are quantised; a fit needs exact currents. Give the Params before compile."
         )
-    problem = _Problem(network, Scales.of(begin, device), x, mismatch, key)
-    numbers, reason = problem.best(tell, Whole(1, len(STARTS)).check("fit_to_data", "tried", tried))
+    problem = _Problem(network, Scales.of(begin, device, own_rows), x, mismatch, key, device)
+    numbers, reason = problem.best(tell, Whole(1, len(STARTS) + len(REMEMBERING)).check("fit_to_data", "tried", tried))
     fitted = begin if numbers is None else problem.scales.settled(numbers)
     result = problem.result(begin, fitted, numbers, reason)
     tell("fit", 1.0)
@@ -144,8 +157,10 @@ def _counts(network: Network, data: Any) -> np.ndarray:
 class _Problem:
     """The samples, their ideal spikes, the chips, and the distance as a function of the numbers."""
 
-    def __init__(self, network: Network, scales: Scales, x: np.ndarray, mismatch: Mismatch | None, key: int) -> None:
-        self.network, self.scales = network, scales
+    def __init__(
+        self, network: Network, scales: Scales, x: np.ndarray, mismatch: Mismatch | None, key: int, device: Device
+    ) -> None:
+        self.network, self.scales, self.device, self.key = network, scales, device, key
         self.params = scales.with_tonic()
         t = self.params.topology
         count = 1 if mismatch is None else CHIPS
@@ -168,7 +183,10 @@ class _Problem:
             jnp.asarray(np.stack([m.row_currents() for m in made])),
         )
         self.topology = made[0].topology
-        shortest = {"i_ref": np.asarray(self.params.bias["i_ref"]) * np.exp(-scales.low[scales.unit, 5])}
+        shortest = {
+            "i_ref": np.asarray(self.params.bias["i_ref"])
+            * np.exp(-scales.low[scales.unit, FACTORS.index("refractory")])
+        }
         self.substeps = internal_step(replace(self.params, bias={**self.params.bias, **shortest}), t.dt)
         self.gradient: Any = jax.jit(jax.value_and_grad(self._distance))
         self.loss: Any = jax.jit(self._nominal)
@@ -194,6 +212,7 @@ class _Problem:
             return spike_counts(Params(here, weight, None, self.topology, circuit), x, substeps=self.substeps)
 
         factors, weights = chips
+        weights = jax.vmap(lambda weight: self.scales.weights(numbers, weight, jnp))(weights)
         spikes, ideal = jax.vmap(one)(factors, weights, batch[0]), batch[1]
         spikes, ideal = (a.reshape(-1, *a.shape[2:]) for a in (spikes, ideal))
         return distance(spikes, ideal, self.parts, self.output)
@@ -205,16 +224,17 @@ class _Problem:
         """`STARTS` as numbers, inside the limits."""
         rows, made = len(self.scales.low), []
         for start in STARTS:
-            row = [start.get(name, 0.0) if name == "tonic" else np.log(start.get(name, 1.0)) for name in FACTORS]
+            row = [start.get(name, 0.0) if name in PLAIN else np.log(start.get(name, 1.0)) for name in FACTORS]
             made.append(np.clip(np.tile(row, (rows, 1)), self.scales.low, self.scales.high))
-        return made
+        remembering = (self.scales.remembering(*factors) for factors in REMEMBERING)
+        return made + [numbers for numbers in remembering if numbers is not None]
 
     def best(self, tell: Progress, tried: int) -> tuple[np.ndarray | None, str]:
         """The numbers that are nearest on the held-out samples, or None and why the closed form is kept."""
         if self.silent:
             return None, "no neuron spikes in the ideal run of this data, so there is nothing to follow"
-        before = self.judge(self.scales.params)
-        if before[0] <= NEAR and self._rates_agree(self.scales.params):
+        before = self.judge(self.scales.plain)
+        if before[0] <= NEAR and self._rates_agree(self.scales.plain):
             return None, f"it follows the ideal run already (distance {before[0]:.2f})"
         train, held = self.batches
         starts = self.starts()
@@ -223,32 +243,55 @@ class _Problem:
         for k, start in enumerate(starts):
             values.append(float(self.gradient(start, self.chips, train)[0]))
             tell("fit", k / total)
-        finalists: list[np.ndarray] = []
+        found: list[tuple[float, float, Params, np.ndarray]] = []
         order = np.argsort(np.nan_to_num(values, nan=np.inf), kind="stable")[:tried]
         for n, which in enumerate(order):
             done = len(starts) + n * (STEPS + FINALISTS)
             path = self._descend(starts[which], train, lambda k, done=done: tell("fit", (done + k) / total))
             judged = [(float(self.gradient(numbers, self.chips, held)[0]), k) for k, numbers in enumerate(path)]
-            finalists += [path[k] for _, k in sorted(judged)[:2]]
-        scores = [self.judge(self.scales.settled(numbers)) for numbers in finalists]
+            for numbers in (path[k] for _, k in sorted(judged)[:2]):
+                params = self.scales.settled(numbers)
+                found.append((*self.judge(params), params, numbers))
+            if min(far for far, *_ in found) <= ENOUGH:
+                break
+        return self._chosen(before, found)
+
+    def _chosen(
+        self, before: tuple[float, float], found: list[tuple[float, float, Params, np.ndarray]]
+    ) -> tuple[np.ndarray | None, str]:
+        """The numbers of the nearest circuit, with rows for resets only where they pay and there is room."""
         far, agreed = before
-        better = [k for k, (value, same) in enumerate(scores) if value < far * (1.0 if same >= agreed else MUCH_NEARER)]
-        if not better:
-            return None, "on samples that the fit did not see it is as near to the ideal run as any circuit found"
-        return finalists[min(better, key=lambda k: scores[k][0])], ""
+        better = [f for f in found if f[0] < far * (1.0 if f[1] >= agreed else MUCH_NEARER)]
+        better.sort(key=lambda f: f[0] / (ROW_PAYS if f[3][:, RESET].any() else 1.0))
+        places: dict[bool, bool] = {False: True}
+        for _, _, params, numbers in better:
+            spends = bool(numbers[:, RESET].any())
+            if spends not in places:
+                places[spends] = self._has_places(params)
+            if places[spends]:
+                return numbers, ""
+        if better:
+            return None, "there are no places for the synapses of neurons onto themselves that a nearer circuit has"
+        return None, "on samples that the fit did not see it is as near to the ideal run as any circuit found"
+
+    def _has_places(self, params: Params) -> bool:
+        """Whether the chips hold `params`, if they hold the circuit that the fit began with."""
+        holds = [finds_places(self.network, each, self.device, self.key) for each in (params, self.scales.plain)]
+        return holds[0] or not holds[1]
 
     def _descend(self, start: np.ndarray, batch: Any, tell: Callable[[int], None]) -> list[np.ndarray]:
         """The `FINALISTS` nearest numbers on the way of Adam from `start`."""
-        z, low, high = np.array(start), self.scales.low, self.scales.high
+        z, (low, high) = np.array(start), self.scales.around(start)
         m, v, seen = np.zeros_like(z), np.zeros_like(z), []
-        for k in range(STEPS):
+        steps, rate = (FEW_STEPS, SMALL_RATE) if start[:, RESET].any() else (STEPS, RATE)
+        for k in range(steps):
             value, slope = (np.asarray(a, float) for a in self.gradient(z, self.chips, batch))
             if not np.isfinite(value) or not np.isfinite(slope).all():
                 break
             seen.append((float(value), k, z.copy()))
             m, v = 0.9 * m + 0.1 * slope, 0.98 * v + 0.02 * slope**2
             move = m / (1 - 0.9 ** (k + 1)) / (np.sqrt(v / (1 - 0.98 ** (k + 1))) + 1e-8)
-            z = np.clip(z - RATE * 0.5 * (1 + np.cos(np.pi * k / STEPS)) * move, low, high)
+            z = np.clip(z - rate * 0.5 * (1 + np.cos(np.pi * k / steps)) * move, low, high)
             tell(k)
         return [numbers for _, _, numbers in sorted(seen, key=lambda item: item[:2])[:FINALISTS]] or [start]
 
@@ -277,14 +320,12 @@ class _Problem:
         """What became of it, on the held-out samples."""
         runs = [self._run(begin)] + ([] if numbers is None else [self._run(fitted)])
         (far, agreed), (near, agrees) = self._judged(runs[0]), self._judged(runs[-1])
-        rows = (
-            np.zeros_like(self.scales.low) if numbers is None else np.clip(numbers, self.scales.low, self.scales.high)
-        )
+        rows = np.zeros_like(self.scales.low) if numbers is None else numbers
         found = []
         for name, part in self.params.topology.slices().items():
             row = next(k for k, names in enumerate(self.scales.owners) if name in names)
             factors = {
-                key: float(value if key == "tonic" else np.exp(value))
+                key: float(value if key in PLAIN else np.exp(value))
                 for key, value in zip(FACTORS, rows[row], strict=True)
             }
             rates = [s[..., part].mean((0, 1)) / self.network.dt for s in (self.ideal, runs[0], runs[-1])]

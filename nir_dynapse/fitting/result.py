@@ -48,6 +48,8 @@ class PopulationFit:
         ]
         if self.factors.get("tonic", 0.0) > NOTABLE / 2:
             changed.append(f"constant input of {self.factors['tonic']:.2f} of the threshold")
+        if self.factors.get("reset", 0.0) > NOTABLE:
+            changed.append(f"a spike inhibits its neuron, reset x {self.factors['reset']:.2f}")
         return ", ".join(changed) or "nothing changed"
 
 

@@ -143,6 +143,18 @@ def compile(
     return layout
 
 
+def finds_places(net: Network, params: Params, device: Device, seed: int = 0) -> bool:
+    """Whether there are places and tags for `params` (without masks), of each neuron as many synapses as it has rows."""
+    t = params.topology
+    options = Options("prune", False, False, False, True, TOLERANCE, seed, SEARCH)
+    wishes = _monitored(net, t, "outputs"), source_activity(None, t)
+    try:
+        _first_way(_ways(params, options, None), lambda way: check_places(params, *wishes, device, way))
+    except CapacityError:
+        return False
+    return True
+
+
 def _first_way(ways: Sequence[Options], make: Callable[[Options], Any]) -> Any:
     """What `make` makes of the first of `ways`, or of the second where tags run short in the first."""
     try:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nir_dynapse.chip.device import BASE_WEIGHTS, WEIGHT_GAINS, Device
+from nir_dynapse.chip.device import BASE_WEIGHTS, GABA, WEIGHT_GAINS, Device
 from nir_dynapse.circuit.closed_form import charge_per_ampere
 from nir_dynapse.circuit.params import Params, Topology
 from nir_dynapse.errors import Finding
@@ -19,6 +19,8 @@ BINS = np.linspace(-0.26, 0.26, 14)
 
 IMPRECISE = 0.2
 """RMS error over RMS weight of a core from which it is a warning."""
+OF_RESETS = 10.0
+"""How much more than that of other weights the error of a synapse counts that does the reset of its neuron."""
 
 
 class Rounded(NamedTuple):
@@ -78,7 +80,7 @@ def round_weights(problem: Rounding, device: Device) -> Rounded:
             charge[rows],
             t.dendrite[rows],
             local.reshape(-1),
-            importance_of(charge[rows]) if importance is None else importance[rows],
+            _importance(t, charge, rows) if importance is None else importance[rows],
             spare[neurons],
             problem.unit[:, group],
             second_range is not None and bool(second_range[group]),
@@ -93,6 +95,17 @@ def round_weights(problem: Rounding, device: Device) -> Rounded:
     )
     by_synapse = np.argsort(which, kind="stable")
     return Rounded(which[by_synapse], dendrite[by_synapse], mask[by_synapse], base, codes, values)
+
+
+def _importance(t: Topology, charge: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Default importance of the weights `rows` of a core; more where every neuron inhibits itself at each spike.
+
+    That is its reset (`fitting.scales`): an error of it counts at each spike of the neuron, and all of them err alike.
+    """
+    found = importance_of(charge[rows])
+    own = (t.pre[rows] == t.tonic + 1 + t.post[rows]) & (t.dendrite[rows] == GABA)
+    every = len(np.unique(t.post[rows][own])) == len(np.unique(t.post[rows]))
+    return np.where(own & every, OF_RESETS * found, found)
 
 
 def weight_errors(problem: Rounding, rounded: Rounded, device: Device) -> dict[str, Any]:

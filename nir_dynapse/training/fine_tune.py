@@ -193,7 +193,7 @@ def _begun(thing: Any, start: Params | None, data: Data, device: Device, key: in
         return start
     if not isinstance(thing, Network) or not options.fit:
         return as_params(thing, device)
-    return fit_to_data(thing, data, device=device, key=key, tried=1)[0]
+    return fit_to_data(thing, data, device=device, key=key, tried=1, own_rows=False)[0]
 
 
 def _on_rows(
