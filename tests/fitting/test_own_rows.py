@@ -26,12 +26,12 @@ def own_of(params: nd.Params) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def subtracting() -> nd.Network:
-    """Weights of mean zero, resets by subtraction, no recurrence; a membrane twice as slow as its synapses."""
+    """LIF with weights of mean zero and resets by subtraction, no recurrence."""
     from small_networks import feed_forward
 
-    net = feed_forward(np.random.default_rng(0).normal(0, 0.5, (12, 16)))
-    slow = [replace(p, tau_syn=np.full(p.size, 2e-3), reset="subtract") for p in net.populations]
-    return replace(net, populations=tuple(slow))
+    net = feed_forward(np.random.default_rng(0).normal(0.1, 0.6, (12, 16)))
+    lif = [replace(p, kind="LIF", tau_syn=None, w_in=None, reset="subtract") for p in net.populations]
+    return replace(net, populations=tuple(lif))
 
 
 @pytest.fixture(scope="module")
