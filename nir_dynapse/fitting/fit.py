@@ -64,6 +64,9 @@ ROW_PAYS = 0.8
 """A circuit that spends rows on resets must be nearer than others by this factor."""
 ENOUGH = 0.15
 """A held-out distance up to this ends the search: further starts are not followed."""
+MISSED = 0.2
+"""Held-out distance from which on rows are spent on resets at all: under mismatch they make a circuit worse that is near
+without them (docs/mapping.md)."""
 STARTS = (
     {},
     {"excitation": 1.1, "inhibition": 1.4, "tau_inh": 1.5},
@@ -99,9 +102,10 @@ def fit_to_data(
     `data` is `Data` (its labels are not used), event counts (batch, time, channel), (time, channel), or one of NIR's data
     containers; of much data a part is taken, evenly. `params` is the circuit to begin with (None: the closed form), not
     quantised. `mismatch` is what two of three chips have that the samples are spread over (None: all on the nominal
-    chip, which the measurements in docs/mapping.md prefer, on chips with mismatch, too). `tried` of nine starts are
-    followed at most, the nearest ones. With `own_rows` neurons may spend a CAM row each on a synapse onto themselves, which
-    does the reset (`scales`), where they have one free, it pays, and chips still hold the network. The circuit is never
+    chip, which the measurements in docs/mapping.md prefer, on chips with mismatch, too). `tried` of eight starts are
+    followed at most, the nearest ones. Where all of them miss and with `own_rows`, neurons may spend a CAM row each on a
+    synapse onto themselves, which does the reset (`scales`), where they have one free, it pays, and chips still hold the
+    network. The circuit is never
     farther from the ideal run than the one it began with, on samples that the fit did not see (with a single sample, on
     that one): else that one is returned. `progress("fit", fraction)` is called at every step. Deterministic for a `key`.
     The findings of the result are among those of the Params. Raises
@@ -119,7 +123,7 @@ def fit_to_data(
             "fit_to_data: the weights of params are quantised; a fit needs exact currents. Give the Params before compile."
         )
     problem = _Problem(network, Scales.of(begin, device, own_rows), x, mismatch, key, device)
-    numbers, reason = problem.best(tell, Whole(1, len(STARTS) + len(REMEMBERING)).check("fit_to_data", "tried", tried))
+    numbers, reason = problem.best(tell, Whole(1, len(STARTS)).check("fit_to_data", "tried", tried))
     fitted = begin if numbers is None else problem.scales.settled(numbers)
     result = problem.result(begin, fitted, numbers, reason)
     tell("fit", 1.0)
@@ -226,8 +230,12 @@ class _Problem:
         for start in STARTS:
             row = [start.get(name, 0.0) if name in PLAIN else np.log(start.get(name, 1.0)) for name in FACTORS]
             made.append(np.clip(np.tile(row, (rows, 1)), self.scales.low, self.scales.high))
-        remembering = (self.scales.remembering(*factors) for factors in REMEMBERING)
-        return made + [numbers for numbers in remembering if numbers is not None]
+        return made
+
+    def remembering(self) -> list[np.ndarray]:
+        """Starts with rows that do the reset: none where they are not wanted, or no neuron has one free."""
+        found = (self.scales.remembering(*factors) for factors in REMEMBERING)
+        return [numbers for numbers in found if numbers is not None]
 
     def best(self, tell: Progress, tried: int) -> tuple[np.ndarray | None, str]:
         """The numbers that are nearest on the held-out samples, or None and why the closed form is kept."""
@@ -237,23 +245,24 @@ class _Problem:
         if before[0] <= NEAR and self._rates_agree(self.scales.plain):
             return None, f"it follows the ideal run already (distance {before[0]:.2f})"
         train, held = self.batches
-        starts = self.starts()
-        total = len(starts) + tried * (STEPS + FINALISTS)
+        starts, more = self.starts(), self.remembering()
+        total = len(starts) + (tried + len(more)) * (STEPS + FINALISTS)
         values = []
         for k, start in enumerate(starts):
             values.append(float(self.gradient(start, self.chips, train)[0]))
             tell("fit", k / total)
         found: list[tuple[float, float, Params, np.ndarray]] = []
         order = np.argsort(np.nan_to_num(values, nan=np.inf), kind="stable")[:tried]
-        for n, which in enumerate(order):
+        for n, start in enumerate([*(starts[which] for which in order), *more]):
+            nearest = min((far for far, *_ in found), default=np.inf)
+            if nearest <= (ENOUGH if n < len(order) else MISSED):
+                break
             done = len(starts) + n * (STEPS + FINALISTS)
-            path = self._descend(starts[which], train, lambda k, done=done: tell("fit", (done + k) / total))
+            path = self._descend(start, train, lambda k, done=done: tell("fit", (done + k) / total))
             judged = [(float(self.gradient(numbers, self.chips, held)[0]), k) for k, numbers in enumerate(path)]
             for numbers in (path[k] for _, k in sorted(judged)[:2]):
                 params = self.scales.settled(numbers)
                 found.append((*self.judge(params), params, numbers))
-            if min(far for far, *_ in found) <= ENOUGH:
-                break
         return self._chosen(before, found)
 
     def _chosen(
