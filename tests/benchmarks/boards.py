@@ -1,4 +1,4 @@
-"""Runs on a virtual board: seconds for so many events over so long, which should grow with both and no faster.
+"""Runs on a virtual board: seconds for so many events over so long, which should grow with both and no faster; and chips.
 
     python3 -m uv run python tests/benchmarks/boards.py [--against COMMIT] [--turns 3] [--long] [STEP ...]
 
@@ -18,6 +18,7 @@ import numpy as np
 from against import ROOT, answer, compare
 
 import nir_dynapse as nd
+from nir_dynapse.sim.mismatch import fabricate
 
 TABLE = {"1e4/s, 1 s": (1e4, 1), "1e4/s, 2 s": (1e4, 2), "1e4/s, 4 s": (1e4, 4)}
 SPARSE = {"3/s, 20 s": (3, 20)}
@@ -47,6 +48,17 @@ def run(rate: float, seconds: float, echo: bool = False) -> Any:
     return heard.time, heard.node, heard.index, heard.nodes, vars(log)
 
 
+@lru_cache
+def yin_yang() -> nd.Params:
+    return nd.to_params(nd.compile(nd.from_nir(ROOT / "examples" / "networks" / "yin_yang.nir")))
+
+
+def chips(count: int) -> Any:
+    """Bias currents and weights of `count` virtual chips."""
+    made = [fabricate(yin_yang(), nd.DYNAPSE2.mismatch, number) for number in range(count)]
+    return [[dict(chip.bias), chip.weight] for chip in made]
+
+
 def calibration() -> Any:
     with nd.open_board("virtual:7") as board:
         (profile,) = nd.calibrate(board)
@@ -57,6 +69,7 @@ WORK: dict[str, Callable[[], Any]] = {
     "nothing": lambda: None,
     **{name: partial(run, *sizes) for name, sizes in {**TABLE, **SPARSE, **LONG}.items()},
     "1e4/s, 1 s, echo": partial(run, 1e4, 1, echo=True),
+    "100 chips made": partial(chips, 100),
     "calibrate": calibration,
 }
 
@@ -72,7 +85,7 @@ def main() -> None:
     if args.answer:
         answer(WORK)
         return
-    steps = args.steps or [*TABLE, *SPARSE, "1e4/s, 1 s, echo", *(LONG if args.long else ())]
+    steps = args.steps or [*TABLE, *SPARSE, "1e4/s, 1 s, echo", "100 chips made", *(LONG if args.long else ())]
     compare(__file__, args.against, steps, args.turns, only_here=LONG)
     print(f"peak memory of a process: {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20:.2f} GiB")
 
