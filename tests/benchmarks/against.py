@@ -104,7 +104,8 @@ def compare(script: str, commit: str | None, steps: Iterable[str], turns: int, o
         print("| step | here s | CPU s | there s | there/here | result |\n|---|---|---|---|---|---|")
         for step in steps:
             both = there is not None and step not in only_here
-            here("nothing")
+            for ask in (here, *([there] if there is not None and both else [])):
+                ask("nothing")  # imports and what all steps need
             mine, other = [], []
             for _ in range(turns):
                 mine.append(here(step))
