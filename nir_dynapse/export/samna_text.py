@@ -81,17 +81,22 @@ _SYNAPSES, _DESTINATIONS = (_list_text(["%s"] * count) for count in (64, 4))
 
 
 def _synapse_text(tag: int = 0, dendrite: int = -1, mask: int = 0, flags: int = 0) -> str:
+    return f'{{"tag":{tag},"dendrite":{DENDRITE_VALUES[dendrite]},"weight":{_mask_text(mask)},{_flags_text(flags)}}}'
+
+
+@lru_cache
+def _mask_text(mask: int) -> str:
+    return _list_text([_boolean(bit) for bit in bits(mask, 4)])
+
+
+@lru_cache
+def _flags_text(flags: int) -> str:
     stp, precise, mismatched = (_boolean(bit) for bit in bits(flags, 3))
-    return (
-        f'{{"tag":{tag},"dendrite":{DENDRITE_VALUES[dendrite]},'
-        f'"weight":{_list_text([_boolean(bit) for bit in bits(mask, 4)])},'
-        f'"stp":{stp},"preciseDelay":{precise},"mismatchedDelay":{mismatched}}}'
-    )
+    return f'"stp":{stp},"preciseDelay":{precise},"mismatchedDelay":{mismatched}'
 
 
 def _destination_text(tag: int = 0, cores: int = 0, x_hop: int = 0, y_hop: int = 0) -> str:
-    mask = _list_text([_boolean(bit) for bit in bits(cores, 4)])
-    return f'{{"core":{mask},"xHop":{x_hop},"yHop":{y_hop},"tag":{tag}}}'
+    return f'{{"core":{_mask_text(cores)},"xHop":{x_hop},"yHop":{y_hop},"tag":{tag}}}'
 
 
 def _neuron_text(synapses: list[str], destinations: list[str], latches: int) -> str:

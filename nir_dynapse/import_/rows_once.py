@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["RowsOnce"]
+__all__ = ["SHAPE_ERRORS", "RowsOnce"]
 
+SHAPE_ERRORS = (AttributeError, KeyError, IndexError, TypeError, ValueError)
+"""What reading something of another shape raises."""
 MOST_KEPT = 1 << 16
 """Rows that are remembered: objects, texts and contents."""
 
@@ -45,11 +47,12 @@ class RowsOnce:
             self._seen, self._kept = {}, []
         found: list[Any] = list(map(self._seen.get, map(id, rows)))
         if None in found:
-            for k, row in enumerate(rows):
-                found[k] = self._seen.get(id(row))
-                if found[k] is None:
-                    found[k] = self._seen[id(row)] = self._number(form, place, row)
+            for k in [k for k, number in enumerate(found) if number is None]:
+                row = rows[k]
+                if id(row) not in self._seen:
+                    self._seen[id(row)] = self._number(form, place, row)
                     self._kept.append(row)  # no other object takes its place
+                found[k] = self._seen[id(row)]
         self.numbers[place] = found
 
     def put_texts(self, form: Any, place: Place, texts: list[str], row: Callable[[str], Any]) -> None:
@@ -58,9 +61,8 @@ class RowsOnce:
         if None in found:
             if len(self._seen) > MOST_KEPT:
                 self._seen = {}
-            for k, text in enumerate(texts):
-                if found[k] is None:
-                    found[k] = self._seen[text] = self._number(form, place, row(text))
+            for k in [k for k, number in enumerate(found) if number is None]:
+                found[k] = self._seen[texts[k]] = self._number(form, place, row(texts[k]))
         self.numbers[place] = found
 
     def _number(self, form: Any, place: Place, row: Any) -> int:
@@ -68,13 +70,7 @@ class RowsOnce:
         try:
             key = self._key(form, row)
             number = None if key is None else self._known.get(key)
-        except (
-            AttributeError,
-            KeyError,
-            IndexError,
-            TypeError,
-            ValueError,
-        ):  # not hashable, or not a row: decoding says what is wrong
+        except SHAPE_ERRORS:  # not hashable, or not a row: decoding says what is wrong
             key = number = None
         if number is None:
             number = len(self._decoded)
