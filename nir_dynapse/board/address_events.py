@@ -26,9 +26,11 @@ __all__ = [
     "START",
     "Heard",
     "from_grid",
+    "in_order",
     "is_marker",
     "markers",
     "monitored",
+    "parted",
     "spaced",
     "to_grid",
     "unheard",
@@ -69,7 +71,7 @@ def spaced(times: np.ndarray, gap: int = 1) -> np.ndarray:
 def unwrapped(times: np.ndarray, near: int) -> np.ndarray:
     """32-bit timestamps as the times that are nearest to `near` (at most 2^31 µs away)."""
     half = WRAP // 2
-    return near + (np.asarray(times, np.int64) - near + half) % WRAP - half
+    return ((np.asarray(times, np.int64) - (near - half)) & (WRAP - 1)) + (near - half)  # & is % and far faster
 
 
 def markers(tag: int, first: int, copies: int) -> np.ndarray:
@@ -83,6 +85,26 @@ def markers(tag: int, first: int, copies: int) -> np.ndarray:
 def is_marker(grid: np.ndarray, tag: int) -> np.ndarray:
     """Which received events are markers with `tag`."""
     return (grid["y_hop"] == MARKER_HOP) & (grid["tag"] == tag)
+
+
+def parted(grid: np.ndarray, start: int, span: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Received events as times of the markers that begin a run and that end it, from `start` on, and what is no marker
+    within `span` µs; all times from `start`.
+    """
+    time = np.ascontiguousarray(grid["time"]) - start
+    marked = np.flatnonzero(np.isin(grid["tag"], MARKERS) & (grid["y_hop"] == MARKER_HOP))
+    tags, times = grid["tag"][marked], time[marked]
+    within = (time >= 0) & (time < span)
+    within[marked] = False
+    rest = grid[within]
+    rest["time"] = time[within]
+    return times[(tags == START) & (times >= 0)], times[(tags == END) & (times >= 0)], rest
+
+
+def in_order(grid: np.ndarray) -> np.ndarray:
+    """`grid` in order of time, events of the same time as they came; itself where it is in order."""
+    time = np.ascontiguousarray(grid["time"])
+    return grid[np.argsort(time, kind="stable")] if (time[1:] < time[:-1]).any() else grid
 
 
 # -- there ------------------------------------------------------------------------------------------------------------
@@ -127,10 +149,11 @@ def to_grid(layout: Layout, events: Events, span: int, *, echo: bool = False, fi
 
 def unheard(layout: Layout, events: Events) -> int:
     """How many of `events` (of input nodes) are of channels without any destination: nobody is sent them."""
-    heard = {name for name, where in layout.input_map.items() if where}
-    which, count = np.unique(np.stack([events.node, events.index]), axis=1, return_counts=True)
-    pairs = zip(which[0].tolist(), which[1].tolist(), count.tolist(), strict=True)
-    return sum(n for node, index, n in pairs if (events.nodes[node], index) not in heard)
+    heard, deaf = {name for name, where in layout.input_map.items() if where}, 0
+    for number, node in enumerate(events.nodes):
+        count = np.bincount(events.index[events.node == number])
+        deaf += sum(int(count[index]) for index in np.flatnonzero(count).tolist() if (node, index) not in heard)
+    return deaf
 
 
 def _channels(layout: Layout, events: Events, span: int) -> tuple[np.ndarray, np.ndarray]:
@@ -189,7 +212,7 @@ def from_grid(layout: Layout, grid: np.ndarray) -> Heard:
     Those of all copies of a neuron are its spikes. Echoes become events of their input node. Where neurons look alike, the
     first one gets the spike.
     """
-    grid = grid[np.argsort(grid["time"], kind="stable")]
+    grid = in_order(grid)
     neuron, row = np.nonzero(layout.sram["cores"])
     sent = layout.sram[neuron, row]
     out, x_hop = leaves_west(sent, layout.chip[neuron])
@@ -199,23 +222,26 @@ def from_grid(layout: Layout, grid: np.ndarray) -> Heard:
         channel = np.arange(layout.n_channels + 1)
         codes = np.r_[codes, _code(MONITOR_HOP + 1 + channel // TAGS, ECHO_HOP, channel % TAGS)]
         owner = np.r_[owner, channel]
-        order = np.argsort(codes)
-        codes, owner = codes[order], owner[order]
-
-    heard = _code(grid["x_hop"], grid["y_hop"], grid["tag"])
-    place = np.minimum(np.searchsorted(codes, heard), max(len(codes) - 1, 0))
-    known = codes[place] == heard if len(codes) else np.zeros(len(heard), bool)
-    sources = owner[place[known]] if len(codes) else np.zeros(0, int)
+    if not layout.tonic_period:  # the number of the tonic channel is never used
+        owner = np.where(owner > layout.n_channels, owner - 1, owner)
     names = [*(port.name for port in layout.inputs), *(["tonic"] if layout.tonic_period else []), *layout.sizes]
     sizes = [*(port.size for port in layout.inputs), *([1] if layout.tonic_period else []), *layout.sizes.values()]
-    if not layout.tonic_period:  # the number of the tonic channel is never used
-        sources = np.where(sources > layout.n_channels, sources - 1, sources)
-    ends = np.cumsum([0, *sizes])
-    node = np.searchsorted(ends, sources, "right") - 1
+    nodes = np.repeat(np.arange(len(sizes)), sizes)
     copies = np.array([layout.copies_of.get(name, 1) for name in names], int)
-    index = (sources - ends[node]) // copies[node]
-    used, node = np.unique(node, return_inverse=True)
-    events = Events(grid["time"][known], node.reshape(-1), index, tuple(names[i] for i in used))
+    places = counted_up(np.array(sizes, int)) // copies[nodes]
+
+    low = int(codes.min(initial=0))
+    table = np.full(int(codes.max(initial=0)) - low + 2, -1)  # the last one is that of all codes outside
+    table[codes - low] = owner
+    heard = _code(grid["x_hop"], grid["y_hop"], grid["tag"]) - low
+    sources = table[np.where((heard >= 0) & (heard < len(table) - 1), heard, -1)]
+    known = sources >= 0
+    if not known.all():
+        sources = sources[known]
+    node = nodes[sources]
+    used = np.bincount(node, minlength=len(names)) > 0
+    time, node = grid["time"][known], (np.cumsum(used) - 1)[node]
+    events = Events(time, node, places[sources], tuple(names[i] for i in np.flatnonzero(used)))
     return Heard(events, grid[~known])
 
 

@@ -18,13 +18,13 @@ from nir_dynapse.board.address_events import (
     CLOCK,
     END,
     GRID_DTYPE,
-    MARKERS,
     START,
     Heard,
     from_grid,
     is_marker,
     markers,
     monitored,
+    parted,
     to_grid,
     unheard,
     unwrapped,
@@ -49,6 +49,8 @@ START_COPIES = 2
 """Markers at the beginning of a run: they cost its first µs."""
 PIECE = 4096
 """Events handed over at once at most: between pieces the host reads what has come back."""
+BLOCKS = 8
+"""Parts of the horizon: what becomes due within one of them is handed over together."""
 POLL, GRACE = 10e-3, 2e-3
 """s between looks for an end marker that is due, and s for events that it has overtaken."""
 DRAIN = 100
@@ -264,13 +266,10 @@ class LinkedBoard:
                 f"{link.name} reports {len(faults)} error(s) during the run: {'; '.join(faults[:3])}. Its spikes are not "
                 "complete and were dropped. Send fewer events, monitor fewer neurons, or open the board again."
             )
-        begun = received["time"][is_marker(received, START) & (received["time"] >= start)]
-        ended = received["time"][is_marker(received, END) & (received["time"] >= start)]
-        if len(begun) and begun.min() - start > LATE:
+        begun, ended, rest = parted(received, start, span)
+        if len(begun) and begun.min() > LATE:
             raise _Late
-        bare = received[~np.any([is_marker(received, tag) for tag in MARKERS], axis=0)]
-        bare["time"] -= start
-        heard = from_grid(layout, bare[(bare["time"] >= 0) & (bare["time"] < span)])
+        heard = from_grid(layout, rest)
         back = len(begun) + len(ended), START_COPIES + copies
         self.last = RunLog(start, len(grid), len(heard.events), heard.unknown, attempt, back)
         return heard
@@ -283,28 +282,35 @@ class LinkedBoard:
         link, timing = self.link, self.timing
         horizon = max(timing.horizon, 2 * lead) * 1e6  # a host that needs a longer lead needs it all along
         start, end, due = (int(schedule["time"][i]) for i in (0, -timing.copies, -1))
-        parts, done, asked_again = [np.zeros(0, GRID_DTYPE)], 0, False
+        times, everything = np.ascontiguousarray(schedule["time"]), len(schedule)
+        part, done, target, asked_again = np.zeros(0, GRID_DTYPE), 0, -np.inf, False
+        parts = [part]
         while True:
             clock = (link.time() - zero) * 1e6
-            stop = min(int(np.searchsorted(schedule["time"], clock + horizon)), done + PIECE)
-            if stop > done:
-                piece = schedule[done:stop].copy()
-                piece["time"] %= WRAP
-                link.send(piece)
-                clock = (link.time() - zero) * 1e6
-                if schedule["time"][done] < clock:
-                    self._abandon()
-                    raise _Late
-                done = stop
-            part = link.receive()
-            part["time"] = unwrapped(part["time"], start)
-            parts.append(part)
+            if done < everything and clock >= target:
+                stop = min(int(np.searchsorted(times, int(np.ceil(clock + horizon)))), done + PIECE)
+                if stop > done:
+                    piece = schedule[done:stop].copy()
+                    piece["time"] %= WRAP
+                    link.send(piece)
+                    clock = (link.time() - zero) * 1e6
+                    if times[done] < clock:
+                        self._abandon()
+                        raise _Late
+                    done = stop
+                target = due + 1 if done == everything else times[done] - horizon + 1
+                if done < everything and target > clock:  # others become due meanwhile
+                    target += horizon / BLOCKS
+            if done == everything or np.isfinite(link.poll_interval):  # where nothing is lost, all is read at the end
+                part = link.receive()
+                part["time"] = unwrapped(part["time"], start)
+                parts.append(part)
             if (is_marker(part, END) & (part["time"] >= end)).any():  # not one of an earlier run
                 link.wait(GRACE)
                 parts.append(link.receive())
                 parts[-1]["time"] = unwrapped(parts[-1]["time"], start)
                 return np.concatenate(parts)
-            if done == len(schedule) and clock > due + timing.patience * 1e6:
+            if done == everything and clock > due + timing.patience * 1e6:
                 if asked_again:
                     reports = f" It reports: {'; '.join(faults[:3])}." if (faults := link.faults()) else ""
                     raise NoAnswer(
@@ -318,8 +324,7 @@ class LinkedBoard:
                 again["time"] = 0
                 link.send(again)
                 zero = link.time() - due * 1e-6
-            target = due + 1 if done == len(schedule) else schedule["time"][done] - horizon + 1
-            if target > clock or done == len(schedule):
+            if target > clock or done == everything:
                 pause = (target - clock) * 1e-6 if target > clock else POLL
                 link.wait(float(min(max(pause, 1e-4), link.poll_interval)))
 

@@ -20,6 +20,7 @@ from nir_dynapse.errors import CapacityError, ConfigurationError
 from nir_dynapse.export.configuration import Dynapse2Configuration
 from nir_dynapse.export.samna_bits import CORES, NEURONS, bits, cam_rows, check_values, sram_rows
 from nir_dynapse.export.samna_text import write_config_json
+from nir_dynapse.files.bulk import no_collector
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.layout.rows import SRAM_DTYPE, UNUSED_CAM, cam_words, has_rows, sram_words
 
@@ -32,6 +33,8 @@ SYNAPSE_FIELDS = ("tag", "dendrite", "weight", "stp", "precise_delay", "mismatch
 DESTINATION_FIELDS = ("core", "x_hop", "y_hop", "tag")
 LATCHES = tuple(LATCH_NAMES.values())
 QUIET_BIASES, QUIET_CODE = ("i_tau_mem", *(f"i_tau_{name}" for name in DENDRITES)), (5, 255)
+FOUR, THREE = [bits(value, 4) for value in range(16)], [bits(value, 3) for value in range(8)]
+"""Masks and flags as booleans."""
 REFUSALS = (AttributeError, TypeError, ValueError, RuntimeError, ArithmeticError)
 """What an object raises that does not take a value."""
 
@@ -58,9 +61,10 @@ def to_samna(layout: Layout, config: Any = None, *, previous: Layout | None = No
             raise ConfigurationError(
                 "to_samna: previous is given without the config that holds it. Give both, or none."
             )
-    if config is None:
-        config = Dynapse2Configuration(layout.n_chips)
-    _apply(_plan(layout, previous, config))
+    with no_collector():
+        if config is None:
+            config = Dynapse2Configuration(layout.n_chips)
+        _apply(_plan(layout, previous, config))
     if isinstance(config, Dynapse2Configuration):
         config.names = names_of(layout)
     return config
@@ -88,7 +92,7 @@ def names_of(layout: Layout) -> dict[str, Any]:
     names["neurons"] = [place[:3] for place in names["neurons"]]
     names["used_cores"] = np.flatnonzero(layout.used_cores).tolist()
     names["silent"] = np.flatnonzero(~has_rows(layout.cam, layout.sram)).tolist()
-    return copy.deepcopy(names)
+    return {key: value if key in ("neurons", "silent") else copy.deepcopy(value) for key, value in names.items()}
 
 
 # -- what is to be written --------------------------------------------------------------------------------------------
@@ -230,14 +234,14 @@ def _makers(place: int, neuron: Any) -> tuple[Callable[..., Any], Callable[..., 
 
 def _synapse(kind: Callable[[], Any], dendrites: list[Any], tag: int, dendrite: int, mask: int, flags: int) -> Any:
     row = kind()
-    row.tag, row.dendrite, row.weight = tag, dendrites[dendrite], bits(mask, 4)
-    row.stp, row.precise_delay, row.mismatched_delay = bits(flags, 3)
+    row.tag, row.dendrite, row.weight = tag, dendrites[dendrite], FOUR[mask].copy()
+    row.stp, row.precise_delay, row.mismatched_delay = THREE[flags]
     return row
 
 
 def _destination(kind: Callable[[], Any], tag: int, cores: int, x_hop: int, y_hop: int) -> Any:
     row = kind()
-    row.core, row.x_hop, row.y_hop, row.tag = bits(cores, 4), x_hop, y_hop, tag
+    row.core, row.x_hop, row.y_hop, row.tag = FOUR[cores].copy(), x_hop, y_hop, tag
     return row
 
 

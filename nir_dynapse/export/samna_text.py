@@ -6,6 +6,7 @@ import gzip
 import os
 from collections.abc import Iterator
 from dataclasses import fields
+from functools import lru_cache
 
 import numpy as np
 
@@ -75,29 +76,42 @@ def _list_text(texts: list[str]) -> str:
     return "{" + ",".join([f'"value{i}":{text}' for i, text in enumerate(texts)]) + "}"
 
 
+_SYNAPSES, _DESTINATIONS = (_list_text(["%s"] * count) for count in (64, 4))
+"""Lists of rows, to be filled in."""
+
+
 def _synapse_text(tag: int = 0, dendrite: int = -1, mask: int = 0, flags: int = 0) -> str:
+    return f'{{"tag":{tag},"dendrite":{DENDRITE_VALUES[dendrite]},"weight":{_mask_text(mask)},{_flags_text(flags)}}}'
+
+
+@lru_cache
+def _mask_text(mask: int) -> str:
+    return _list_text([_boolean(bit) for bit in bits(mask, 4)])
+
+
+@lru_cache
+def _flags_text(flags: int) -> str:
     stp, precise, mismatched = (_boolean(bit) for bit in bits(flags, 3))
-    return (
-        f'{{"tag":{tag},"dendrite":{DENDRITE_VALUES[dendrite]},'
-        f'"weight":{_list_text([_boolean(bit) for bit in bits(mask, 4)])},'
-        f'"stp":{stp},"preciseDelay":{precise},"mismatchedDelay":{mismatched}}}'
-    )
+    return f'"stp":{stp},"preciseDelay":{precise},"mismatchedDelay":{mismatched}'
 
 
 def _destination_text(tag: int = 0, cores: int = 0, x_hop: int = 0, y_hop: int = 0) -> str:
-    mask = _list_text([_boolean(bit) for bit in bits(cores, 4)])
-    return f'{{"core":{mask},"xHop":{x_hop},"yHop":{y_hop},"tag":{tag}}}'
+    return f'{{"core":{_mask_text(cores)},"xHop":{x_hop},"yHop":{y_hop},"tag":{tag}}}'
 
 
 def _neuron_text(synapses: list[str], destinations: list[str], latches: int) -> str:
+    rows = _SYNAPSES % tuple(synapses), _DESTINATIONS % tuple(destinations)
+    return f'{{"synapses":{rows[0]},"destinations":{rows[1]},{_latches_text(latches)}}}'
+
+
+@lru_cache
+def _latches_text(latches: int) -> str:
     ours = [
         f'"{_camel(LATCH_NAMES[name])}":{_boolean(bit)}'
         for name, bit in zip(LATCHES, bits(latches, len(LATCHES)), strict=True)
     ]
     others = [f'"{_camel(name)}":false' for name in OTHER_LATCHES]
-    return (
-        f'{{"synapses":{_list_text(synapses)},"destinations":{_list_text(destinations)},{",".join([*ours, *others])}}}'
-    )
+    return ",".join([*ours, *others])
 
 
 def _biases_text(codes: np.ndarray) -> str:

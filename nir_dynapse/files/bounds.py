@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from nir_dynapse.files.bulk import no_collector
+
 __all__ = [
     "LINE_ENDS",
     "MOST_BYTES",
@@ -124,7 +126,8 @@ def parse_json(text: str) -> Any:
         if count > most:
             raise UnreadableError(f"more than {most} {what}: {count}")
     try:
-        data = json.loads(text)
+        with no_collector():
+            data = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UnreadableError(str(error)) from error
     return data

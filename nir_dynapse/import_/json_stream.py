@@ -24,6 +24,8 @@ LONGEST_TOKEN = 16
 MAX_VALUE = 1 << 21
 """Most characters that one value may have (a neuron has about 50 000 when indented). At most twice as many are held, each
 of which may need 34 bytes in Python."""
+LONGEST_PASSAGE = 1 << 15
+"""Most characters of a passage (a neuron without blanks has about 10 000)."""
 MAX_TEXT = 1 << 29
 """Most characters of a whole text (a full stack of eight chips has about 4·10⁸ when indented)."""
 
@@ -98,6 +100,24 @@ class JsonStream:
                 continue  # a number may go on, also after a point or an exponent that ends the piece
             self._at = end
             return value
+
+    def passage(self, first: str, last: str) -> str:
+        """The text that comes next, which stays to be read, if it begins with `first`: up to the first place within
+        `LONGEST_PASSAGE` characters where `last` ends; an empty text otherwise.
+        """
+        self._peek()
+        while True:
+            if not self._text.startswith(first[: len(self._text) - self._at], self._at):
+                return ""
+            found = self._text.find(last, self._at, self._at + LONGEST_PASSAGE)
+            if found >= 0:
+                return self._text[self._at : found + len(last)]
+            if len(self._text) - self._at >= LONGEST_PASSAGE or not self._more():
+                return ""
+
+    def skip(self, count: int) -> None:
+        """Leave out what `passage` gave."""
+        self._at += count
 
     def end(self) -> None:
         """Nothing but white space may follow."""

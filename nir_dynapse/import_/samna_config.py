@@ -19,9 +19,11 @@ from nir_dynapse.import_.samna_rows import (
     CHIPS,
     CORES,
     JSON,
+    LAST_LATCH,
     NEURONS,
     OBJECT,
     SHAPE_ERRORS,
+    SYNAPSES,
     Bits,
     refuse,
     show,
@@ -124,7 +126,11 @@ def _read_core(stream: JsonStream, bits: Bits, place: tuple[int, int]) -> None:
     for key in _section(stream, "neurons", "parameters", optional=tuple(monitor)):
         if key == "neurons":
             for slot in _numbered(stream, "neurons", NEURONS, NEURONS):
-                bits.put_neuron(JSON, (*place, slot), stream.value())
+                text = stream.passage(SYNAPSES, LAST_LATCH)
+                if text and bits.put_text((*place, slot), text):
+                    stream.skip(len(text))
+                else:
+                    bits.put_neuron(JSON, (*place, slot), stream.value())
         elif key == "parameters":
             pairs = stream.value()
             try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import cached_property
 from operator import attrgetter, index, itemgetter
 from typing import Any, NoReturn
 
@@ -12,7 +14,8 @@ import numpy as np
 from nir_dynapse.chip.biasgen import off_codes
 from nir_dynapse.chip.device import DELAYS, DENDRITE_VALUES, LATCH_NAMES, LATCHES, PARAMETERS
 from nir_dynapse.errors import ConfigurationError
-from nir_dynapse.layout.rows import SRAM_DTYPE, UNUSED_CAM, has_rows
+from nir_dynapse.import_.rows_once import SHAPE_ERRORS, RowsOnce
+from nir_dynapse.layout.rows import CAM_DTYPE, SRAM_DTYPE, has_rows
 
 __all__ = ["CHIPS", "CORES", "JSON", "NEURONS", "OBJECT", "OTHER_LATCHES", "Bits", "Form"]
 
@@ -93,6 +96,12 @@ JSON = Form(
 )
 OFF = (False,) * len(OTHER_LATCHES)
 
+SYNAPSES, TAG, DESTINATIONS = '{"synapses":{"value0":', '{"tag":', '}},"destinations":'
+LAST_LATCH = '"latchDeMux":false}'
+"""How the text of a neuron begins and ends where this package wrote it, and what stands before rows in it."""
+_TAILS = (*(f'}},"value{k}":' for k in range(1, CAM_ROWS)), "")
+_STOPS = tuple(-len(tail) or None for tail in _TAILS)
+
 
 def where(place: Place) -> str:
     """A place in words: (chip, core, neuron), as far as given."""
@@ -123,9 +132,6 @@ def unreadable(place: Place, error: Exception) -> NoReturn:
         f"{where(place)}: not shaped like samna's configuration ({type(error).__name__}: {str(error)[:80]}). "
         "Give a samna.dynapse2.Dynapse2Configuration or a file made by write_config_json."
     ) from error
-
-
-SHAPE_ERRORS = (AttributeError, KeyError, IndexError, TypeError, ValueError)
 
 
 def integer(value: Any, low: int, high: int, place: Place, what: str) -> int:
@@ -159,12 +165,23 @@ class Bits:
         self.n_chips = 0
         self.latches = np.zeros((CHIPS, CORES, NEURONS), "u1")
         self.others = np.zeros((CHIPS, CORES, NEURONS), "u2")
-        self.cam = np.full((CHIPS, CORES, NEURONS, CAM_ROWS), UNUSED_CAM)
-        self.sram = np.zeros((CHIPS, CORES, NEURONS, SRAM_ROWS), SRAM_DTYPE)
+        shape = CHIPS, CORES, NEURONS
+        self._cam = RowsOnce((*shape, CAM_ROWS), _cam_row, _cam_key, (0, -1, 0, 0))
+        self._sram = RowsOnce((*shape, SRAM_ROWS), _sram_row, _sram_key, (0, 0, 0, 0))
         self.codes = np.zeros((CHIPS * CORES, len(PARAMETERS), 2), "u1")
         self.membranes = np.full(CHIPS * CORES, -1)
         self.missing: dict[int, str] = {}
         self.biases: set[str] = set()
+
+    @cached_property
+    def cam(self) -> np.ndarray:
+        """All CAM rows, once everything was read."""
+        return self._cam.decoded(CAM_DTYPE)
+
+    @cached_property
+    def sram(self) -> np.ndarray:
+        """All SRAM rows, once everything was read."""
+        return self._sram.decoded(SRAM_DTYPE)
 
     def exists(self) -> np.ndarray:
         """Which neurons have a CAM row that is not unused or an SRAM row with a core bit, flat (n_chips·1024,)."""
@@ -217,12 +234,38 @@ class Bits:
             synapses, destinations, *latches = form.neuron(neuron)
             if synapses != form.unused[0]:
                 rows = _counted(form.items(synapses), CAM_ROWS, place, "synapses")
-                _store(self.cam, place, rows, lambda row: _cam_row(form, place, row))
+                self._cam.put(form, place, rows, form is OBJECT)
             if destinations != form.unused[1]:
                 rows = _counted(form.items(destinations), SRAM_ROWS, place, "destinations")
-                _store(self.sram, place, rows, lambda row: _sram_row(form, place, row))
+                self._sram.put(form, place, rows, form is OBJECT)
         except SHAPE_ERRORS as error:
             unreadable(place, error)
+        self._put_latches(form, place, latches, neuron)
+
+    def put_text(self, place: tuple[int, int, int], text: str) -> bool:
+        """Store neuron (chip, core, slot) from its JSON text if that is laid out as `write_config_json` does; else False.
+
+        The text of each row is decoded once. Whatever is unusual in it is left to `put_neuron`.
+        """
+        first, *rows = text.split(TAG)
+        if first != SYNAPSES or len(rows) != CAM_ROWS or not all(map(str.endswith, rows, _TAILS)):
+            return False
+        rows[-1], between, rest = rows[-1].partition(DESTINATIONS)
+        texts = [row[:stop] for row, stop in zip(rows, _STOPS, strict=True)]
+        try:
+            neuron = json.loads(f"{{{DESTINATIONS[3:]}{rest}")
+            if not between or "synapses" in neuron:
+                return False
+            _, destinations, *latches = JSON.neuron({"synapses": None, **neuron})
+            self._cam.put_texts(JSON, place, texts, lambda row: json.loads(f"{TAG}{row}}}"))
+            if destinations != JSON.unused[1]:
+                self._sram.put(JSON, place, _counted(json_items(destinations), SRAM_ROWS, place, "destinations"), False)
+        except (*SHAPE_ERRORS, RecursionError, ConfigurationError):
+            return False
+        self._put_latches(JSON, place, latches, neuron)
+        return True
+
+    def _put_latches(self, form: Form, place: tuple[int, int, int], latches: Sequence[Any], neuron: Any) -> None:
         self.latches[place] = _latches(latches, tuple(LATCH_NAMES.values()), place)
         if (others := form.others(neuron)) != OFF:
             self.others[place] = _latches(others, OTHER_LATCHES, place)
@@ -249,14 +292,17 @@ def _counted(rows: list[Any], count: int, place: Place, what: str) -> list[Any]:
     return rows
 
 
-def _store(array: np.ndarray, place: Place, rows: list[Any], decode: Callable[[Any], tuple[int, ...]]) -> None:
-    """Decode rows into `array[place]`; an object that stands in several rows (as the unused one does) only once."""
-    known: dict[int, tuple[int, ...]] = {}
-    for row in rows:
-        if id(row) not in known:
-            known[id(row)] = decode(row)
-    if set(known.values()) != {array[place][0].item()}:  # the arrays begin with unused rows
-        array[place] = [known[id(row)] for row in rows]
+def _cam_key(form: Form, row: Any) -> tuple[Any, ...] | None:
+    """What a CAM row holds; True is no tag though it equals 1."""
+    tag, dendrite, weight, *flags = form.synapse(row)
+    return (tag, dendrite, *form.items(weight), *flags) if type(tag) is int and len(weight) == 4 else None
+
+
+def _sram_key(form: Form, row: Any) -> tuple[Any, ...] | None:
+    """What an SRAM row holds."""
+    tag, core, x_hop, y_hop = form.destination(row)
+    whole = type(tag) is type(x_hop) is type(y_hop) is int and len(core) == 4
+    return (tag, x_hop, y_hop, *form.items(core)) if whole else None
 
 
 def _cam_row(form: Form, place: Place, row: Any) -> tuple[int, int, int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from nir_dynapse.chip.biasgen import off_codes
 from nir_dynapse.chip.device import DELAYS, PARAMETERS
 from nir_dynapse.errors import ConfigurationError, Finding
+from nir_dynapse.files.bulk import no_collector
 from nir_dynapse.files.numbers import COPIES, STEP, TIME_SCALE
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "integer_rows",
     "name_of",
     "numbered",
+    "rows_of",
     "rows_once",
     "seconds_of",
     "shape_of",
@@ -95,12 +98,25 @@ def checked_errors(data: Any, n_neurons: int) -> dict[str, Any]:
     return dict(data)
 
 
+def rows_of(array: np.ndarray, used: np.ndarray) -> list[list[int]]:
+    """Neuron, row and fields of every row of a structured `array` (N, rows) where `used`, as a file holds them."""
+    places, rows = np.nonzero(used), array[used]
+    with no_collector():
+        return np.column_stack([*places, *(rows[name].astype(np.int64) for name in rows.dtype.names or ())]).tolist()
+
+
 def integer_rows(
     name: str, rows: Any, width: int, high: tuple[int, ...], low: tuple[int, ...] | None = None
 ) -> np.ndarray:
     """A list of rows of integers as (n, width), each column within low ≤ v < high."""
-    values = np.array(rows, dtype=np.int64).reshape(-1, width) if len(rows) else np.zeros((0, width), np.int64)
-    if any(len(row) != width for row in rows):
+    values, even = np.zeros((0, width), np.int64), set(map(type, rows)) <= {list} and set(map(len, rows)) <= {width}
+    if len(rows):
+        try:
+            found = np.fromiter(chain.from_iterable(rows), np.int64) if even else np.array(rows, dtype=np.int64)
+        except (TypeError, ValueError, OverflowError):  # lists in lists; NumPy says what is wrong
+            found = np.array(rows, dtype=np.int64)
+        values = found.reshape(-1, width)
+    if not even and any(len(row) != width for row in rows):
         raise ConfigurationError(f"Layout: a row of {name!r} does not have {width} numbers. Compile the network again.")
     lowest = np.zeros(width, np.int64) if low is None else np.array(low)
     bad = (values < lowest) | (values >= np.array(high))
@@ -115,9 +131,10 @@ def integer_rows(
 
 def rows_once(name: str, rows: np.ndarray) -> np.ndarray:
     """`rows` whose first two columns, neuron and row, name no place twice: only one of two could be written."""
-    places, count = np.unique(rows[:, :2], axis=0, return_counts=True)
+    wide = int(rows[:, 1].max(initial=0)) + 1
+    count = np.bincount(rows[:, 0] * wide + rows[:, 1])
     if (count > 1).any():
-        neuron, row = places[int((count > 1).argmax())].tolist()
+        neuron, row = divmod(int((count > 1).argmax()), wide)
         raise ConfigurationError(f"Layout: {name!r} holds row {row} of neuron {neuron} twice. {AGAIN}")
     return rows
 

@@ -14,10 +14,12 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.lib.recfunctions import unstructured_to_structured
 
 from nir_dynapse.chip.device import LATCHES, PARAMETERS
 from nir_dynapse.errors import ConfigurationError, Finding, UnsupportedGraphError
 from nir_dynapse.files.bounds import UnreadableError, parse_json, read_text
+from nir_dynapse.files.bulk import no_collector
 from nir_dynapse.files.whole import write_atomically
 from nir_dynapse.layout.checks import (
     MOST_NEURONS,
@@ -28,6 +30,7 @@ from nir_dynapse.layout.checks import (
     integer_rows,
     name_of,
     numbered,
+    rows_of,
     rows_once,
     seconds_of,
     shape_of,
@@ -231,8 +234,6 @@ class Layout:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON-ready values; unused CAM and SRAM rows are left out."""
-        cam_neuron, cam_row = np.nonzero(self.cam != UNUSED_CAM)
-        sram_neuron, sram_row = np.nonzero(self.sram != np.zeros((), SRAM_DTYPE))
         return {
             "format": FORMAT,
             "version": VERSION if self.copies else VERSION - 1,
@@ -245,12 +246,8 @@ class Layout:
             "outputs": [[port.name, list(port.shape), port.source] for port in self.outputs],
             "projections": [list(p) for p in self.projections],
             "neurons": np.c_[self.chip, self.core, self.slot, self.latches].tolist(),
-            "cam": [
-                [n, r, *self.cam[n, r].tolist()] for n, r in zip(cam_neuron.tolist(), cam_row.tolist(), strict=True)
-            ],
-            "sram": [
-                [n, r, *self.sram[n, r].tolist()] for n, r in zip(sram_neuron.tolist(), sram_row.tolist(), strict=True)
-            ],
+            "cam": rows_of(self.cam, self.cam != UNUSED_CAM),
+            "sram": rows_of(self.sram, self.sram != np.zeros((), SRAM_DTYPE)),
             "input_rows": [list(row) for row in self.input_rows.tolist()],
             "cores": {
                 str(i): {name: self.codes[i, k].tolist() for k, name in enumerate(PARAMETERS)}
@@ -354,7 +351,7 @@ class Layout:
             used_cores=used,
             inputs=inputs,
             outputs=outputs,
-            input_rows=np.array([tuple(row) for row in rows.tolist()], INPUT_DTYPE),
+            input_rows=unstructured_to_structured(rows, INPUT_DTYPE),
             projections=tuple((name_of(a), name_of(b), name_of(c)) for a, b, c in data["projections"]),
             dt=seconds_of("dt_s", data["dt_s"]),
             tonic_period=None if tonic is None else seconds_of("tonic_period_s", tonic),
@@ -371,7 +368,9 @@ class Layout:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write as JSON, to a temporary name first, then renamed."""
-        write_atomically(path, json.dumps(self.to_dict(), separators=(",", ":"), sort_keys=True).encode())
+        with no_collector():
+            text = json.dumps(self.to_dict(), separators=(",", ":"), sort_keys=True)
+        write_atomically(path, text.encode())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Layout:
@@ -385,7 +384,8 @@ class Layout:
                 f"{path}: not a JSON file ({error}). Give a layout.json made by compile."
             ) from error
         try:
-            return cls.from_dict(data)
+            with no_collector():
+                return cls.from_dict(data)
         except ConfigurationError as error:
             raise ConfigurationError(f"{path}: {error}") from error
 

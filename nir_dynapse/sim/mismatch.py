@@ -27,46 +27,50 @@ LARGEST = 20.0
 """Largest |ln factor|: a factor of 5e8."""
 
 
-def _hash(*words: np.ndarray | int) -> np.ndarray:
-    """splitmix64 over the words, elementwise (Steele, Lea and Flood 2014)."""
-    state = np.uint64(0x9E3779B97F4A7C15)
+def _mixed(state: np.ndarray, word: np.ndarray | int) -> np.ndarray:
+    """One word more in splitmix64 (Steele, Lea and Flood 2014), elementwise; `state` and `word` are broadcast."""
     with np.errstate(over="ignore"):
-        for word in words:
-            z = state ^ (np.asarray(word).astype(np.uint64) * np.uint64(0xD1342543DE82EF95) + np.uint64(1))
-            z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            state = z ^ (z >> np.uint64(31))
-    return np.asarray(state)
+        z = state ^ (np.asarray(word).astype(np.uint64) * np.uint64(0xD1342543DE82EF95) + np.uint64(1))
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return z ^ (z >> np.uint64(31))
 
 
-def _normal(*words: np.ndarray | int) -> np.ndarray:
-    """Standard normal draws keyed by the words (Box–Muller on two hashed uniforms)."""
-    first, second = (_hash(*words, k) >> np.uint64(11) for k in (1, 2))
-    u1, u2 = (first.astype(float) + 0.5) / 2.0**53, (second.astype(float) + 0.5) / 2.0**53
-    return np.sqrt(-2 * np.log(u1)) * np.cos(2 * np.pi * u2)
+def _hashed(seed: int, place: np.ndarray) -> np.ndarray:
+    """The hash (n,) of virtual chip and `place` (n, 3), which all elements there begin with."""
+    state = np.asarray(np.uint64(0x9E3779B97F4A7C15))
+    for word in (int(seed) & (2**63 - 1), place[:, 0], place[:, 1], place[:, 2]):
+        state = _mixed(state, word)
+    return state
 
 
-def factors(seed: int, place: np.ndarray, element: np.ndarray | int, cv: float | np.ndarray) -> np.ndarray:
-    """Log-normal factors of mean 1 for elements at `place` (n, 3) = chip, core, slot of virtual chip `seed`.
+def _uniform(state: np.ndarray, k: int, shift: float = 0.0) -> np.ndarray:
+    """The k-th uniform draw of elements with hash `state`, in steps of 2^-53 from shift·2^-53 on."""
+    return ((_mixed(state, k) >> np.uint64(11)).astype(float) + shift) / 2.0**53
 
-    (n,), or (kinds, n) for columns `element` (kinds, 1) and `cv` (kinds, 1), none of which is 0.
+
+def _factors(state: np.ndarray, element: np.ndarray | int, cv: np.ndarray | float) -> np.ndarray:
+    """Log-normal factors of mean 1 for elements of places with hash `state`; all three are broadcast.
+
+    Standard normal draws by Box–Muller on two hashed uniforms.
     """
-    if np.ndim(cv) == 0 and cv == 0:
-        return np.ones(len(place))
-    capped = np.minimum(cv, 1e150)  # its square is finite
+    capped = np.minimum(np.asarray(cv, float), 1e150)  # its square is finite
     sigma = np.sqrt(np.log1p(capped * capped))
-    z = _normal(*_words(seed, place, element))
+    state = _mixed(state, element)
+    z = np.sqrt(-2 * np.log(_uniform(state, 1, 0.5))) * np.cos(2 * np.pi * _uniform(state, 2, 0.5))
     return np.exp(np.clip(sigma * z - sigma * sigma / 2, -LARGEST, LARGEST))
 
 
-def dead(seed: int, place: np.ndarray, element: np.ndarray | int, fraction: float) -> np.ndarray:
-    """Boolean (n,): which elements do not work; those dead at a smaller `fraction` are so at a larger one."""
-    uniform = (_hash(*_words(seed, place, element), 3) >> np.uint64(11)).astype(float) / 2.0**53
-    return uniform < fraction
+def factors(seed: int, place: np.ndarray, element: np.ndarray | int, cv: float) -> np.ndarray:
+    """Log-normal factors of mean 1 for elements at `place` (n, 3) = chip, core, slot of virtual chip `seed`."""
+    return _factors(_hashed(seed, place), element, cv) if cv else np.ones(len(place))
 
 
-def _words(seed: int, place: np.ndarray, element: np.ndarray | int) -> tuple[np.ndarray | int, ...]:
-    return int(seed) & (2**63 - 1), place[:, 0], place[:, 1], place[:, 2], element
+def dead(state: np.ndarray, element: np.ndarray | int, fraction: float) -> np.ndarray:
+    """Boolean (n,): which elements of places with hash `state` do not work; those dead at a smaller `fraction` are so at a
+    larger one.
+    """
+    return _uniform(_mixed(state, element), 3) < fraction
 
 
 def fabricate(params: Params, mismatch: Mismatch, seed: int) -> Params:
@@ -77,34 +81,31 @@ def fabricate(params: Params, mismatch: Mismatch, seed: int) -> Params:
     `delay_factor`, not on their currents. Dead neurons get a threshold that no membrane reaches, dead rows a weight of 0.
     """
     t = params.topology
-    bias = {}
-    drawn = [(name, cv) for name, cv in mismatch.cv if name not in DELAYS and cv != 0]
-    if drawn:  # all at once: NumPy's calls take longer than what they do
-        element, cv = (
-            np.array(part)[:, None] for part in ([CURRENTS.index(n) for n, _ in drawn], [c for _, c in drawn])
-        )
-        table = factors(seed, t.place, element, cv)
-        bias = {name: params.per_neuron(name) * row for (name, _), row in zip(drawn, table, strict=True)}
-    for name in CURRENTS:
-        bias.setdefault(name, params.per_neuron(name))
-    places = t.place[t.post]
+    state = _hashed(seed, t.place)  # hashes, logarithms and cosines are what takes time: each is done once
+    there = state[t.post]
+    bias = {name: params.per_neuron(name) for name in CURRENTS}
+    varied = [(name, cv) for name, cv in mismatch.cv if name not in DELAYS and cv]
+    if varied:
+        element = np.array([CURRENTS.index(name) for name, _ in varied])[:, None]
+        factor = _factors(state, element, np.array([cv for _, cv in varied])[:, None])
+        bias |= {name: bias[name] * factor[k] for k, (name, _) in enumerate(varied)}
     if mismatch.dead_neurons:
-        silent = dead(seed, t.place, DEAD_NEURON_ELEMENT, mismatch.dead_neurons)
+        silent = dead(state, DEAD_NEURON_ELEMENT, mismatch.dead_neurons)
         bias["i_spkthr"] = np.where(silent, DEAD_THRESHOLD, bias["i_spkthr"])
     first = ROW_ELEMENTS + t.row * (len(BASE_WEIGHTS) + 1)
     if t.mask is None:
-        weight = params.row_currents() * factors(seed, places, first, mismatch.synapse)
+        weight = params.row_currents() * (_factors(there, first, mismatch.synapse) if mismatch.synapse else 1.0)
     else:
-        base = np.asarray(params.base)[t.group[t.post]]
-        weight = np.zeros(t.n_synapses)
-        for bit in range(len(BASE_WEIGHTS)):
-            on = (t.mask >> bit) & 1
-            weight += on * base[:, bit] * factors(seed, places, first + 1 + bit, mismatch.synapse)
+        bit, row = np.nonzero((t.mask >> np.arange(len(BASE_WEIGHTS))[:, None]) & 1)
+        flowing = np.asarray(params.base)[t.group[t.post[row]], bit]
+        if mismatch.synapse:
+            flowing = flowing * _factors(there[row], first[row] + 1 + bit, mismatch.synapse)
+        weight = np.bincount(row, flowing, t.n_synapses)  # adds up bit by bit
     rows = t.row.astype(np.int64)
     if mismatch.dead_rows:
-        weight = np.where(dead(seed, places, DEAD_ROW_ELEMENTS + rows, mismatch.dead_rows), 0.0, weight)
+        weight = np.where(dead(there, DEAD_ROW_ELEMENTS + rows, mismatch.dead_rows), 0.0, weight)
     topology = replace(t, group=np.arange(t.n_neurons), mask=None)
-    delay_factor = _delay_factor(params, mismatch, seed)
+    delay_factor = _delay_factor(params, mismatch, there)
     return replace(params, bias=bias, weight=weight, base=None, topology=topology, delay_factor=delay_factor)
 
 
@@ -127,8 +128,11 @@ def as_measured(params: Params, device: Device) -> Params:
     return replace(params, bias=bias, weight=weight, base=None, topology=topology)
 
 
-def _delay_factor(params: Params, mismatch: Mismatch, seed: int) -> np.ndarray | None:
-    """Factor on the delay of each CAM row (S,): that of its one or two delay elements, by their nominal share of it."""
+def _delay_factor(params: Params, mismatch: Mismatch, there: np.ndarray) -> np.ndarray | None:
+    """Factor on the delay of each CAM row (S,): that of its one or two delay elements, by their nominal share of it.
+
+    there: hash of the place of each row.
+    """
     t, cvs = params.topology, dict(mismatch.cv)
     if t.delay is None:
         return params.delay_factor
@@ -137,6 +141,6 @@ def _delay_factor(params: Params, mismatch: Mismatch, seed: int) -> np.ndarray |
         width = np.where(t.has_delay(name), params.circuit.width(name, params.per_neuron(name)[t.post]), 0.0)
         element = DELAY_ELEMENTS + t.row.astype(np.int64) * len(DELAYS) + k
         nominal += width
-        real += width * factors(seed, t.place[t.post], element, cvs.get(name, 0.0))
+        real += width * (_factors(there, element, cv) if (cv := cvs.get(name, 0.0)) else 1.0)
     factor = np.where(t.delay > 0, real / np.where(t.delay > 0, nominal, 1.0), 1.0)
     return factor if params.delay_factor is None else factor * np.asarray(params.delay_factor)

@@ -3,10 +3,11 @@
 Written are our plain configuration object, a fake of samna's that checks and copies like the real one, and JSON text; the
 second table has a random word in every row, so that no two are alike.
 
-    python3 -m uv run python tests/benchmarks/full_chip.py [--growth]
+    python3 -m uv run python tests/benchmarks/full_chip.py [--growth | --stack [--against COMMIT] [--turns 3] [STEP ...]]
 
 `--growth` compiles 1, 2, 4 and 8 full chips instead (neighbours within 600 neurons, so that no neuron reaches more chips
-than it has SRAM rows), after one small compile for the imports.
+than it has SRAM rows), after one small compile for the imports. `--stack` takes 8 of those chips step by step, in turn with
+a commit of ours if one is given, and says whether the results are equal.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ from nir_dynapse.layout.layout import CAM_DTYPE, SRAM_DTYPE, Layout
 from nir_dynapse.network.network import Network, Population, Port, Projection
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "helpers"))
+from against import answer, compare
+
 import fake_samna
 
 FAN_IN = 64
@@ -131,10 +135,73 @@ def growth() -> None:
         )
 
 
+# -- eight chips, in turn with another commit -------------------------------------------------------------------------
+
+FOLDER = tempfile.TemporaryDirectory()
+
+
+def kept(name: str) -> Path:
+    return Path(FOLDER.name) / name
+
+
+@lru_cache
+def stack() -> Layout:
+    return nd.compile(network(8192, 600), device=nd.DYNAPSE2.stack(8))
+
+
+@lru_cache
+def configured() -> Any:
+    return nd.to_samna(stack())
+
+
+def compiled() -> list[Any]:
+    stack.cache_clear()
+    configured.cache_clear()
+    return hash_of(stack())
+
+
+def hash_of(layout: Layout) -> list[Any]:
+    return [layout.chip, layout.core, layout.slot, layout.cam.tobytes(), layout.sram.tobytes(), layout.codes]
+
+
+def text_written() -> bytes:
+    write_config_json(stack(), kept("config.json.gz"))
+    return kept("config.json.gz").read_bytes()
+
+
+def saved() -> bytes:
+    stack().save(kept("layout.json"))
+    return kept("layout.json").read_bytes()
+
+
+STEPS: dict[str, Callable[[], Any]] = {
+    "compile": compiled,
+    "to_samna": lambda: repr(nd.to_samna(stack())),
+    "to_samna, nothing changed": lambda: repr(nd.to_samna(stack(), configured(), previous=stack())),
+    "from_samna": lambda: hash_of(nd.from_samna(configured())),
+    "from_samna, no names": lambda: hash_of(nd.from_samna(configured(), names=False)),
+    "config.json.gz written": text_written,
+    "config.json.gz read": lambda: hash_of(nd.from_samna(kept("config.json.gz"), names=stack())),
+    "Layout saved": saved,
+    "Layout loaded": lambda: hash_of(Layout.load(kept("layout.json"))),
+}
+UNTIMED: dict[str, Callable[[], Any]] = {"nothing": lambda: configured() and None}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--growth", action="store_true")
-    if parser.parse_args().growth:
+    parser.add_argument("--stack", action="store_true")
+    parser.add_argument("--against", metavar="COMMIT")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--answer", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("steps", nargs="*", metavar="STEP", help=f"of {'; '.join(STEPS)}")
+    args = parser.parse_args()
+    if args.answer:
+        answer({**STEPS, **UNTIMED})
+    elif args.stack:
+        compare(__file__, args.against, args.steps or STEPS, args.turns)
+    elif args.growth:
         growth()
     else:
         whole_way()

@@ -173,9 +173,9 @@ class Model:
         board.held = cloned(config)
         neurons = [neuron for chip in board.held.chips for core in chip.cores for neuron in core.neurons]
         if any(NEURON(neuron)[:2] != NEURON(CHIP.cores[0].neurons[0])[:2] for neuron in neurons):
-            waiting = board.link._sent[board.link._sent["time"] > board.link.now - board.link._offset]
+            waiting = board.link.waiting()
             board.link.configure(board.bits, quiet=False)
-            board.link._sent = waiting  # only a reset of the FPGA drops what was handed over
+            board.link.enqueue(waiting)  # only a reset of the FPGA drops what was handed over
 
     def get_error_events(self) -> list[str]:
         self._board.call("get_error_events")

@@ -78,7 +78,7 @@ class VirtualChip:
         counts = np.zeros((1, bins, params.topology.n_channels), np.float32)
         when = bin_of(events["time"][inside], step)
         counted = when < bins
-        np.add.at(counts[0], (when[counted], address[counted]), 1)
+        np.add.at(counts.reshape(-1), when[counted] * counts.shape[2] + address[counted], np.float32(1))
         disturbance = Disturbance.of(self.mismatch, self.seed)
         recording = run_circuit(params, counts, step, ("spikes",), disturbance=disturbance)
         spikes = np.concatenate([np.zeros((bins, 0), np.uint8), *(s[0] for s in recording.spikes.values())], axis=1)
@@ -129,20 +129,28 @@ class VirtualChip:
     def _leaving(self, bits: Layout, spikes: np.ndarray, step: float) -> np.ndarray:
         """Events of the monitoring rows for spike counts (bins, N)."""
         order = np.argsort(bits.core_index * NEURONS + bits.slot, kind="stable")
-        when, which = np.nonzero(spikes[:, order])
-        repeat = spikes[:, order][when, which]
-        when, neuron = np.repeat(when, repeat), np.repeat(order[which], repeat)
         west, x_hop = leaves_west(bits.sram, bits.chip[:, None])
         sender, row = np.nonzero(west)
+        rows = np.zeros(len(sender), GRID_DTYPE)
+        rows["tag"], rows["y_hop"] = bits.sram["tag"][sender, row], bits.sram["y_hop"][sender, row]
+        rows["x_hop"], rows["cores"] = x_hop[sender, row], bits.sram["cores"][sender, row]
         sent = np.bincount(sender, minlength=bits.n_neurons)
-        at = np.repeat((np.cumsum(sent) - sent)[neuron], sent[neuron]) + counted_up(sent[neuron])
-        when, neuron, row = np.repeat(when, sent[neuron]), sender[at], row[at]
-        grid = np.zeros(len(when), GRID_DTYPE)
-        grid["tag"], grid["y_hop"] = bits.sram["tag"][neuron, row], bits.sram["y_hop"][neuron, row]
-        grid["x_hop"], grid["cores"] = x_hop[neuron, row], bits.sram["cores"][neuron, row]
-        count = np.bincount(when, minlength=len(spikes))
-        within = (counted_up(count) + 1) / (count[when] + 1)
-        first, stop = first_us(when, step), first_us(when + 1, step)
-        time = np.floor((when + within) * step * 1e6).astype(np.int64)
-        grid["time"] = spaced(np.clip(time, first, np.maximum(stop - 1, first)))
+        first_row = np.cumsum(sent) - sent
+
+        order = order[sent[order] > 0]  # nobody hears of the others
+        turned = np.ascontiguousarray(spikes[:, order])
+        place = np.flatnonzero(turned)
+        bin_, which = np.divmod(place, max(len(order), 1))
+        neuron, each = order[which], turned.reshape(-1)[place]
+        at = first_row[neuron]
+        if (each > 1).any() or (sent[order] > 1).any():  # once per spike, and in each spike once per row
+            bin_, neuron = np.repeat(bin_, each), np.repeat(neuron, each)
+            each = sent[neuron]
+            bin_, at = np.repeat(bin_, each), np.repeat(first_row[neuron], each) + counted_up(each)
+        grid = rows[at]
+        count = np.bincount(bin_, minlength=len(spikes))
+        within = (counted_up(count) + 1) / (count[bin_] + 1)
+        edges = first_us(np.arange(len(spikes) + 1), step)
+        time = np.floor((bin_ + within) * step * 1e6).astype(np.int64)
+        grid["time"] = spaced(np.clip(time, edges[bin_], np.maximum(edges[bin_ + 1] - 1, edges[bin_])))
         return grid

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nir_dynapse.board.address_events import GRID_DTYPE, unwrapped
+from nir_dynapse.board.address_events import GRID_DTYPE, in_order, unwrapped
 from nir_dynapse.data.bins import bin_of
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.layout.rows import leaves_west
@@ -32,10 +32,13 @@ class VirtualLink:
         self._silenced()
 
     def _silenced(self) -> None:
-        self._sent = np.zeros(0, GRID_DTYPE)
         self._answers: list[np.ndarray] = []
         self._told = -1
-        self._done = 0
+        self._past: list[np.ndarray] = []
+        """What was sent and had its time, in one piece where there is any."""
+        self._queue: list[np.ndarray] = []
+        """What was sent and waits, with times on a clock that does not wrap."""
+        self._latest = -1
 
     def configure(self, layout: Layout, quiet: bool) -> None:
         """Write the bits; a quiet chip is not simulated, so only the others start anew."""
@@ -45,39 +48,51 @@ class VirtualLink:
 
     def send(self, events: np.ndarray) -> None:
         """Queue events; those with time 0 go at once, and come back at once if they leave to the west."""
-        now = int(self.now - self._offset)
-        at_once = events[events["time"] == 0].copy()
-        at_once["time"] = now + np.arange(len(at_once))
-        self._answers.append(self._bounced(at_once))
-        later = events[events["time"] != 0].copy()
+        now, waits = int(self.now - self._offset), events["time"] != 0
+        if not waits.all():
+            at_once = events[~waits]
+            at_once["time"] = now + np.arange(len(at_once))
+            self._answers.append(self._bounced(at_once))
+        later = events[waits]
         later["time"] = np.maximum(unwrapped(later["time"], now), now)
-        self._sent = np.concatenate([self._sent, later])
+        self.enqueue(later)
+
+    def enqueue(self, events: np.ndarray) -> None:
+        """Queue events whose times are on the clock that does not wrap."""
+        if len(events):
+            self._queue.append(events)
+            self._latest = max(self._latest, int(events["time"].max()))
+
+    def waiting(self) -> np.ndarray:
+        """The events whose time has not come, as `enqueue` takes them."""
+        queue = np.concatenate([np.zeros(0, GRID_DTYPE), *self._queue])
+        return queue[queue["time"] > self.now - self._offset]
 
     def receive(self) -> np.ndarray:
         """Answers to what went at once; bounced events and spikes once the time of everything that was sent has come."""
-        now = self.now - self._offset
         parts, self._answers = self._answers, []
-        if self._done < len(self._sent) and self._sent["time"].max() <= now:  # a marker must not overtake spikes
-            parts = [*parts, self._bounced(self._sent[self._done :]), self._spikes()]
-            self._done = len(self._sent)
+        if self._queue and self._latest <= self.now - self._offset:  # a marker must not overtake spikes
+            fresh, self._queue = np.concatenate(self._queue), []
+            self._past = [np.concatenate([*self._past, fresh])]
+            parts = [*parts, self._bounced(fresh), self._spikes(self._past[0])]
         answer = np.concatenate([np.zeros(0, GRID_DTYPE), *parts])
-        answer = answer[np.argsort(answer["time"], kind="stable")]
-        answer["time"] %= WRAP
+        answer = in_order(answer)
+        answer["time"] &= WRAP - 1
         return answer
 
-    def _spikes(self) -> np.ndarray:
-        """What the chips sent up to the last event that was sent to them, as far as nobody was told of it."""
-        origin, last = int(self._sent["time"][0]), int(self._sent["time"][-1])
+    def _spikes(self, sent: np.ndarray) -> np.ndarray:
+        """What the chips sent up to the last event of `sent`, all that they were sent, as far as nobody was told of it."""
+        origin, last = int(sent["time"][0]), int(sent["time"][-1])
         if last <= self._told:
-            return np.zeros(0, GRID_DTYPE)
-        events = self._sent.copy()
+            return sent[:0]
+        events = sent.copy()
         events["time"] -= origin
         bins = int(bin_of(max(last - origin - 1, 0), self._bin)) + 1
         spikes = self.chip.run(events, bins, self._bin)
         spikes["time"] += origin
-        fresh = spikes[(spikes["time"] > self._told) & (spikes["time"] <= last)]
+        first, stop = np.searchsorted(np.ascontiguousarray(spikes["time"]), (self._told, last), "right")
         self._told = last
-        return fresh
+        return spikes[first:stop]
 
     @staticmethod
     def _bounced(events: np.ndarray) -> np.ndarray:
