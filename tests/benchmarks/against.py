@@ -11,7 +11,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -19,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from commits import ROOT, at, environment
 
 __all__ = ["answer", "compare", "digest"]
 
-ROOT = Path(__file__).resolve().parents[2]
 Work = Mapping[str, Callable[[], Any]]
 
 
@@ -57,23 +56,10 @@ def answer(work: Work) -> None:
 
 
 @contextmanager
-def _tree(commit: str) -> Iterator[Path]:
-    """A worktree of `commit` in a temporary folder."""
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "tree"
-        subprocess.run(["git", "-C", ROOT, "worktree", "add", "--quiet", "--detach", place, commit], check=True)
-        try:
-            yield place
-        finally:
-            subprocess.run(["git", "-C", ROOT, "worktree", "remove", "--force", place], check=True)
-
-
-@contextmanager
 def _process(script: str, tree: Path) -> Iterator[Callable[[str], list[Any]]]:
-    paths = os.pathsep.join([str(tree), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
     with subprocess.Popen(
         [sys.executable, script, "--answer"],
-        env={**os.environ, "PYTHONPATH": paths},
+        env=environment(tree),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -100,7 +86,7 @@ def compare(script: str, commit: str | None, steps: Iterable[str], turns: int, o
     """
     with ExitStack() as stack:
         here = stack.enter_context(_process(script, ROOT))
-        there = stack.enter_context(_process(script, stack.enter_context(_tree(commit)))) if commit else None
+        there = stack.enter_context(_process(script, stack.enter_context(at(commit)))) if commit else None
         print("| step | here s | CPU s | there s | there/here | result |\n|---|---|---|---|---|---|")
         for step in steps:
             both = there is not None and step not in only_here

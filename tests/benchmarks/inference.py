@@ -9,16 +9,15 @@ and CPU) of both and of the ratio of each turn; every program runs once before, 
 from __future__ import annotations
 
 import argparse
-import os
 import resource
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from commits import ROOT, at, environment
+
 EVALUATE = [
     *("-m", "nir_dynapse", "evaluate", "examples/networks/yin_yang.nir", "-q"),
     *("--data", "examples/data/yin_yang_test.npz", "--devices", "100"),
@@ -36,10 +35,6 @@ for _ in sys.stdin:
     nd.simulate(params, x)
     print(time.perf_counter() - wall, time.process_time() - cpu, flush=True)
 """
-
-
-def environment(folder: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(folder)}
 
 
 def command(folder: Path) -> tuple[float, float]:
@@ -88,23 +83,18 @@ def main() -> None:
     parser.add_argument("--only", default="evaluate,1024,8192")
     arguments = parser.parse_args()
     wanted = arguments.only.split(",")
-    with tempfile.TemporaryDirectory() as folder:
-        then = Path(folder) / "then"
-        subprocess.run(["git", "worktree", "add", "-q", "--detach", then, arguments.commit], cwd=ROOT, check=True)
-        try:
-            if "evaluate" in wanted:
-                for place in (then, ROOT):
-                    command(place)
-                report("evaluate, 100 chips", [(command(then), command(ROOT)) for _ in range(arguments.turns)])
-            for n in (int(name) for name in wanted if name.isdigit()):
-                old, new = Server(then, n), Server(ROOT, n)
-                for server in (old, new):
-                    server.turn()
-                report(f"simulate, {n} neurons, 1 s", [(old.turn(), new.turn()) for _ in range(arguments.turns)])
-                for server in (old, new):
-                    server.close()
-        finally:
-            subprocess.run(["git", "worktree", "remove", "--force", then], cwd=ROOT, check=True)
+    with at(arguments.commit) as then:
+        if "evaluate" in wanted:
+            for place in (then, ROOT):
+                command(place)
+            report("evaluate, 100 chips", [(command(then), command(ROOT)) for _ in range(arguments.turns)])
+        for n in (int(name) for name in wanted if name.isdigit()):
+            old, new = Server(then, n), Server(ROOT, n)
+            for server in (old, new):
+                server.turn()
+            report(f"simulate, {n} neurons, 1 s", [(old.turn(), new.turn()) for _ in range(arguments.turns)])
+            for server in (old, new):
+                server.close()
 
 
 if __name__ == "__main__":
