@@ -95,8 +95,8 @@ def fine_tune(
     device by default) and redrawn in every step. The result compiles as it is: `compile(net, params=…)` makes a Layout of
     just these currents.
 
-    Neurons with more synapses than CAM rows get those rows that let them follow the sum of all synapses best on `data`; the
-    rows then move while training (`options.rewiring`). With `spend` several neurons of the chip stand for one: "chip" takes
+    Neurons with more synapses than CAM rows get those rows that let them follow the sum of all synapses best on `data`
+    (`options.rewiring` can move them while training). With `spend` several neurons of the chip stand for one: "chip" takes
     as many as fit, a number or a dictionary of numbers by node says how many; they hear different copies and rows. Unless
     given, `devices` and `steps` are 16 and 1000; with copies, whose errors average out, 2 and 3000.
 
@@ -156,6 +156,7 @@ def fine_tune(
         transformation=options.optimiser,
         check_mismatch=options.check_mismatch,
         rewires=bool(candidates)
+        and options.rewiring.method != "none"
         and has_kernels(settled(chart, first), substeps, options.surrogate, recipe.longest_delay),
     )
     run = Run(trainer, task, options, steps, key, candidates if board is None else ())

@@ -66,11 +66,11 @@ class TrainingOptions:
 
     Every `check_every` steps (None: 50, with copies 300) `held_out` virtual chips, never trained on, see `validation_size`
     samples at most; the best state on them is what is returned, and after `patience` checks without a better one training
-    stops. Those chips have the spread `check_mismatch` (that of training where None). `rewiring` is how neurons that
-    the network gives more inputs than they have CAM rows choose what to hear. `distil` is the share that the answers of the
-    network's own ideal run have in a loss of classes (`losses.Distilled`) where they are right; `follow` weighs how far the
-    mean spike counts of all neurons are from those of that run (None: 1 where rows are chosen, else 0). With `fit` the
-    circuit of a Network is fitted to the data before it is trained.
+    stops. Those chips have the spread `check_mismatch` (that of training where None). `rewiring` is how the rows of
+    neurons with more inputs than CAM rows move while training; by default they stay (docs/fits.md compares). `distil` is the
+    share that the answers of the network's own ideal run have in a loss of classes (`losses.Distilled`) where they are
+    right; `follow` weighs how far the mean spike counts of all neurons are from those of that run (None: 1 where rows are
+    chosen, else 0). With `fit` the circuit of a Network is fitted to the data before it is trained.
     """
 
     batch: int | None = None
@@ -91,7 +91,7 @@ class TrainingOptions:
     validation_size: int = 500
     patience: int | None = None
     check_mismatch: Mismatch | None = None
-    rewiring: Rewiring = field(default_factory=Rewiring)
+    rewiring: Rewiring = field(default_factory=lambda: Rewiring("none"))
     surrogate: Surrogate = FAST_SIGMOID
     substeps: int | None = None
     rounded: bool = True

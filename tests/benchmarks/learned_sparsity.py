@@ -1,6 +1,6 @@
 """How the rows of a dense network are best chosen: fixed at first, moved by gradients, deep rewiring, gradual magnitude.
 
-`python3 -m uv run python tests/benchmarks/learned_sparsity.py [--keys 3] [--steps 400] [--write]`: digits 64-256-10 on one
+`python3 -m uv run python tests/benchmarks/learned_sparsity.py [--keys 3] [--steps 400] [--write]`: images 784-128-10 on one
 chip with copies, 4 bits, trained at 20 % mismatch; accuracy from the bits of the Layout, nominal and of unseen chips.
 Results are kept in `learned_sparsity.json` beside this file; `--write` puts the table into docs/fits.md.
 """
@@ -82,15 +82,15 @@ def row(network: nd.Network, train: nd.Data, test: nd.Data, way: str, steps: int
     }
 
 
-def table(found: dict[str, dict[str, float]], ideal: float, steps: int) -> str:
+def table(found: dict[str, dict[str, float]], task: str, ideal: float, steps: int) -> str:
     lines = [
-        f"Dense ideal {100 * ideal:.1f} %; {steps} steps; medians over keys, in %.",
+        f"{task}, dense ideal {100 * ideal:.1f} %; {steps} steps; medians over keys, in %.",
         "",
         "| rows | nominal | median at 20 % | 5 % quantile | keys | s |",
         "|---|---|---|---|---|---|",
     ]
     for name, way in WAYS.items():
-        rows = [value for label, value in found.items() if label.startswith(f"{way} {steps} ")]
+        rows = [value for label, value in found.items() if label.startswith(f"{task} {way} {steps} ")]
         if rows:
             middle: Callable[[str], float] = lambda what: float(np.median([r[what] for r in rows]))  # noqa: B023, E731
             parts = (f"{100 * middle(what):.1f}" for what in ("nominal", "median", "low"))
@@ -100,7 +100,7 @@ def table(found: dict[str, dict[str, float]], ideal: float, steps: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--network", default="dense_digits", choices=sorted(DENSE))
+    parser.add_argument("--network", default="dense_images", choices=sorted(DENSE))
     parser.add_argument("--keys", type=int, default=3)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--ways", nargs="+", default=list(WAYS.values()), choices=list(WAYS.values()))
@@ -111,13 +111,13 @@ def main() -> None:
     found = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     for key in range(args.keys):
         for way in args.ways:
-            label = f"{way} {args.steps} {key}"
+            label = f"{args.network} {way} {args.steps} {key}"
             if label not in found:
                 found[label] = row(network, train, test, way, args.steps, key)
                 KEPT.write_text(json.dumps(found, indent=1, sort_keys=True))
                 print(label, found[label], flush=True)
     ideal = nd.simulate(network, test.x, ideal=True).accuracy(test.y)
-    text = table(found, ideal, args.steps)
+    text = table(found, args.network, ideal, args.steps)
     print(text)
     if args.write:
         page = PAGE.read_text(encoding="utf-8")
