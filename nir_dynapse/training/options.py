@@ -67,8 +67,8 @@ class TrainingOptions:
     Every `check_every` steps (None: 50, with copies 300) `held_out` virtual chips, never trained on, see `validation_size`
     samples at most; the best state on them is what is returned, and after `patience` checks without a better one training
     stops. Those chips have the spread `check_mismatch` (that of training where None). `rewiring` is how the rows of
-    neurons with more inputs than CAM rows move while training; by default they stay (docs/fits.md compares). `distil` is the
-    share that the answers of the network's own ideal run have in a loss of classes (`losses.Distilled`) where they are
+    neurons with more inputs than CAM rows move while training; by default they stay (docs/fits.md compares). `distil` is
+    the share that the answers of the network's own ideal run have in a loss of classes (`losses.Distilled`) where they are
     right; `follow` weighs how far the mean spike counts of all neurons are from those of that run (None: 1 where rows are
     chosen, else 0). With `fit` the circuit of a Network is fitted to the data before it is trained.
     """
