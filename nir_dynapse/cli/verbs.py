@@ -7,6 +7,7 @@ from collections.abc import Callable
 from importlib import import_module
 
 from nir_dynapse.cli.output import Output
+from nir_dynapse.sim.native import ahead
 
 __all__ = ["VERBS"]
 
@@ -17,9 +18,19 @@ def _verb(module: str, name: str) -> Verb:
     """`name` of a module that is imported by the call only: no verb waits for what another one needs."""
 
     def run(args: argparse.Namespace, out: Output) -> int:
+        ahead.start(*_kernels(args))
         return getattr(import_module(f"nir_dynapse.cli.{module}"), name)(args, out)
 
     return run
+
+
+def _kernels(args: argparse.Namespace) -> tuple[str, ...]:
+    """Kernels that the verb will need: where they have not been compiled yet, that begins before anything is imported."""
+    verb, board = args.verb, getattr(args, "board", None) or "virtual"
+    if verb == "finetune" or (verb == "deploy" and args.train):
+        return "play", "run", "back"
+    runs = verb in ("deploy", "evaluate") or (verb in ("run", "calibrate") and board.startswith("virtual"))
+    return ("play",) if runs or (verb == "simulate" and not args.ideal) else ()
 
 
 VERBS: dict[str, Verb] = {

@@ -21,6 +21,7 @@ from nir_dynapse.sim.circuit import Disturbance, constants, internal_step, run_b
 from nir_dynapse.sim.disturbance import of_bin
 from nir_dynapse.sim.dynamics import Constants, Group, State, Structure, initial_state
 from nir_dynapse.sim.native import run as _native
+from nir_dynapse.sim.native.ahead import KINDS
 from nir_dynapse.sim.surrogate import FAST_SIGMOID, Surrogate
 from nir_dynapse.sim.wiring import Rows, Weights, pick, synaptic_values, weights_of
 
@@ -89,7 +90,7 @@ def has_kernels(params: Params, substeps: int, surrogate: Surrogate, longest_del
 def _takes_native(program: Program, kind: Any, wanted: bool | None) -> bool:
     """Whether `sim.native` does it: if `wanted` is None where it can."""
     beyond = program.structure.rows or program.surrogate.smooth or _needs_scan(program)
-    beyond = beyond or np.dtype(kind).name not in _native.KINDS
+    beyond = beyond or np.dtype(kind).name not in KINDS
     if wanted and beyond:
         raise ParameterRangeError(
             "native=True: the compiled kernels leave out the NMDA gate, the exponential soma, delays, noise, lost events, "

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from nir_dynapse.circuit.copies import mean
 from nir_dynapse.circuit.params import Topology
 from nir_dynapse.network.network import Population
+from nir_dynapse.sim import programs as _programs  # noqa: F401 - before any program is compiled
 
 __all__ = ["values_of"]
 

@@ -8,32 +8,15 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-__all__ = ["FAST_SIGMOID", "SHAPES", "SLOPE", "Surrogate", "spike"]
+from nir_dynapse.sim import programs as _programs  # noqa: F401 - before any program is compiled
+from nir_dynapse.sim.derivatives import SHAPES
+
+__all__ = ["FAST_SIGMOID", "SLOPE", "Surrogate", "spike"]
 
 SLOPE = 10.0
 """Default steepness of the surrogate in units of the threshold (Zenke and Ganguli 2018, SuperSpike)."""
 
 Shape = Literal["fast_sigmoid", "triangle", "gaussian"]
-
-
-def fast_sigmoid(scaled: Any, xp: Any) -> Any:
-    """1/(1 + k|x|)² of k|x|."""
-    inverse = 1 / (1 + scaled)
-    return inverse * inverse
-
-
-def triangle(scaled: Any, xp: Any) -> Any:
-    """max(1 − k|x|, 0) of k|x|."""
-    return xp.maximum(1 - scaled, 0)
-
-
-def gaussian(scaled: Any, xp: Any) -> Any:
-    """e^(−(kx)²/2) of k|x|."""
-    return xp.exp(-0.5 * scaled * scaled)
-
-
-SHAPES = {"fast_sigmoid": fast_sigmoid, "triangle": triangle, "gaussian": gaussian}
-"""The derivatives of a spike."""
 
 
 class Surrogate(NamedTuple):

@@ -9,7 +9,8 @@ from nir_dynapse.chip.device import CURRENTS, Mismatch
 from nir_dynapse.errors import ParameterRangeError
 from nir_dynapse.files import numbers
 from nir_dynapse.files.numbers import Real, Whole, shown
-from nir_dynapse.sim.surrogate import FAST_SIGMOID, SHAPES, Surrogate
+from nir_dynapse.sim.derivatives import SHAPES
+from nir_dynapse.sim.surrogate import FAST_SIGMOID, Surrogate
 from nir_dynapse.training.losses import Penalty
 from nir_dynapse.training.rewiring import Rewiring
 from nir_dynapse.training.start import MOST_ROWS

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import logging
-import os
 import sys
 import tempfile
 import threading
@@ -17,9 +16,10 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
+from nir_dynapse.files.kept import cache_folder, is_writable
 from nir_dynapse.files.whole import write_atomically
-from nir_dynapse.sim import dynamics, slopes, surrogate
-from nir_dynapse.sim.native import memory, names, scalar
+from nir_dynapse.sim import derivatives, dynamics
+from nir_dynapse.sim.native import ahead, memory, names, scalar
 
 __all__ = ["compiled", "register", "source"]
 
@@ -32,9 +32,15 @@ FORMULAS = (
     dynamics.opening,
     dynamics.fed_back,
     dynamics.halfway,
-    slopes.membrane_slopes,
-    *surrogate.SHAPES.values(),
+    derivatives.membrane_slopes,
+    *derivatives.SHAPES.values(),
 )
+PLAY_TYPES = (
+    "void(int32[::1], int32[::1], float32[::1], float32[:,::1], int64[::1], int64[::1], int64[::1], float32[::1], "
+    "int64[::1], int32[::1], float32[::1], uint32[::1], int32[::1], float32[:,:,::1], int32[:,::1], uint8[:,:,::1], "
+    "float32[:,:,:,::1], int64, int64)"
+)
+"""What NumPy's calls hand over: compiled with the module, not at the first call."""
 LOG = logging.getLogger(__name__)
 RULER = "\n# " + "-" * 118 + "\n"
 
@@ -85,7 +91,7 @@ def source(what: str, name: str) -> str:
         f'SHARE = "nir_dynapse_{what}_{name}_share"',
         *(f'@numba.njit(inline="always")\n{scalar.source_of(function)}' for function in FORMULAS),
         *(
-            (f"ALL = {what == 'play_all'}", kernels, play)
+            (f"ALL = {what == 'play_all'}", kernels, play, f"play.compile({PLAY_TYPES!r})")
             if numpys
             else (kernels, adjoint, shared, run if what == "run" else back)
         ),
@@ -108,10 +114,16 @@ _ALONE = threading.Lock()
 
 @cache
 def _compiled(what: str, name: str) -> ModuleType:
-    text = source(what, name)
-    path = _folder() / f"{what}_{name}_{_hash(text)}.py"
-    if not path.is_file():
+    known = ahead.is_built(what, name)
+    if not known:
         LOG.warning("compiling the kernels of %s in %s for this machine, once: some 10 s", what, name)
+        ahead.wait(what, name)
+    text, folder = source(what, name), cache_folder()
+    lasting = is_writable(folder)
+    if not lasting:
+        folder = Path(tempfile.mkdtemp(prefix="nir_dynapse_"))  # for this process
+    path = folder / f"{what}_{name}_{_hash(text)}.py"
+    if not path.is_file():
         write_atomically(path, text.encode())
     spec = importlib.util.spec_from_file_location(f"nir_dynapse_{path.stem}", path)
     if spec is None or spec.loader is None:
@@ -119,16 +131,6 @@ def _compiled(what: str, name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
+    if lasting and not known:
+        ahead.mark(what, name)
     return module
-
-
-def _folder() -> Path:
-    """Where the modules are kept: the user's cache, or a folder of this process where that cannot be written."""
-    given = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
-    folder = (Path(given) if given else Path.home() / ".cache") / "nir_dynapse"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError:
-        return Path(tempfile.mkdtemp(prefix="nir_dynapse_"))

@@ -6,11 +6,9 @@ are the same bit by bit however a run is cut.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +16,7 @@ import numpy as np
 from nir_dynapse.circuit.params import Params
 from nir_dynapse.sim.circuit import RECORDABLE, Disturbance, constants
 from nir_dynapse.sim.dynamics import SHUNT, Constants, Structure
+from nir_dynapse.sim.native.ahead import cpus
 from nir_dynapse.sim.native.names import P_CONSTANTS, PADDED
 from nir_dynapse.sim.native.synapses import Places, Synapses, synapses_of, used_dendrites
 
@@ -27,12 +26,6 @@ CELLS = 1024
 """Most cells (sample·neuron) of a tile, about: their vectors stay in the cache."""
 WORTHWHILE = 2**17
 """Steps of a neuron that are worth a thread."""
-
-
-@cache
-def cpus() -> int:
-    """CPUs of this process."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,11 @@ import numpy as np
 
 from nir_dynapse.circuit.params import Topology
 from nir_dynapse.sim.adjoint import instantiate
+from nir_dynapse.sim.derivatives import SHAPES
 from nir_dynapse.sim.dynamics import SHUNT, Constants, Structure
+from nir_dynapse.sim.native import ahead
 from nir_dynapse.sim.native.names import VECTOR
-from nir_dynapse.sim.surrogate import SHAPES, Surrogate
+from nir_dynapse.sim.surrogate import Surrogate
 
 __all__ = [
     "Lines",
@@ -35,7 +37,6 @@ CELLS, FEW_CELLS = 1024, 128
 """Most and least cells (sample·neuron) of a tile, about: their vectors stay in the cache, and are worth a loop."""
 WORTHWHILE = 2**15
 """Steps of a neuron that are worth a thread."""
-KINDS = ("float32", "float64")
 SPARSE_FROM, SPARSE_BELOW = 2**14, 0.2
 """Elements of the weights from which on lists are used instead of a matrix, if they are shorter by this factor."""
 
@@ -55,8 +56,7 @@ def available() -> bool:
 @cache
 def threads() -> int:
     """Threads of a call: the CPUs of this process, shared between the devices that run side by side."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cpus // jax.local_device_count())
+    return max(1, ahead.cpus() // jax.local_device_count())
 
 
 class Lines(NamedTuple):
@@ -204,6 +204,8 @@ def _forward(w: Array, c: Array, start: Array, x: Array, lines: Any, plan: Plan,
     from nir_dynapse.sim.native.build import register
 
     (batch, bins, _), n, kind = x.shape, c.shape[1], c.dtype
+    if keep:
+        ahead.start("back", kind=kind.name)  # beside the run, if neither has been compiled
     groups = len(plan.groups)
     rows = _tile(batch, n)
     tiles, steps, cells = -(-batch // rows), bins * plan.substeps, -(-rows * n // VECTOR) * VECTOR

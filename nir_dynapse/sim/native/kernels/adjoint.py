@@ -10,6 +10,7 @@ from typing import Any
 import numba
 import numpy as np
 
+from nir_dynapse.sim.derivatives import fast_sigmoid, gaussian, membrane_slopes, triangle
 from nir_dynapse.sim.dynamics import GABA, SHUNT, begin, late
 from nir_dynapse.sim.native.kernels.run import (
     clear,
@@ -44,8 +45,6 @@ from nir_dynapse.sim.native.names import (
     U,
 )
 from nir_dynapse.sim.native.scalar import absolute, minimum
-from nir_dynapse.sim.slopes import membrane_slopes
-from nir_dynapse.sim.surrogate import fast_sigmoid, gaussian, triangle
 
 # ----------------------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,28 @@
+"""The user's cache: a folder for what is computed once per machine and can be computed again."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+__all__ = ["cache_folder", "is_writable"]
+
+
+def cache_folder() -> Path:
+    """`nir_dynapse` in NUMBA_CACHE_DIR, XDG_CACHE_HOME or ~/.cache, whichever is set first; it need not exist."""
+    given = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
+    try:
+        return (Path(given) if given else Path.home() / ".cache") / "nir_dynapse"
+    except RuntimeError:  # a user without a home
+        return Path(tempfile.gettempdir()) / "nir_dynapse"
+
+
+def is_writable(folder: Path) -> bool:
+    """Whether files can be written there; makes the folder."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False

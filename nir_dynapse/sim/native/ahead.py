@@ -1,0 +1,114 @@
+"""Kernels compiled ahead of their use, side by side: each in a process of its own that fills the cache on disk.
+
+No Numba and no JAX here, so that a command can start this before it loads either. Nothing depends on these processes: what
+one of them did not finish is compiled where it is needed.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+from nir_dynapse.files.kept import cache_folder, is_writable
+
+__all__ = ["KINDS", "WHATS", "cpus", "is_built", "mark", "start", "wait"]
+
+WHATS = ("play", "play_all", "run", "back")
+"""Calls of kernels: a run from NumPy, with all that few runs ask for, XLA's run and its adjoint (`build.source`)."""
+KINDS = ("float32", "float64")
+CHILD = (
+    "import sys; sys.path[:] = sys.argv[3:]; "
+    "from nir_dynapse.sim.native.build import compiled; compiled(*sys.argv[1:3])"
+)
+_children: dict[tuple[str, str], subprocess.Popen[bytes]] = {}
+
+
+@cache
+def cpus() -> int:
+    """CPUs of this process."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@cache
+def stamp() -> str:
+    """A name for what compiled kernels depend on: their text, the compiler, Python, and the processor."""
+    here = Path(__file__).parent
+    formulas = [here.parent / f"{name}.py" for name in ("derivatives", "dynamics")]
+    found = hashlib.sha256()
+    for path in [*sorted(here.glob("*.py")), *sorted((here / "kernels").glob("*.py")), *formulas]:
+        found.update(path.read_bytes())
+    for package in ("numba", "llvmlite"):
+        with suppress(PackageNotFoundError):
+            found.update(version(package).encode())
+    found.update(f"{sys.version_info[:2]} {platform.machine()} {_processor()}".encode())
+    return found.hexdigest()[:16]
+
+
+def _processor() -> str:
+    """Its name and features, on Linux."""
+    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+        wanted = ("model name", "flags", "Features", "CPU part")
+        return "".join(sorted({line for line in lines if line.startswith(wanted)}))
+    return platform.processor()
+
+
+def _marker(what: str, kind: str) -> Path:
+    return cache_folder() / "built" / f"{what}_{kind}_{stamp()}"
+
+
+def is_built(what: str, kind: str) -> bool:
+    """Whether the kernel has been compiled on this machine, into the cache."""
+    return _marker(what, kind).is_file()
+
+
+def mark(what: str, kind: str) -> None:
+    """Note that it is."""
+    path = _marker(what, kind)
+    if not path.is_file() and is_writable(path.parent):
+        with suppress(OSError):
+            path.touch()
+
+
+def start(*whats: str, kind: str = "float32") -> None:
+    """Compile kernels that are not in the cache, each in a process beside this one, where there are CPUs for that."""
+    wanted = [what for what in whats if (what, kind) not in _children and not is_built(what, kind)]
+    if not wanted or cpus() < 2 or not _possible() or not is_writable(cache_folder()):
+        return
+    for what in wanted:
+        command = [sys.executable, "-c", CHILD, what, kind, *(path or os.getcwd() for path in sys.path)]
+        nothing = subprocess.DEVNULL
+        with suppress(OSError):
+            _children[what, kind] = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing)
+
+
+def _possible() -> bool:
+    """Whether kernels would be used here, as far as that is known before JAX is loaded."""
+    if os.name != "posix" or not sys.executable or find_spec("numba") is None:
+        return False
+    platforms = os.environ.get("JAX_PLATFORMS")
+    return platforms.startswith("cpu") if platforms else find_spec("jax_plugins") is None
+
+
+def wait(what: str, kind: str) -> None:
+    """Until the process that compiles this kernel has ended, if there is one."""
+    child = _children.get((what, kind))
+    if child is not None:
+        child.wait()
+
+
+@atexit.register
+def _end() -> None:
+    """Nothing is compiled for a command that has ended."""
+    for child in _children.values():
+        if child.poll() is None:
+            child.terminate()
+            child.wait()
