@@ -16,7 +16,7 @@ from nir_dynapse.cli.output import Output
 from nir_dynapse.errors import DynapseError
 from nir_dynapse.export.samna_board import BIT_FILE_VARIABLE, INSTALL, State, find_samna, list_boards
 
-__all__ = ["Item", "doctor", "examine", "text"]
+__all__ = ["Item", "caches", "doctor", "examine", "text"]
 
 MISSING = 3
 PLACEHOLDER = "PyPI's samna runs pip when it is imported and drives no board. Remove it: python -m pip uninstall samna."
@@ -35,8 +35,8 @@ class Item:
 
 
 def doctor(args: argparse.Namespace, out: Output) -> int:
-    items = examine()
-    out.result(to_dict(items), text(items))
+    items, cached = examine(), caches()
+    out.result(to_dict(items) | {"cached": cached}, text([*items, *_cache_items(cached)]))
     return 0 if healthy(items) else MISSING
 
 
@@ -59,6 +59,40 @@ def examine() -> list[Item]:
     items += _samna()
     items.append(Item("virtual board", "ok", "optional", "virtual:0, virtual:1, ... need nothing else"))
     return items
+
+
+def caches() -> dict[str, Any]:
+    """What is compiled and kept on disk: the folder of ours, the kernels in it for this machine, and JAX's programs."""
+    from nir_dynapse.files.kept import cache_folder, is_writable
+    from nir_dynapse.sim.native import ahead
+
+    folder = cache_folder()
+    found = {"folder": str(folder), "writable": is_writable(folder), "kernels": list(ahead.built())}
+    try:
+        from nir_dynapse.sim.programs import held
+
+        place, number, size = held()
+    except ImportError:
+        place, number, size = None, 0, 0
+    return found | {"programs": {"folder": place, "number": number, "megabytes": round(size / 1e6, 1)}}
+
+
+def _cache_items(cached: dict[str, Any]) -> list[Item]:
+    """The same as lines of the report."""
+    programs = cached["programs"]
+    kernels = ", ".join(cached["kernels"]) or "none compiled yet"
+    remedy = (
+        f"{cached['folder']} cannot be written, so every process compiles anew: set XDG_CACHE_HOME to a place that can."
+    )
+    kept = f"{programs['number']} ({programs['megabytes']:g} MB) in {programs['folder']}"
+    return [
+        Item("kernels", "ok", "optional", f"{kernels}; in {cached['folder']}")
+        if cached["writable"]
+        else Item("kernels", "missing", "optional", "", remedy),
+        Item("JAX programs", "ok", "optional", kept)
+        if programs["folder"]
+        else Item("JAX programs", "missing", "optional", "not kept"),
+    ]
 
 
 def _samna() -> list[Item]:

@@ -278,6 +278,18 @@ ITEM = _object(
     detail=_text("version or place"),
     remedy=_text("what to do"),
 )
+CACHED = _object(
+    "what is compiled once and kept on disk",
+    folder=_text("of the package"),
+    writable=_is("boolean", "whether anything can be kept there"),
+    kernels=_list(_text("compiled for this machine: call and precision")),
+    programs=_object(
+        "of JAX",
+        folder=_or_null(_text("the package's or the user's own"), "null where JAX keeps none"),
+        number=_count(),
+        megabytes=_number("all together", minimum=0),
+    ),
+)
 
 SCHEMAS: dict[str, Schema] = {
     "deploy": WRITTEN,
@@ -317,7 +329,7 @@ SCHEMAS: dict[str, Schema] = {
             {"title": "show readers", **READERS},
         ]
     },
-    "doctor": _object("", ok=_is("boolean", "whether everything required is there"), items=_list(ITEM)),
+    "doctor": _object("", ok=_is("boolean", "whether everything required is there"), items=_list(ITEM), cached=CACHED),
     "schema": _is("object", "a JSON Schema"),
     "completion": _object("", shell=_text("", *SHELLS), script=_text("what to source")),
     "error": _object(

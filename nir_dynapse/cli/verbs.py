@@ -7,7 +7,6 @@ from collections.abc import Callable
 from importlib import import_module
 
 from nir_dynapse.cli.output import Output
-from nir_dynapse.sim.native import ahead
 
 __all__ = ["VERBS"]
 
@@ -18,7 +17,10 @@ def _verb(module: str, name: str) -> Verb:
     """`name` of a module that is imported by the call only: no verb waits for what another one needs."""
 
     def run(args: argparse.Namespace, out: Output) -> int:
-        ahead.start(*_kernels(args))
+        if kernels := _kernels(args):
+            from nir_dynapse.sim.native import ahead  # not for what runs nothing
+
+            ahead.start(*kernels)
         return getattr(import_module(f"nir_dynapse.cli.{module}"), name)(args, out)
 
     return run

@@ -15,7 +15,7 @@ import jax
 
 from nir_dynapse.files.kept import cache_folder, is_writable
 
-__all__ = ["FOLDER", "LIMIT", "keep", "trim"]
+__all__ = ["FOLDER", "LIMIT", "held", "keep", "trim"]
 
 FOLDER = "jax"
 LIMIT = 1 << 28
@@ -45,13 +45,7 @@ def trim(folder: Path, limit: int) -> None:
     """Remove the programs that were not used for longest (as far as the disk notes it), down to half of `limit` bytes,
     where they are more than that; and what a killed process left empty.
     """
-    found: list[tuple[float, int, str]] = []
-    with suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            with suppress(OSError):
-                if entry.is_file():
-                    known = entry.stat()
-                    found.append((max(known.st_atime, known.st_mtime), known.st_size, entry.path))
+    found = _files(folder)
     total = sum(size for _, size, _ in found)
     goal = limit if total <= limit else limit // 2
     for _, size, path in sorted(found):
@@ -59,6 +53,28 @@ def trim(folder: Path, limit: int) -> None:
             with suppress(OSError):
                 os.unlink(path)
             total -= size
+
+
+def _files(folder: Path) -> list[tuple[float, int, str]]:
+    """When each file was last used, its bytes and its path."""
+    found: list[tuple[float, int, str]] = []
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(OSError):
+                if entry.is_file():
+                    known = entry.stat()
+                    found.append((max(known.st_atime, known.st_mtime), known.st_size, entry.path))
+    return found
+
+
+def held() -> tuple[str | None, int, int]:
+    """Where JAX keeps its programs (None: nowhere), how many there are, and their bytes."""
+    config: Any = jax.config
+    folder = config.jax_compilation_cache_dir
+    if not folder or not config.jax_enable_compilation_cache:
+        return None, 0, 0
+    sizes = [size for _, size, path in _files(Path(folder)) if not path.endswith("-atime")]
+    return folder, len(sizes), sum(sizes)
 
 
 keep()

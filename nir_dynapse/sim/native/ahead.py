@@ -14,13 +14,12 @@ import subprocess
 import sys
 from contextlib import suppress
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
 from nir_dynapse.files.kept import cache_folder, is_writable
 
-__all__ = ["KINDS", "WHATS", "cpus", "is_built", "mark", "start", "wait"]
+__all__ = ["KINDS", "WHATS", "built", "cpus", "is_built", "mark", "start", "wait"]
 
 WHATS = ("play", "play_all", "run", "back")
 """Calls of kernels: a run from NumPy, with all that few runs ask for, XLA's run and its adjoint (`build.source`)."""
@@ -46,9 +45,9 @@ def stamp() -> str:
     found = hashlib.sha256()
     for path in [*sorted(here.glob("*.py")), *sorted((here / "kernels").glob("*.py")), *formulas]:
         found.update(path.read_bytes())
-    for package in ("numba", "llvmlite"):
-        with suppress(PackageNotFoundError):
-            found.update(version(package).encode())
+    numba = find_spec("numba")
+    if numba is not None and numba.origin is not None:
+        found.update((Path(numba.origin).parent / "_version.py").read_bytes())
     found.update(f"{sys.version_info[:2]} {platform.machine()} {_processor()}".encode())
     return found.hexdigest()[:16]
 
@@ -68,6 +67,11 @@ def _marker(what: str, kind: str) -> Path:
 def is_built(what: str, kind: str) -> bool:
     """Whether the kernel has been compiled on this machine, into the cache."""
     return _marker(what, kind).is_file()
+
+
+def built() -> tuple[str, ...]:
+    """The kernels that are compiled on this machine: "play float32", …"""
+    return tuple(f"{what} {kind}" for kind in KINDS for what in WHATS if is_built(what, kind))
 
 
 def mark(what: str, kind: str) -> None:
