@@ -185,6 +185,27 @@ def test_jax_only_where_it_belongs() -> None:
     assert users_of("jax") <= allowed | {"cli.doctor"}
 
 
+def test_whatever_compiles_with_jax_keeps_the_programs() -> None:
+    """A module with `jax.jit` loads `sim.programs`, itself or through others, before it compiles anything."""
+
+    def loaded(module: str) -> set[str]:
+        found, waiting = set(), [module]
+        while waiting:
+            here = waiting.pop()
+            if here not in found and here in MODULES:
+                found.add(here)
+                waiting += [
+                    i.module.removeprefix("nir_dynapse.")
+                    for i in imports(here)
+                    if i.module.startswith("nir_dynapse.") and not (i.inside_function or i.type_checking)
+                ]
+        return found
+
+    jitting = [m for m in MODULES if "jax.jit" in path_of(m).read_text(encoding="utf-8")]
+    assert len(jitting) > 4
+    assert [m for m in jitting if "sim.programs" not in loaded(m)] == []
+
+
 @pytest.mark.parametrize(
     ("package", "places"),
     [

@@ -175,7 +175,7 @@ class _Problem:
         self.samples, self.held = len(train), x[held]
         self.parts = tuple(t.slices().values())
         each_output = [np.repeat(w, t.copies_of[name], axis=0) for name, w in output_weights(network).items()]
-        self.output = jnp.asarray(np.concatenate(each_output), jnp.float32)
+        self.output = jnp.asarray(np.concatenate(each_output).astype(np.float32))
         self.ideal = self._ideal(self.held)
         self.silent = not self._ideal(x[train]).any() and not self.ideal.any()
         self.batches = tuple(self._batch(x[np.resize(part, count * each)], count) for part in (train, held))
@@ -183,7 +183,7 @@ class _Problem:
         chips = [Mismatch.none(), *([] if mismatch is None else [mismatch] * (count - 1))]
         made = [fabricate(unit, of, FIRST_CHIP + CHIPS * key + k) for k, of in enumerate(chips)]
         self.chips = (
-            {name: jnp.asarray(np.stack([m.bias[name] for m in made]), jnp.float32) for name in CURRENTS},
+            {name: jnp.asarray(np.stack([m.bias[name] for m in made]).astype(np.float32)) for name in CURRENTS},
             jnp.asarray(np.stack([m.row_currents() for m in made])),
         )
         self.topology = made[0].topology

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from nir_dynapse.circuit.copies import mean
@@ -120,9 +121,10 @@ def _taught(teacher: Network, data: Data, loss: Loss) -> tuple[np.ndarray, np.nd
     """Targets (samples, 1 + n), label and logits of the teacher's ideal run, and the spikes (samples, N) of its neurons."""
     size = max(1, MOST_TAUGHT // (data.x.shape[1] * max(1, teacher.n_neurons)))
     targets, counts = [], []
+    logits_of = jax.jit(lambda out: loss.logits(out))
     for k in range(0, len(data), size):
         found = simulate(teacher, data.x[k : k + size], ideal=True)
-        logits = np.asarray(loss.logits(np.asarray(found.output, np.float32)))
+        logits = np.asarray(logits_of(np.asarray(found.output, np.float32)))
         targets.append(np.concatenate([data.y[k : k + size, None], logits], axis=1).astype(np.float32))
         counts.append(np.concatenate([found.spikes[p.name].sum(1) for p in teacher.populations], axis=1))
     return np.concatenate(targets), np.concatenate(counts).astype(np.float32)

@@ -136,11 +136,14 @@ def chart_of(params: Params, free: np.ndarray, trained: tuple[str, ...], bits: i
 
 def latent_of(chart: Chart, params: Params, base: np.ndarray, weight: np.ndarray) -> Latent:
     """The numbers that stand for the bias currents of `params`, base currents (G, 4) in A and signed weights (R,) in A."""
-    bias = {
-        name: jnp.asarray(from_range(params.bias[name], *limits), jnp.float32) for name, limits in chart.ranges.items()
-    }
+    bias = {name: _single(from_range(params.bias[name], *limits)) for name, limits in chart.ranges.items()}
     base = from_range(np.maximum(base, 1e-30), *chart.base_range)
-    return Latent(bias, jnp.asarray(base, jnp.float32), jnp.asarray(weight / chart.unit, jnp.float32))
+    return Latent(bias, _single(base), _single(weight / chart.unit))
+
+
+def _single(values: np.ndarray) -> Array:
+    """In single precision; rounded by NumPy, which needs no program for that."""
+    return jnp.asarray(np.asarray(values, np.float32))
 
 
 def quantised(chart: Chart, latent: Latent, *, rounded: bool = True) -> Bits:
@@ -217,9 +220,13 @@ def on_chip(chart: Chart, bits: Bits, factors: Factors) -> Params:
     return Params(bias, jnp.concatenate([first, inhibited]), None, chart.wires, chart.circuit)
 
 
+_quantised: Any = jax.jit(quantised, static_argnums=(0,))
+"""As one program, where nothing around it is compiled."""
+
+
 def settled(chart: Chart, latent: Latent) -> Params:
     """The `Params` that `latent` stands for, with NumPy arrays: masks and base currents on the grid where quantised."""
-    bits = jax.tree_util.tree_map(np.asarray, quantised(chart, latent))
+    bits = jax.tree_util.tree_map(np.asarray, _quantised(chart, latent))
     t = chart.rows
     dendrite = np.where(chart.free & ~bits.excites, GABA, t.dendrite)
     bias = {name: _exactly(name, bits.bias[name]) for name in CURRENTS}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import jax
 import nir
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from nir_dynapse.import_.nir_graph import FRONTENDS
 from nir_dynapse.import_.samna_config import from_samna
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.network.primitives import PRIMITIVES
+from nir_dynapse.sim.native import ahead
 
 # --- deploy ----------------------------------------------------------------------------------------------------------
 
@@ -234,6 +237,26 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     assert items["samna"]["need"] == items["lava-nc"]["need"] == "optional"
     assert main(["doctor"]) == 0
     assert "jax devices" in capsys.readouterr().out
+
+
+def test_doctor_says_what_is_compiled_and_where(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    folder = tmp_path / "nir_dynapse"
+    assert main(["doctor"]) == 0
+    assert f"none compiled yet; in {folder}" in capsys.readouterr().out
+    ahead.mark("back", "float32")
+    jax.jit(lambda x: x + 1)(1.0)
+    assert main(["doctor", "--json"]) == 0
+    cached = json.loads(capsys.readouterr().out)["cached"]
+    assert (cached["folder"], cached["kernels"]) == (str(folder), ["back float32"])
+    assert cached["programs"]["folder"] == jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
+    assert cached["programs"]["number"] > 0
+    shutil.rmtree(folder)
+    folder.write_text("in the way")
+    assert main(["doctor"]) == 0
+    assert "set XDG_CACHE_HOME" in capsys.readouterr().out
 
 
 def test_doctor_misses_what_is_required(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,14 +12,20 @@ import os
 import platform
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 from nir_dynapse.files.kept import cache_folder, is_writable
 
-__all__ = ["KINDS", "WHATS", "built", "cpus", "is_built", "mark", "start", "wait"]
+try:
+    import fcntl
+except ImportError:  # Windows, where nothing is compiled
+    fcntl = None
+
+__all__ = ["KINDS", "WHATS", "built", "cpus", "is_built", "mark", "start", "turn", "wait"]
 
 WHATS = ("play", "play_all", "run", "back")
 """Calls of kernels: a run from NumPy, with all that few runs ask for, XLA's run and its adjoint (`build.source`)."""
@@ -107,6 +113,19 @@ def wait(what: str, kind: str) -> None:
     child = _children.get((what, kind))
     if child is not None:
         child.wait()
+
+
+@contextmanager
+def turn(what: str, kind: str) -> Iterator[None]:
+    """While a kernel is compiled: other processes that want the same one wait, and find it in the cache."""
+    path = _marker(what, kind).with_suffix(".lock")
+    if fcntl is None or not is_writable(path.parent):
+        yield
+        return
+    with open(path, "wb") as lock:
+        with suppress(OSError):  # a disk without locks: everybody compiles
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @atexit.register

@@ -114,13 +114,20 @@ _ALONE = threading.Lock()
 
 @cache
 def _compiled(what: str, name: str) -> ModuleType:
-    known = ahead.is_built(what, name)
-    if not known:
-        LOG.warning("compiling the kernels of %s in %s for this machine, once: some 10 s", what, name)
-        ahead.wait(what, name)
+    if ahead.is_built(what, name):
+        return _loaded(what, name)
+    LOG.warning("compiling the kernels of %s in %s for this machine, once: some 10 s", what, name)
+    ahead.wait(what, name)
+    with ahead.turn(what, name):
+        module = _loaded(what, name)
+        ahead.mark(what, name)
+    return module
+
+
+def _loaded(what: str, name: str) -> ModuleType:
+    """The module, from the cache as far as it is there, or compiled into it."""
     text, folder = source(what, name), cache_folder()
-    lasting = is_writable(folder)
-    if not lasting:
+    if not is_writable(folder):
         folder = Path(tempfile.mkdtemp(prefix="nir_dynapse_"))  # for this process
     path = folder / f"{what}_{name}_{_hash(text)}.py"
     if not path.is_file():
@@ -131,6 +138,4 @@ def _compiled(what: str, name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
-    if lasting and not known:
-        ahead.mark(what, name)
     return module

@@ -1,0 +1,115 @@
+"""Kernels are compiled ahead of their use in processes of their own, on which nothing depends."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nir_dynapse.sim.native import ahead, build
+
+HAS_KERNELS = pytest.mark.skipif(os.name != "posix", reason="kernels are compiled on Linux and macOS")
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty cache, two CPUs, JAX on CPUs, and no process yet."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.setattr(ahead, "cpus", lambda: 2)
+    monkeypatch.setattr(ahead, "_children", {})
+    yield tmp_path / "nir_dynapse"
+    ahead._end()
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The kernels that processes were started for; the processes do nothing, and fail."""
+    found: list[str] = []
+    real = subprocess.Popen
+
+    def begin(command: list[str], **keywords: Any) -> Any:
+        found.append(" ".join(command[3:5]))
+        return real([sys.executable, "-c", "raise SystemExit(1)"], **keywords)
+
+    monkeypatch.setattr(subprocess, "Popen", begin)
+    return found
+
+
+@HAS_KERNELS
+def test_a_process_for_each_kernel_that_is_not_there(started: list[str]) -> None:
+    ahead.mark("run", "float32")
+    for _ in range(2):
+        ahead.start("run", "back")
+        ahead.start("back", kind="float64")
+    assert started == ["back float32", "back float64"]
+    assert ahead.built() == ("run float32",)
+
+
+@pytest.mark.parametrize("case", ["one CPU", "another platform", "no Numba", "a cache that cannot be written"])
+def test_none_where_it_would_not_help(
+    case: str, started: list[str], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if case == "one CPU":
+        monkeypatch.setattr(ahead, "cpus", lambda: 1)
+    elif case == "another platform":
+        monkeypatch.setenv("JAX_PLATFORMS", "cuda,cpu")
+    elif case == "no Numba":
+        monkeypatch.setattr(ahead, "find_spec", lambda name: None)
+    else:
+        place.write_text("in the way")
+    ahead.start("run", "back")
+    assert not started
+
+
+@HAS_KERNELS
+def test_where_the_process_fails_the_kernel_is_compiled_here(
+    started: list[str], place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(build, "source", lambda what, name: f"made = {what!r}, {name!r}")
+    ahead.start("run")
+    assert build._compiled.__wrapped__("run", "float32").made == ("run", "float32")
+    assert started == ["run float32"]
+    assert "once" in caplog.text
+    assert ahead.is_built("run", "float32")
+    caplog.clear()
+    build._compiled.__wrapped__("run", "float32")
+    assert not caplog.text
+
+
+def test_without_a_cache_kernels_are_compiled_for_the_process(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.write_text("in the way")
+    monkeypatch.setattr(build, "source", lambda what, name: "made = 1")
+    module = build._compiled.__wrapped__("run", "float32")
+    assert module.made == 1
+    assert place not in Path(str(module.__file__)).parents
+    assert not ahead.is_built("run", "float32")
+
+
+@HAS_KERNELS
+def test_one_process_compiles_while_others_wait(place: Path) -> None:
+    code = (
+        "from nir_dynapse.sim.native import ahead, build\n"
+        "build.source = lambda what, name: 'import time, pathlib; time.sleep(1); "
+        '(pathlib.Path(__file__).parent / "at").open("a").write(f"{time.monotonic()}\\\\n")\'\n'
+        "build.compiled('run', 'float32')\n"
+    )
+    both = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
+    assert [process.wait(60) for process in both] == [0, 0]
+    first, second = sorted(float(line) for line in (place / "at").read_text().split())
+    assert second - first >= 1  # the one that waited began when the other was done
+
+
+@HAS_KERNELS
+@pytest.mark.long
+def test_the_process_leaves_the_kernel_in_the_cache(place: Path) -> None:
+    ahead.start("play")
+    ahead.wait("play", "float32")
+    assert ahead.built() == ("play float32",)
+    assert any(path.suffix == ".nbc" for path in place.parent.rglob("*"))
+    assert hasattr(build._compiled.__wrapped__("play", "float32"), "play")
