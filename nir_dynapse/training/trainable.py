@@ -17,6 +17,7 @@ import numpy as np
 from nir_dynapse.chip import biasgen
 from nir_dynapse.chip.device import BASE_WEIGHTS, CURRENTS, DEAD_THRESHOLD, GABA, Circuit, Mismatch
 from nir_dynapse.circuit.params import Params, Topology
+from nir_dynapse.sim import programs as _programs  # noqa: F401 - before any program is compiled
 from nir_dynapse.sim.mismatch import LARGEST
 from nir_dynapse.training.transforms import bits_of, from_range, nearest_mask, on_grid, straight_through, to_range
 

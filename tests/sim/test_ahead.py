@@ -46,8 +46,8 @@ def test_a_process_for_each_kernel_that_is_not_there(started: list[str]) -> None
     ahead.mark("run", "float32")
     for _ in range(2):
         ahead.start("run", "back")
-        ahead.start("back", kind="float64")
-    assert started == ["back float32", "back float64"]
+        ahead.start("play", "play_all", "back", kind="float64")
+    assert started == ["back float32", "back float64", "play play_all float64"]
     assert ahead.built() == ("run float32",)
 
 

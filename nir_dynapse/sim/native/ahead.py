@@ -1,4 +1,4 @@
-"""Kernels compiled ahead of their use, side by side: each in a process of its own that fills the cache on disk.
+"""Kernels compiled ahead of their use, side by side, in processes that fill the cache on disk.
 
 No Numba and no JAX here, so that a command can start this before it loads either. Nothing depends on these processes: what
 one of them did not finish is compiled where it is needed.
@@ -12,6 +12,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -27,12 +28,14 @@ except ImportError:  # Windows, where nothing is compiled
 
 __all__ = ["KINDS", "WHATS", "built", "cpus", "is_built", "mark", "start", "turn", "wait"]
 
-WHATS = ("play", "play_all", "run", "back")
-"""Calls of kernels: a run from NumPy, with all that few runs ask for, XLA's run and its adjoint (`build.source`)."""
+WHATS = {"play": 5, "play_all": 7, "run": 8, "back": 15}
+"""Calls of kernels: a run from NumPy, with all that few runs ask for, XLA's run and its adjoint (`build.source`); and the
+CPU seconds that compiling each takes, about."""
 KINDS = ("float32", "float64")
 CHILD = (
     "import sys; sys.path[:] = sys.argv[3:]; "
-    "from nir_dynapse.sim.native.build import compiled; compiled(*sys.argv[1:3])"
+    "from nir_dynapse.sim.native.build import compiled; "
+    "[compiled(what, sys.argv[2]) for what in sys.argv[1].split()]"
 )
 _children: dict[tuple[str, str], subprocess.Popen[bytes]] = {}
 
@@ -89,15 +92,24 @@ def mark(what: str, kind: str) -> None:
 
 
 def start(*whats: str, kind: str = "float32") -> None:
-    """Compile kernels that are not in the cache, each in a process beside this one, where there are CPUs for that."""
+    """Compile kernels that are not in the cache in processes beside this one, where there are CPUs for that."""
     wanted = [what for what in whats if (what, kind) not in _children and not is_built(what, kind)]
     if not wanted or cpus() < 2 or not _possible() or not is_writable(cache_folder()):
         return
-    for what in wanted:
-        command = [sys.executable, "-c", CHILD, what, kind, *(path or os.getcwd() for path in sys.path)]
+    for share in _shares(wanted, cpus()):
+        command = [sys.executable, "-c", CHILD, " ".join(share), kind, *(path or os.getcwd() for path in sys.path)]
         nothing = subprocess.DEVNULL
         with suppress(OSError):
-            _children[what, kind] = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing)
+            child = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing)
+            _children.update({(what, kind): child for what in share})
+
+
+def _shares(whats: list[str], most: int) -> list[list[str]]:
+    """What each of at most so many processes compiles, one after the other, so that all end at about the same time."""
+    shares: list[list[str]] = [[] for _ in range(min(most, len(whats)))]
+    for what in sorted(whats, key=lambda what: -WHATS[what]):
+        min(shares, key=lambda share: sum(WHATS[w] for w in share)).append(what)
+    return [sorted(share, key=list(WHATS).index) for share in shares]
 
 
 def _possible() -> bool:
@@ -109,10 +121,10 @@ def _possible() -> bool:
 
 
 def wait(what: str, kind: str) -> None:
-    """Until the process that compiles this kernel has ended, if there is one."""
+    """Until the process that compiles this kernel has done so or has ended, if there is one."""
     child = _children.get((what, kind))
-    if child is not None:
-        child.wait()
+    while child is not None and child.poll() is None and not is_built(what, kind):
+        time.sleep(0.02)
 
 
 @contextmanager
