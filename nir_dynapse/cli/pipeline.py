@@ -114,7 +114,7 @@ def _with_way_out(
         return CapacityError([*error.findings, replace(other.findings[0], severity="info", what=what)])
     what = (
         f"as it is the network does not fit. With {device.cam_rows} synapses a neuron, which deploy --train TRAIN.npz "
-        f"chooses while it trains, or with --fan-in prune, it fits and takes {int(layout.used_cores.sum())} of "
+        f"chooses by that data, or with --fan-in prune, it fits and takes {int(layout.used_cores.sum())} of "
         f"{device.n_cores} cores."
     )
     return CapacityError([*error.findings, Finding("info", "fits-pruned", what)])

@@ -170,7 +170,7 @@ def deploy(
     trained, so that it follows the ideal run (`fit_to_data`; labels are not used); where that changed it, the row "closed
     form" of the table says what it does without.
 
-    `fan_in` says what becomes of neurons with more synapses than CAM rows: "train" chooses the synapses while it trains
+    `fan_in` says what becomes of neurons with more synapses than CAM rows: "train" chooses the synapses by `train`
     (the default with `train`), "prune" keeps those that the circuit's answers to `train` (else to `activity_data`,
     else to `data`) depend on most, before any training, and "refuse" raises CapacityError (the default without). `spend`
     says how many neurons of the chip stand for one of the network: "chip" (as many as fit, the default with `train`),

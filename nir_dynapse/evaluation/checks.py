@@ -33,7 +33,7 @@ LOST = 0.05
 """Share of the samples that a stage may lose without a word, unless it is within two standard errors."""
 FINE_TUNE = "Fine-tune it in the model of the circuits (--train TRAIN.npz, deploy(train=...))"
 TRAIN_ROWS = (
-    "--train TRAIN.npz (deploy(train=...)) trains onto the rows that the chip has, and chooses them while it trains"
+    "--train TRAIN.npz (deploy(train=...)) trains onto the rows that the chip has, and chooses them by that data"
 )
 STAGES = {
     "pooled": (

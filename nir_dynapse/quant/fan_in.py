@@ -12,7 +12,7 @@ from nir_dynapse.quant.sharing import keep_synapses
 
 __all__ = ["limit_fan_in"]
 
-TRAIN = "fine_tune (deploy --train TRAIN.npz) keeps as many as fit and chooses them while it trains"
+TRAIN = "fine_tune (deploy --train TRAIN.npz) keeps as many as fit and chooses them by that data"
 
 
 def limit_fan_in(

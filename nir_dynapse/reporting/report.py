@@ -280,7 +280,7 @@ def report(
 def _too_many_synapses(nodes: Iterable[NodeUse], device: Device) -> list[Finding]:
     """A warning for each node whose neurons have more synapses than CAM rows: as it is the network does not fit."""
     hint = (
-        "With training data deploy --train TRAIN.npz (fine_tune) keeps as many as fit and chooses them while it trains; "
+        "With training data deploy --train TRAIN.npz (fine_tune) keeps as many as fit and chooses them by that data; "
         'without, --fan-in prune (fan_in="prune") drops the least important.'
     )
     return [

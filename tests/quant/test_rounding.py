@@ -167,7 +167,7 @@ def test_fan_in_is_refused_or_pruned(networks: ModuleType) -> None:
         compile(net)
     assert str(caught.value) == (
         "node 'hidden', neuron 13: 71 incoming synapses, a DYNAP-SE2 neuron stores 64. "
-        "With training data fine_tune (deploy --train TRAIN.npz) keeps as many as fit and chooses them while it trains; "
+        "With training data fine_tune (deploy --train TRAIN.npz) keeps as many as fit and chooses them by that data; "
         'without, fan_in="prune" (--fan-in prune) drops the weakest 7.'
     )
     layout = compile(net, fan_in="prune")
