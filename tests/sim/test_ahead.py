@@ -84,6 +84,16 @@ def test_where_the_process_fails_the_kernel_is_compiled_here(
     assert len(said) == 1
 
 
+def test_a_cache_of_somebody_else_holds_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", refused)
+    assert ahead.built() == ()
+    ahead.mark("run", "float32")
+    assert not ahead.is_built("run", "float32")
+
+
 def test_without_a_cache_kernels_are_compiled_for_the_process(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place.write_text("in the way")
     monkeypatch.setattr(build, "source", lambda what, name: "made = 1")

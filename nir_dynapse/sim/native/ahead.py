@@ -74,8 +74,11 @@ def _marker(what: str, kind: str) -> Path:
 
 
 def is_built(what: str, kind: str) -> bool:
-    """Whether the kernel has been compiled on this machine, into the cache."""
-    return _marker(what, kind).is_file()
+    """Whether the kernel has been compiled on this machine, into the cache; no where that may not be looked into."""
+    try:
+        return _marker(what, kind).is_file()
+    except OSError:
+        return False
 
 
 def built() -> tuple[str, ...]:
@@ -86,7 +89,7 @@ def built() -> tuple[str, ...]:
 def mark(what: str, kind: str) -> None:
     """Note that it is."""
     path = _marker(what, kind)
-    if not path.is_file() and is_writable(path.parent):
+    if not is_built(what, kind) and is_writable(path.parent):
         with suppress(OSError):
             path.touch()
 
