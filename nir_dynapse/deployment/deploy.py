@@ -254,10 +254,12 @@ def deploy(
             params, log = fine_tuned(network, train, keywords, stages.within("train"))
         stages.begin("compile")
         circuit: Network | Params = params or fitted or network
-        pruned = prune(params or fitted) if asked[PRUNED] else None
+        pruned, copied = prune(params or fitted) if asked[PRUNED] else None, None
         if params is not None and params.topology.copies:
             further.pop("spend", None)  # they have theirs
         layout = compile(network, params=pruned or params or fitted, strict=strict, **further)
+        if asked[COPIED]:
+            copied, _, _ = spread_out(pruned or start, layout.copies_of, None, device, further["fan_in"], seed)
         stages.begin("verify")
         checks = _verify(layout)
 
@@ -270,11 +272,7 @@ def deploy(
             UNTRAINED_PRUNED: lambda x: simulate(untrained or network, x, device=device),
             "circuit": lambda x: simulate(circuit, x, device=device),
             PRUNED: lambda x: simulate(pruned or circuit, x, device=device),
-            COPIED: lambda x: simulate(
-                spread_out(pruned or start, layout.copies_of, None, device, further["fan_in"], seed)[0],
-                x,
-                device=device,
-            ),
+            COPIED: lambda x: simulate(copied or circuit, x, device=device),
             "quantised": lambda x: simulate(layout, x, device=device),
             "on this chip": lambda x: chip.run_batch(x, data.dt),
         }

@@ -105,11 +105,10 @@ def fit_to_data(
     chip, which the measurements in docs/mapping.md prefer, on chips with mismatch, too). `tried` of eight starts are
     followed at most, the nearest ones. Where all of them miss and with `own_rows`, neurons may spend a CAM row each on a
     synapse onto themselves, which does the reset (`scales`), where they have one free, it pays, and chips still hold the
-    network. The circuit is never
-    farther from the ideal run than the one it began with, on samples that the fit did not see (with a single sample, on
-    that one): else that one is returned. `progress("fit", fraction)` is called at every step. Deterministic for a `key`.
-    The findings of the result are among those of the Params. Raises
-    ConfigurationError or ParameterRangeError where the data does not fit the network, or `params` are quantised.
+    network. The circuit is never farther from the ideal run than the one it began with, on samples that the fit did not
+    see (with a single sample, on that one): else that one is returned. `progress("fit", fraction)` is called at every
+    step. Deterministic for a `key`. The findings of the result are among those of the Params. Raises ConfigurationError
+    or ParameterRangeError where the data does not fit the network, or `params` are quantised.
     """
     tell = progress or (lambda stage, fraction: None)
     key = SEED.check("fit_to_data", "key", key)

@@ -155,9 +155,9 @@ class Scales:
         low, high = self.low.copy(), self.high.copy()
         remembers = start[:, RESET] > 0
         high[~remembers, RESET] = 0.0
-        for k in (k for k, name in enumerate(FACTORS[:5])):
-            low[remembers, k] = np.minimum(low[remembers, k], start[remembers, k] - MUCH)
-            high[remembers, k] = np.maximum(high[remembers, k], start[remembers, k] + MUCH)
+        currents = slice(FACTORS.index("refractory"))  # scales and time constants
+        low[remembers, currents] = np.minimum(low, start - MUCH)[remembers, currents]
+        high[remembers, currents] = np.maximum(high, start + MUCH)[remembers, currents]
         k = FACTORS.index("tau_mem")
         low[remembers, k] = start[remembers, k]
         return low, high

@@ -109,19 +109,19 @@ class _Chips:
     def arrays(self, number: int, kind: Kind) -> Any:
         """A chip as a tree of arrays of shapes that do not depend on the chip."""
         n_sub, structure = kind
-        disturbance = Disturbance() if number == NOMINAL else Disturbance.of(self.mismatch, number)
+        disturbance = Disturbance.of(self._spread(number), number)
         chip = self._made(self.params, number)
         return prepare(chip, self.dt / n_sub, structure, self.most, disturbance), disturbance.word
 
     def _made(self, params: Params, number: int, names: tuple[str, ...] | None = None) -> Params:
         """The chip; with mismatch of the currents `names` alone where given, which takes less time."""
-        if number == NOMINAL:
-            return fabricate(params, Mismatch.none(), 0)
-        if names is None:
-            return fabricate(params, self.mismatch, number)
-        return fabricate(
-            params, replace(self.mismatch, cv=tuple(pair for pair in self.mismatch.cv if pair[0] in names)), number
-        )
+        spread = self._spread(number)
+        if names is not None:
+            spread = replace(spread, cv=tuple(pair for pair in spread.cv if pair[0] in names))
+        return fabricate(params, spread, number)
+
+    def _spread(self, number: int) -> Mismatch:
+        return Mismatch.none() if number == NOMINAL else self.mismatch
 
 
 # --- the processes ----------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import numpy as np
 
 from nir_dynapse.chip.device import Mismatch
 from nir_dynapse.circuit.params import Params
-from nir_dynapse.sim.circuit import MOST_EVENTS, Disturbance, internal_step, structure_of, tonic_events
+from nir_dynapse.sim.circuit import Disturbance, internal_step, structure_of, tonic_events
 from nir_dynapse.sim.first_output import counted, taken
 from nir_dynapse.sim.mismatch import fabricate
 from nir_dynapse.sim.native.play import Circuit, Events, Found, cpus, play
@@ -71,7 +71,7 @@ class _Chips:
             self.column[neuron] = k
         self.columns = int(self.column.max(initial=-1)) + 1
         self.tonic = tonic_events(t.tonic_period, x.shape[1], dt)
-        self.most = max(float(x.max(initial=0)), float(self.tonic.max(initial=0)), MOST_EVENTS)
+        self.most = max(float(x.max(initial=0)), float(self.tonic.max(initial=0)))
         # Samples are cut so that the lists of their events and their spikes fit in the memory.
         fill = np.count_nonzero(x) / max(len(x), 1)
         each = EVENT_BYTES * fill + BIN_BYTES * x.shape[1] + self.columns * (x.shape[1] if self.per_bin else 4)
@@ -92,10 +92,8 @@ class _Chips:
 
     def run(self, number: int, threads: int) -> np.ndarray:
         """What the first output of chip `number` counts (sample, output)."""
-        plain = number == self.nominal
-        mismatch = Mismatch.none() if plain else self.mismatch
-        chip = fabricate(self.params, mismatch, 0 if plain else number)
-        disturbance = Disturbance() if plain else Disturbance.of(mismatch, number)
+        mismatch = Mismatch.none() if number == self.nominal else self.mismatch
+        chip, disturbance = fabricate(self.params, mismatch, number), Disturbance.of(mismatch, number)
         substeps = internal_step(chip, self.dt)
         structure = structure_of(chip, self.dt / substeps, disturbance)
         circuit = Circuit.of(chip, self.dt, substeps, structure, self.most, disturbance, self.places)

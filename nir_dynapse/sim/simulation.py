@@ -131,30 +131,12 @@ def run_circuit(
     if backend not in ("jax", "numpy"):
         raise ParameterRangeError(f"simulate: unknown backend {backend!r}. Choose 'jax' or 'numpy'.")
     topology = params.topology
-    batch, steps, _ = counts.shape
     n_sub = internal_step(params, dt)
     wanted = tuple(name for name in RECORDABLE if name in record and name != "spikes")
     disturbance = disturbance or Disturbance()
     structure = structure_of(params, dt / n_sub, disturbance)
-    if backend == "jax" and native.available():
-        spikes, extras = _compiled(params, counts, dt, Program(structure, n_sub), disturbance, wanted)
-    else:
-        x = with_tonic(counts.astype(np.float32), params, dt, np)
-        weights, c = prepare(params, dt / n_sub, structure, float(x.max(initial=0)), disturbance)
-        arm = _in_jax if backend == "jax" else _in_numpy
-        size = max(1, CHUNK_ELEMENTS // max(1, n_sub * steps * topology.n_neurons * (1 + len(wanted))))
-        program, seed, sample = Program(structure, n_sub), disturbance.word, np.arange(batch)
-        firsts = range(0, batch if steps else 0, size)
-        parts = [arm(weights, c, x[i : i + size], seed, sample[i : i + size], program, wanted) for i in firsts]
-        spikes = (
-            np.concatenate([np.asarray(p[0], np.uint8) for p in parts])
-            if parts
-            else np.zeros((batch, steps, topology.n_neurons), np.uint8)
-        )
-        extras = [
-            np.concatenate([np.asarray(p[1][k]) for p in parts] or [np.zeros(spikes.shape, np.float32)])
-            for k in range(len(wanted))
-        ]
+    run_all = _compiled if backend == "jax" and native.available() else partial(_scanned, backend=backend)
+    spikes, extras = run_all(params, counts, dt, Program(structure, n_sub), disturbance, wanted)
     slices, states = topology.slices(), {}
     amperes = end_currents(params, dt / n_sub) if wanted else {}
     for name, found in zip(wanted, extras, strict=True):
@@ -188,6 +170,30 @@ def _compiled(
         events = Events.of(counts[:, part], tonic[part])
         play(circuit, events, np.arange(batch), found, state=state, first_bin=first, first_place=first)
     return found.counts, list(found.traces)
+
+
+def _scanned(
+    params: Params,
+    counts: np.ndarray,
+    dt: float,
+    program: Program,
+    disturbance: Disturbance,
+    wanted: tuple[str, ...],
+    backend: str,
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The same step by step, by XLA or in NumPy, in parts of the batch."""
+    (batch, steps, _), n = counts.shape, params.topology.n_neurons
+    x = with_tonic(counts.astype(np.float32), params, dt, np)
+    weights, c = prepare(params, dt / program.substeps, program.structure, float(x.max(initial=0)), disturbance)
+    arm = _in_jax if backend == "jax" else _in_numpy
+    size = max(1, CHUNK_ELEMENTS // max(1, program.substeps * steps * n * (1 + len(wanted))))
+    seed, sample = disturbance.word, np.arange(batch)
+    firsts = range(0, batch if steps else 0, size)
+    parts = [arm(weights, c, x[i : i + size], seed, sample[i : i + size], program, wanted) for i in firsts]
+    shape = batch, steps, n
+    spikes = np.concatenate([np.asarray(p[0], np.uint8) for p in parts] or [np.zeros(shape, np.uint8)])
+    nothing = [np.zeros(shape, np.float32)]
+    return spikes, [np.concatenate([np.asarray(p[1][k]) for p in parts] or nothing) for k in range(len(wanted))]
 
 
 def _in_jax(

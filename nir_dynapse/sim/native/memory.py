@@ -10,20 +10,31 @@ from llvmlite import binding, ir
 from numba import types
 from numba.extending import intrinsic
 
-__all__ = ["HUGE", "advise", "carray", "join", "loop", "pointer", "publish", "summed", "thread", "word", "write"]
+__all__ = [
+    "HUGE",
+    "advise",
+    "called",
+    "carray",
+    "join",
+    "loop",
+    "pointer",
+    "publish",
+    "summed",
+    "thread",
+    "word",
+    "write",
+]
 
 _BYTE, _HALF, _WORD = (ir.IntType(bits).as_pointer() for bits in (8, 32, 64))
 # Functions are cached on disk. Products may be fused with sums and divisions by the same number merged.
-# They are called by kernels only: wrappers for callers from Python or C would be a sixth of the time of compiling.
-_options: dict[str, Any] = {
-    "cache": True,
-    "no_cpython_wrapper": True,
-    "no_cfunc_wrapper": True,
-    "error_model": "numpy",
-    "boundscheck": False,
-}
-loop = numba.njit(fastmath={"contract", "nsz", "arcp"}, **_options)
-summed = numba.njit(fastmath={"contract", "nsz", "arcp", "reassoc"}, **_options)
+_options: dict[str, Any] = {"cache": True, "error_model": "numpy", "boundscheck": False}
+_exact = {"contract", "nsz", "arcp"}
+# What only kernels call: wrappers for callers from Python or C would be a sixth of the time of compiling.
+_inner: dict[str, Any] = {**_options, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+loop = numba.njit(fastmath=_exact, **_inner)
+summed = numba.njit(fastmath=_exact | {"reassoc"}, **_inner)
+# What Python calls, other threads beside it.
+called = numba.njit(fastmath=_exact, nogil=True, **_options)
 
 carray: Any = numba.carray  # pyright: ignore[reportPrivateImportUsage]
 

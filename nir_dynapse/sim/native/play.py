@@ -123,10 +123,6 @@ class Found(NamedTuple):
             tuple(wanted),
         )
 
-    def samples(self, part: slice) -> Found:
-        """Those of some samples."""
-        return Found(self.total[part], self.counts[part], np.ascontiguousarray(self.traces[:, part]), self.wanted)
-
 
 def play(
     circuit: Circuit,

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from nir_dynapse.sim.dynamics import GABA, NMDA, SHUNT, begin, fed_back, flowing, halfway, land, late, opening, reach
 from nir_dynapse.sim.native.kernels.run import copy, fill, kind, most, one, tiled, zero
-from nir_dynapse.sim.native.memory import loop
+from nir_dynapse.sim.native.memory import called, loop
 from nir_dynapse.sim.native.names import (
     DEPTH,
     FIRST_BIN,
@@ -220,7 +219,7 @@ def hold(cell: Any, back: Any, drive: Any, ahp: Any, v: Any, spikes: Any, events
             events[place] = cell[q]
 
 
-@numba.njit(cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"}, boundscheck=False, nogil=True)
+@called
 def play(
     first: Any,
     target: Any,
