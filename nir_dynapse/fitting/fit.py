@@ -186,11 +186,7 @@ class _Problem:
             jnp.asarray(np.stack([m.row_currents() for m in made])),
         )
         self.topology = made[0].topology
-        shortest = {
-            "i_ref": np.asarray(self.params.bias["i_ref"])
-            * np.exp(-scales.low[scales.unit, FACTORS.index("refractory")])
-        }
-        self.substeps = internal_step(replace(self.params, bias={**self.params.bias, **shortest}), t.dt)
+        self.substeps = internal_step(self.params, t.dt)
         self.gradient: Any = jax.jit(jax.value_and_grad(self._distance))
         self.loss: Any = jax.jit(self._nominal)
 

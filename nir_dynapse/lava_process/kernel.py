@@ -17,6 +17,7 @@ from nir_dynapse.sim.dynamics import LARGEST, Constants, Inflow, Structure
 __all__ = ["applies", "compiled", "membranes", "plain"]
 
 F = np.float32
+_NONE = np.zeros(0, F)
 
 
 def applies(structure: Structure, c: Constants) -> bool:
@@ -25,7 +26,7 @@ def applies(structure: Structure, c: Constants) -> bool:
     return not beyond and c.rate.dtype == F and compiled() is not None
 
 
-def membranes(v: np.ndarray, flow: Inflow, c: Constants) -> tuple[np.ndarray, np.ndarray]:
+def membranes(v: np.ndarray, flow: Inflow, c: Constants, structure: Structure) -> tuple[np.ndarray, np.ndarray]:
     """`v` (1, N) and the spikes (1, N) after a step: what `rise`, `settle` and firing give."""
     loops = compiled()
     if loops is None or flow.nmda is not None:
@@ -36,10 +37,34 @@ def membranes(v: np.ndarray, flow: Inflow, c: Constants) -> tuple[np.ndarray, np
     current = flow.current[0] if flow.current.shape == v.shape else np.broadcast_to(flow.current, v.shape)[0]
     leak = _one(n) if flow.leak is None else plain(np.broadcast_to(flow.leak, v.shape)[0])
     work, result = np.empty((6, n), F), np.empty((2, 1, n), F)
-    begin(before, plain(current), leak, c.rate, c.floor, h, work)
+    begin(before, _NONE, plain(current), leak, c.rate, c.floor, h, work)
     np.log(work[5], out=work[5])
     finish(before, c.rate, c.floor, c.threshold, c.refractory, h, work, result[0, 0], result[1, 0])
+    if structure.again:
+        fixed = c.rate, c.floor, c.threshold, c.refractory
+        _go_on(work[0], result[:, 0], plain(current), leak, fixed, h, structure.again)
     return result[0], result[1]
+
+
+def _go_on(
+    left: np.ndarray, found: np.ndarray, current: np.ndarray, leak: np.ndarray, fixed: Any, h: Any, most: int
+) -> None:
+    """Membranes and spikes `found` (2, N) of neurons for which something is `left` (N,) of the step: `dynamics.settle`."""
+    loops = compiled()
+    for _ in range(most):
+        (chosen,) = np.nonzero(left > 0)
+        if loops is None or not len(chosen):
+            return
+        begin, finish = loops
+        rate, floor, threshold, refractory = (values[chosen] for values in fixed)
+        rest, work, result = np.zeros(len(chosen), F), np.empty((6, len(chosen)), F), np.empty((2, len(chosen)), F)
+        begin(rest, left[chosen], current[chosen], leak[chosen], rate, floor, h, work)
+        np.log(work[5], out=work[5])
+        finish(rest, rate, floor, threshold, refractory, F(0), work, result[0], result[1])
+        found[0, chosen] = result[0]
+        found[1, chosen] += result[0] < 0
+        left = np.zeros_like(left)
+        left[chosen] = work[0]
 
 
 @lru_cache(maxsize=8)
@@ -61,7 +86,7 @@ def compiled() -> tuple[Callable[..., None], Callable[..., None]] | None:
         return None
     row, number, table = numba.float32[::1], numba.float32, numba.float32[:, ::1]
     signatures = (
-        (row, row, row, row, row, number, table),
+        (row, row, row, row, row, row, number, table),
         (row, row, row, row, row, number, table, row, row),
     )
 
@@ -76,13 +101,18 @@ def compiled() -> tuple[Callable[..., None], Callable[..., None]] | None:
     return begin, finish
 
 
-def _begin(v: Any, current: Any, leak: Any, rate: Any, floor: Any, h: Any, work: Any) -> None:
-    """`work` gets y, active, the leak, guess, y + change − guess, and guess/y, as in `dynamics.reach`."""
+def _begin(v: Any, left: Any, current: Any, leak: Any, rate: Any, floor: Any, h: Any, work: Any) -> None:
+    """`work` gets y, active, the leak, guess, y + change − guess, and guess/y, as in `dynamics.reach`.
+
+    From the floor, for what is `left` of the step, where that is not empty.
+    """
     zero, half, one, twelfth, tenth = F(0), F(0.5), F(1), F(1 / 12), F(0.1)
     largest = F(LARGEST)
     for k in range(len(v)):
         y = floor[k] if v[k] < zero else v[k]
         active = max(h + min(v[k], zero), zero)
+        if len(left):
+            y, active = floor[k], left[k]
         span = active * rate[k]
         lost = min(leak[k], largest)
         gain = (min(max(current[k], zero), largest) - lost * (one + y)) * span
@@ -109,7 +139,7 @@ def _finish(
     after: Any,
     spikes: Any,
 ) -> None:
-    """The rest of `dynamics.reach`, then `late`, `land` and firing."""
+    """The rest of `dynamics.reach`, then `late`, `land` and firing; work[0] gets what is left of the step after that."""
     zero, half, one, twelfth, least, tiny = F(0), F(0.5), F(1), F(1 / 12), F(1e-9), F(1e-6)
     for k in range(len(v)):
         y, active, lost, guess = work[0, k], work[1, k], work[2, k], work[3, k]
@@ -120,7 +150,9 @@ def _finish(
         gone = max(end - y, above + tiny)
         x = lost * (active * rate[k])
         crossing = above / (above + (gone - above) * (one + x * (half + x * twelfth)))
-        left = max(refractory[k] - (one - crossing) * active, least)
+        since = (one - crossing) * active
+        left = max(refractory[k] - since, least)
+        work[0, k] = since - refractory[k] if end > threshold[k] else zero
         if end > threshold[k]:
             after[k] = -left
         elif v[k] + h < zero:

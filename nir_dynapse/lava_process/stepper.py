@@ -63,7 +63,7 @@ class Stepper:
         self.params = params
         self.n_sub = internal_step(params, self.dt)
         h = self.dt / self.n_sub
-        self.structure = structure_of(params, h, self.disturbance)
+        self.structure = structure_of(params, h, self.disturbance, substeps=self.n_sub)
         if self.rows and not self.structure.rows:
             used = tuple(sorted({d for group in self.structure.groups for d in group.dendrites}))
             self.structure = self.structure._replace(groups=(Group(used),), rows=True)
@@ -99,7 +99,7 @@ class Stepper:
         for k in range(self.n_sub):
             received, state = drive(state, None if k else x, self.weights, structure, np)
             dendrites, ahp = advance(state, received, c)
-            v, spikes = membranes(state.v, inflow(dendrites, ahp, c, structure), c)
+            v, spikes = membranes(state.v, inflow(dendrites, ahp, c, structure), c, structure)
             state = State(dendrites, ahp, v, spikes, state.past)
             count = spikes if count is None else count + spikes
         self.state = state

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nir_dynapse.sim.dynamics import GABA, SHUNT, Constants, Inflow, State, Structure, advance, inflow, rise, settle
+from nir_dynapse.sim.loops import repeat
 from nir_dynapse.sim.slopes import Slopes, slopes_of
 from nir_dynapse.sim.surrogate import Surrogate
 from nir_dynapse.sim.wiring import Matrices, pick
@@ -91,8 +92,9 @@ def _forward(
         dendrites, ahp = advance(state, received, c)
         flow = inflow(dendrites, ahp, c, structure)
         end, held = shelf.pass_by(rise(state.v, flow, c_loop, structure, jnp), held)
-        v = settle(state.v, end, flow, c_loop, jnp)
+        v, more = settle(state.v, end, flow, c_loop, structure, jnp, repeat=repeat)
         spikes = fire(end / c_loop.threshold - 1)
+        spikes = spikes if more is None else spikes + more
         kept = None
         if keep:
             everything = (state.dendrites, state.ahp, state.spikes) if keep == "all" else (None, None, None)
@@ -316,11 +318,12 @@ def _constant_gradients(
     structure, surrogate = static
     g_ahp, g_v, g_spike, g_current = extra
     names = ["rate", "floor", "threshold", "refractory"]
+    once = structure._replace(again=0)  # what follows a reset within a step has no gradient
 
     def cell(*values: Array) -> tuple[Array, Array]:
         changed = c._replace(**dict(zip(names, values, strict=True)))
         end = rise(residual.v, residual.flow, changed, structure, jnp)
-        v = settle(residual.v, end, residual.flow, changed, jnp, jax.lax.stop_gradient)
+        v, _ = settle(residual.v, end, residual.flow, changed, once, jnp, hold=jax.lax.stop_gradient)
         return v, surrogate._replace(smooth=False)(end / changed.threshold - 1)
 
     found = jax.vjp(cell, *(getattr(c, name) for name in names))[1]((g_v, g_spike))

@@ -18,6 +18,7 @@ __all__ = [
     "Disturbance",
     "constants",
     "end_currents",
+    "further_spikes",
     "internal_step",
     "observe",
     "prepare",
@@ -32,6 +33,8 @@ RECORDABLE = ("spikes", "i_mem", *(f"i_{name}" for name in DENDRITES), "i_ahp")
 MAX_STEP = 1e-3
 """Longest internal step in s: the scheme's spike counts stay within 2 % of the converged ones up to here."""
 MAX_SUBSTEPS = 64
+MOST_SPIKES = 255
+"""Most spikes of a neuron in a bin: what a byte holds."""
 MOST_EVENTS = 16.0
 """Events of an input in a bin up to which sums of weights are exact; more where the data has more."""
 
@@ -57,16 +60,25 @@ class Disturbance(NamedTuple):
 
 
 def internal_step(params: Params, dt: float) -> int:
-    """Number of internal steps per bin of `dt` s: none longer than `MAX_STEP`, the shortest refractory period, or half
-    the shortest membrane time constant (a quarter of it where a soma is exponential).
+    """Number of internal steps per bin of `dt` s: none longer than `MAX_STEP` or half the shortest membrane time constant
+    (a quarter of it where a soma is exponential); at most `MAX_SUBSTEPS`.
 
-    At most `MAX_SUBSTEPS`; a neuron then fires at most that often per bin.
+    Refractory periods do not matter: where one ends within a step, its neuron goes on (`dynamics.settle`).
     """
-    refractory = params.circuit.width("i_ref", np.asarray(params.bias["i_ref"]))
     membrane = params.circuit.tau("i_tau_mem", np.asarray(params.bias["i_tau_mem"]))
     parts = 4 if params.topology.has_latch("exponential").any() else 2
-    longest = min(MAX_STEP, float(np.min(refractory)), float(np.min(membrane)) / parts)
+    longest = min(MAX_STEP, float(np.min(membrane)) / parts)
     return int(min(np.ceil(dt / longest * (1 - 1e-6)), MAX_SUBSTEPS))
+
+
+def further_spikes(params: Params, h: float, substeps: int = 1) -> int:
+    """How often a neuron may fire once more in a step of `h` s, `substeps` of them per bin: never where no refractory
+    period is shorter, otherwise at most `MOST_SPIKES` times per bin in all (also where `params` is traced by JAX)."""
+    try:
+        shortest = float(np.min(params.circuit.width("i_ref", np.asarray(params.bias["i_ref"])), initial=np.inf))
+    except TypeError:  # what JAX raises where a tracer has no value
+        shortest = 0.0
+    return 0 if shortest >= h * (1 - 1e-6) else max(0, MOST_SPIKES // substeps - 1)
 
 
 def structure_of(
@@ -76,11 +88,13 @@ def structure_of(
     *,
     longest_delay: float | None = None,
     whole: bool = False,
+    substeps: int = 1,
 ) -> Structure:
-    """What the equations of `params` contain, at internal steps of `h` s; never looks at weights or bias currents.
+    """What the equations of `params` contain, at `substeps` internal steps of `h` s per bin; never looks at weights or
+    bias currents, except for those of refractory periods (`further_spikes`) and of delays.
 
-    Except for delays: their longest one decides how far back the past is kept; give `longest_delay` in s where `params`
-    is traced by JAX. `whole=True` keeps all four dendrites together.
+    The longest delay decides how far back the past is kept; give `longest_delay` in s where `params` is traced by JAX.
+    `whole=True` keeps all four dendrites together.
     """
     t = params.topology
     used = tuple(range(len(DENDRITES))) if whole else tuple(int(d) for d in np.unique(t.dendrite)) or (0,)
@@ -108,6 +122,7 @@ def structure_of(
         rows=rows,
         depth=depth,
         inputs=t.n_channels + 1,
+        again=further_spikes(params, h, substeps),
     )
 
 
@@ -214,18 +229,19 @@ def run_bin(
     disturb: Callable[[Any], tuple[Array | float, Array | float]] | None = None,
     loop: Callable[..., Any] = _python_loop,
     hold: Callable[[Array], Array] = keep,
+    repeat: Callable[..., Any] | None = None,
 ) -> tuple[State, Array]:
     """One bin of `n_sub` internal steps: the new state and the spike counts (batch, N).
 
     `x` (batch, channels + 1) are the events of the bin, the tonic ones last; they arrive at its beginning. A spike
     reaches its targets in the next internal step. `disturb` gives the noise and the mask of kept events of internal step
-    k of the bin. `loop` runs the internal steps after the first.
+    k of the bin. `loop` runs the internal steps after the first; for `repeat` see `dynamics.settle`.
     """
 
     def advance(k: Any, state: State, events: Array | None) -> State:
         received, state = drive(state, events, weights, structure, xp)
         noise, kept = (0.0, 1.0) if disturb is None else disturb(k)
-        return step(state, received, c, structure, xp, fire, noise, kept, hold)
+        return step(state, received, c, structure, xp, fire, noise, kept, hold, repeat)
 
     def later(k: Any, carry: tuple[State, Array]) -> tuple[State, Array]:
         before, count = carry

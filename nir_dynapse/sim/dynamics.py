@@ -8,8 +8,9 @@ then reads
 
 so that w = y + ln y obeys τ·dw/dt = A − L·(1 + y) + F. A step is an exponential one in w with the chord slope Δy/Δw:
 exact for y ≪ 1 (growth from reset) and for y ≫ 1 (the linear regime of a LIF neuron), and always positive. The time at
-which the threshold is crossed is interpolated, and what is left of the refractory period begins there, so spike counts
-depend little on the step.
+which the threshold is crossed is interpolated, and the refractory period begins there; where it ends within the step, the
+membrane goes on from its floor for what is left of it, and may fire again. So spike counts depend little on the step, and
+no neuron's refractory period shortens the steps of all.
 
 One number per neuron holds the membrane, `v`: y where it is positive; during the refractory period, when y rests at its
 floor, minus the time that is left in s.
@@ -27,6 +28,7 @@ __all__ = [
     "State",
     "Structure",
     "advance",
+    "again_and_again",
     "begin",
     "fed_back",
     "flowing",
@@ -82,7 +84,8 @@ class Structure(NamedTuple):
     """What the equations of a network contain; hashable, static under jit.
 
     `rows`: weights are tables of CAM rows, not matrices; `depth`: steps of past events that delays look back on;
-    `inputs`: input channels and the tonic one.
+    `inputs`: input channels and the tonic one; `again`: how often a neuron may fire once more in a step, 0 where no
+    refractory period is shorter than it.
     """
 
     groups: tuple[Group, ...]
@@ -94,13 +97,15 @@ class Structure(NamedTuple):
     rows: bool = False
     depth: int = 0
     inputs: int = 0
+    again: int = 0
 
 
 class State(NamedTuple):
     """State of a batch of networks.
 
     `dendrites` has (B, dendrites, N) per group: the mean synaptic currents of the last step; `ahp` (B, N) or None;
-    `v` (B, N), see above; `spikes` (B, N) of the last step; `past` (B, depth, sources) or None: events still on the way.
+    `v` (B, N), see above; `spikes` (B, N), how many in the last step; `past` (B, depth, sources) or None: events still on
+    the way.
     """
 
     dendrites: tuple[Array, ...]
@@ -186,7 +191,13 @@ def reach(y: Array, current: Array, leak: Array | float, span: Array, floor: Arr
 
 def rise(v: Array, flow: Inflow, c: Constants, structure: Structure, xp: Any, noise: Array | float = 0.0) -> Array:
     """y at the end of a step, before the reset: a neuron fires where it is above the threshold."""
-    y, active = begin(v, c.floor, c.h, xp)
+    return _climb(*begin(v, c.floor, c.h, xp), flow, c, structure, xp, noise)
+
+
+def _climb(
+    y: Array, active: Array, flow: Inflow, c: Constants, structure: Structure, xp: Any, noise: Array | float
+) -> Array:
+    """Where y leads in `active` s."""
     span = active * c.rate
     leak = 1.0 if flow.leak is None else xp.minimum(flow.leak, LARGEST)
 
@@ -236,16 +247,53 @@ def land(v: Array, end: Array, since: Array, refractory: Array, threshold: Array
     return xp.where(end > threshold, -left, xp.where(v + h < 0, v + h, end))
 
 
-def settle(v: Array, end: Array, flow: Inflow, c: Constants, xp: Any, hold: Callable[[Array], Array] = keep) -> Array:
-    """`v` after a step that began at `v` and came to `end`: reset and refractory period from where the threshold is met.
+def settle(
+    v: Array,
+    end: Array,
+    flow: Inflow,
+    c: Constants,
+    structure: Structure,
+    xp: Any,
+    noise: Array | float = 0.0,
+    hold: Callable[[Array], Array] = keep,
+    repeat: Callable[..., Any] | None = None,
+) -> tuple[Array, Array | None]:
+    """`v` after a step that began at `v` and came to `end`, and how often neurons fired once more (None: never).
 
-    `hold` is applied to the time of the spike (JAX's stop_gradient cuts there). At most one spike per neuron and step: h
-    must not exceed the refractory period (the simulation sees to that).
+    Reset and refractory period begin where the threshold is met; `hold` is applied to the time of that spike (JAX's
+    stop_gradient cuts there). Where the period ends within the step, the membrane goes on from its floor, without a
+    gradient; `repeat` does that (`again_and_again` in NumPy), at most `structure.again` times.
     """
     y, active = begin(v, c.floor, c.h, xp)
     leak = 1.0 if flow.leak is None else xp.minimum(flow.leak, LARGEST)
     since = hold(late(y, end, active, leak, c.rate, c.threshold, xp))
-    return land(v, end, since, c.refractory, c.threshold, c.h, xp)
+    after = land(v, end, since, c.refractory, c.threshold, c.h, xp)
+    if not structure.again:
+        return after, None
+
+    def once_more(carry: tuple[Array, Array, Array], given: Any) -> tuple[Array, Array, Array]:
+        left, now, more = carry
+        flow, c, noise = given
+        span, rest = xp.maximum(left, 0), xp.zeros_like(left)
+        leak = 1.0 if flow.leak is None else xp.minimum(flow.leak, LARGEST)
+        end = _climb(rest + c.floor, span, flow, c, structure, xp, noise)
+        since = late(rest + c.floor, end, span, leak, c.rate, c.threshold, xp)
+        fired = (left > 0) & (end > c.threshold)
+        now = xp.where(left > 0, land(rest, end, since, c.refractory, c.threshold, c.h, xp), now)
+        return xp.where(fired, since - c.refractory, 0), now, more + fired
+
+    start = (xp.where(end > c.threshold, since - c.refractory, 0), after, xp.zeros_like(after))
+    _, resumed, more = (repeat or again_and_again)(once_more, start, (flow, c, noise), structure.again)
+    return resumed, more
+
+
+def again_and_again(body: Callable[[Any, Any], Any], carry: Any, given: Any, most: int) -> Any:
+    """`body` of `carry` and `given` until nothing is left of the step (the first of `carry`), `most` times at most."""
+    for _ in range(most):
+        if not (carry[0] > 0).any():
+            break
+        carry = body(carry, given)
+    return carry
 
 
 def _feedback(y: Array, current: Array, leak: Array, span: Array, c: Constants, xp: Any) -> Array:
@@ -278,15 +326,16 @@ def step(
     noise: Array | float = 0.0,
     kept: Array | float = 1.0,
     hold: Callable[[Array], Array] = keep,
+    repeat: Callable[..., Any] | None = None,
 ) -> State:
     """One step of length `c.h`; `drive` (B, dendrites, N) per group is what the events at its beginning add.
 
-    `fire` turns (I_mem − I_spkthr)/I_spkthr into spikes; `noise` is added to the input current, `kept` is 0 where an
-    event is lost; for `hold` see `settle`.
+    `fire` turns (I_mem − I_spkthr)/I_spkthr into spikes; `noise` is added to the input current, `kept` is 0 where events
+    are lost; for `hold` and `repeat` see `settle`.
     """
     dendrites, ahp = advance(state, drive, c)
     flow = inflow(dendrites, ahp, c, structure)
     end = rise(state.v, flow, c, structure, xp, noise)
-    return State(
-        dendrites, ahp, settle(state.v, end, flow, c, xp, hold), fire(end / c.threshold - 1) * kept, state.past
-    )
+    v, more = settle(state.v, end, flow, c, structure, xp, noise, hold, repeat)
+    spikes = fire(end / c.threshold - 1)
+    return State(dendrites, ahp, v, (spikes if more is None else spikes + more) * kept, state.past)

@@ -20,6 +20,7 @@ from nir_dynapse.sim.adjoint import Static, padded, segment
 from nir_dynapse.sim.circuit import Disturbance, constants, internal_step, run_bin, structure_of, with_tonic
 from nir_dynapse.sim.disturbance import of_bin
 from nir_dynapse.sim.dynamics import Constants, Group, State, Structure, initial_state
+from nir_dynapse.sim.loops import loop_for
 from nir_dynapse.sim.native import run as _native
 from nir_dynapse.sim.native.ahead import KINDS
 from nir_dynapse.sim.surrogate import FAST_SIGMOID, Surrogate
@@ -69,7 +70,9 @@ def spike_counts(
     width = params.topology.dt if dt is None else float(dt)
     count = internal_step(params, width) if substeps is None else substeps
     kind = jnp.result_type(float) if dtype is None else dtype
-    structure = structure_of(params, width / count, disturbance, longest_delay=longest_delay)
+    structure = structure_of(params, width / count, disturbance, longest_delay=longest_delay, substeps=count)
+    if surrogate.smooth:  # the model without resets within a step
+        structure = structure._replace(again=0)
     program = Program(structure, count, surrogate, checkpoint)
     if _takes_native(program, kind, native):
         return _on_cpu(params, jnp.asarray(x, kind), width, program, wiring, probe)
@@ -240,13 +243,3 @@ def _scan(
     if not program.checkpoint:
         return jax.lax.scan(body, begin, events)[1]
     return _checkpointed(lambda carry, part: jax.lax.scan(body, carry, part), begin, events)
-
-
-def loop_for(n_sub: int) -> dict[str, Any]:
-    """How `run_bin` runs `n_sub` internal steps: few run faster unrolled, many compile faster as a loop."""
-    return {} if n_sub <= 4 else {"loop": _counted}
-
-
-def _counted(start: int, stop: int, body: Callable[[Any, Any], Any], carry: Any) -> Any:
-    """`fori_loop` as a scan, which has a gradient."""
-    return jax.lax.scan(lambda inner, k: (body(k, inner), None), carry, jnp.arange(start, stop))[0]

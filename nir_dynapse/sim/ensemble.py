@@ -21,12 +21,20 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from nir_dynapse.chip.device import DELAYS, Mismatch
 from nir_dynapse.circuit.params import Params, Topology
-from nir_dynapse.sim.circuit import Disturbance, internal_step, prepare, run_bin, structure_of, tonic_events
+from nir_dynapse.sim.circuit import (
+    Disturbance,
+    further_spikes,
+    internal_step,
+    prepare,
+    run_bin,
+    structure_of,
+    tonic_events,
+)
 from nir_dynapse.sim.disturbance import of_bin
 from nir_dynapse.sim.dynamics import Structure, initial_state
-from nir_dynapse.sim.engine import loop_for
 from nir_dynapse.sim.ensemble_native import chip_counts
 from nir_dynapse.sim.first_output import counted, taken
+from nir_dynapse.sim.loops import loop_for
 from nir_dynapse.sim.mismatch import fabricate
 from nir_dynapse.sim.native import run as native
 
@@ -101,10 +109,12 @@ class _Chips:
         bare = replace(t, pre=none, post=none, dendrite=none, row=none, mask=mask, delay=None)
         weight = None if self.params.weight is None else np.zeros(0)
         params = replace(self.params, weight=weight, delay_factor=None, topology=bare)
-        n_sub = internal_step(self._made(params, number, ("i_ref", "i_tau_mem")), self.dt)
+        made = self._made(params, number, ("i_ref", "i_tau_mem"))
+        n_sub = internal_step(made, self.dt)
         chip = self.params if t.delay is None else self._made(self.params, number, DELAYS)
         asked = Disturbance(self.mismatch.noise, self.mismatch.spike_loss)
-        return Kind(n_sub, structure_of(chip, self.dt / n_sub, asked))
+        h, again = self.dt / n_sub, further_spikes(made, self.dt / n_sub, n_sub)
+        return Kind(n_sub, structure_of(chip, h, asked)._replace(again=again))
 
     def arrays(self, number: int, kind: Kind) -> Any:
         """A chip as a tree of arrays of shapes that do not depend on the chip."""

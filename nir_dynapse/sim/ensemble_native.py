@@ -95,7 +95,7 @@ class _Chips:
         mismatch = Mismatch.none() if number == self.nominal else self.mismatch
         chip, disturbance = fabricate(self.params, mismatch, number), Disturbance.of(mismatch, number)
         substeps = internal_step(chip, self.dt)
-        structure = structure_of(chip, self.dt / substeps, disturbance)
+        structure = structure_of(chip, self.dt / substeps, disturbance, substeps=substeps)
         circuit = Circuit.of(chip, self.dt, substeps, structure, self.most, disturbance, self.places)
         results: list[Any] = []
         for k, part in enumerate(self.parts):

@@ -40,7 +40,8 @@ from nir_dynapse.sim.circuit import (
 )
 from nir_dynapse.sim.disturbance import of_bin
 from nir_dynapse.sim.dynamics import Constants, State, initial_state
-from nir_dynapse.sim.engine import Program, loop_for, run
+from nir_dynapse.sim.engine import Program, run
+from nir_dynapse.sim.loops import loop_for
 from nir_dynapse.sim.mismatch import fabricate
 from nir_dynapse.sim.native import run as native
 from nir_dynapse.sim.native.play import Circuit, Events, Found, play
@@ -134,7 +135,7 @@ def run_circuit(
     n_sub = internal_step(params, dt)
     wanted = tuple(name for name in RECORDABLE if name in record and name != "spikes")
     disturbance = disturbance or Disturbance()
-    structure = structure_of(params, dt / n_sub, disturbance)
+    structure = structure_of(params, dt / n_sub, disturbance, substeps=n_sub)
     run_all = _compiled if backend == "jax" and native.available() else partial(_scanned, backend=backend)
     spikes, extras = run_all(params, counts, dt, Program(structure, n_sub), disturbance, wanted)
     slices, states = topology.slices(), {}

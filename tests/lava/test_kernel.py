@@ -28,7 +28,9 @@ def made(mismatch: bool = True) -> stepper.Stepper:
 def test_the_same_bits() -> None:
     s, rng = made(), np.random.default_rng(0)
     assert s.compiled
-    c, n, spikes = s.c, len(s.c.rate), 0
+    # Refractory periods shorter than the step and longer ones.
+    c, structure = s.c._replace(refractory=s.c.refractory * 0.6), s.structure._replace(again=9)
+    n, spikes, further = len(c.rate), 0, 0
     for trial in range(200):
         y = c.threshold * np.exp(rng.normal(-2, 3, n)).astype(np.float32)
         v = np.where(rng.random(n) < 0.3, -rng.random(n) * 3e-3, np.maximum(y, c.floor)).astype(np.float32)[None]
@@ -36,13 +38,15 @@ def test_the_same_bits() -> None:
         leak = None if trial % 2 else (1 + 10 ** rng.uniform(-3, 11, n)).astype(np.float32)[None]
         flow = Inflow(current if trial % 3 else current[0], None, leak)
         with np.errstate(all="ignore"):
-            end = rise(v, flow, c, s.structure, np)
-            wanted, fired = settle(v, end, flow, c, np), (end / c.threshold - 1) > 0
-            found, sent = kernel.membranes(v, flow, c)
+            end = rise(v, flow, c, structure, np)
+            wanted, more = settle(v, end, flow, c, structure, np)
+            assert more is not None
+            found, sent = kernel.membranes(v, flow, c, structure)
         np.testing.assert_array_equal(found.view(np.int32), wanted.view(np.int32))
-        np.testing.assert_array_equal(sent, fired)
-        spikes += int(sent.sum())
+        np.testing.assert_array_equal(sent, more + ((end / c.threshold - 1) > 0))
+        spikes, further = spikes + int(sent.sum()), further + int(more.sum())
     assert spikes > 500
+    assert further > 100
 
 
 def test_without_numba_the_same_spikes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,4 +69,4 @@ def test_what_is_not_compiled() -> None:
     noisy = stepper.Stepper(params, params.topology.dt, stepper.Disturbance(noise=0.01))
     assert not noisy.compiled
     with pytest.raises(RuntimeError, match="do not compute"):
-        kernel.membranes(noisy.state.v, Inflow(noisy.state.v, noisy.state.v, None), noisy.c)
+        kernel.membranes(noisy.state.v, Inflow(noisy.state.v, noisy.state.v, None), noisy.c, noisy.structure)

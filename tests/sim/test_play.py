@@ -66,20 +66,30 @@ def agree(params: Params, x: np.ndarray, disturbance: Disturbance, kernels: Any,
             assert np.quantile(np.abs(values - expected), 0.99) <= 1e-4 * expected.max(initial=1e-30), name
 
 
+def hasty(params: Params) -> Params:
+    """With refractory periods far shorter than a step."""
+    return replace(params, bias={**params.bias, "i_ref": 8 * np.asarray(params.bias["i_ref"])})
+
+
+@pytest.mark.parametrize("width", [DT, 2.5 * DT])
 @pytest.mark.parametrize("name", CASES)
-def test_the_same_as_numpy(name: str) -> None:
+def test_the_same_as_numpy(name: str, width: float) -> None:
+    """With one and with several internal steps per bin, and neurons that fire more than once in a step."""
     params, disturbance = CASES[name]
-    assert internal_step(params, DT) > 1
-    x = poisson(3, 100, 6)
-    runs = [run_circuit(params, x, DT, CURRENTS, backend, disturbance) for backend in ("jax", "numpy")]
+    params = hasty(params)
+    steps = internal_step(params, width)
+    assert (steps > 1) == (width > DT)
+    x = 3 * poisson(3, 100, 6)
+    runs = [run_circuit(params, x, width, CURRENTS, backend, disturbance) for backend in ("jax", "numpy")]
     agree(params, x, disturbance, *runs)
+    assert spikes_of(runs[0]).max() > steps
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", CASES)
 def test_the_same_as_xla(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    params, disturbance = CASES[name]
-    x = poisson(3, 100, 6)
+    params, disturbance = hasty(CASES[name][0]), CASES[name][1]
+    x = 3 * poisson(3, 100, 6)
     kernels = run_circuit(params, x, DT, CURRENTS, "jax", disturbance)
     monkeypatch.setattr(native, "available", lambda: False)
     agree(params, x, disturbance, kernels, run_circuit(params, x, DT, CURRENTS, "jax", disturbance))

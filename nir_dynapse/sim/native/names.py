@@ -11,9 +11,10 @@ CONSTANTS = ("rate", "floor", "threshold", "refractory", "dc", "h", "ahp_decay",
 RATE, FLOOR, THRESHOLD, REFRACTORY, DC, STEP, AHP_DECAY, AHP_KICK, SLOPE = range(len(CONSTANTS))
 N_CONSTANTS = len(CONSTANTS)
 
-HEAD = ("tile", "substeps", "adaptation", "leak", "sparse", "inputs", "shape", "threads", "worthwhile")
-"""First numbers of the plan; after them the dendrite of each group. `worthwhile`: steps of a neuron worth a thread."""
-TILE, SUBSTEPS, ADAPTATION, LEAK, SPARSE, INPUTS, SHAPE, THREADS, WORTHWHILE = range(len(HEAD))
+HEAD = ("tile", "substeps", "adaptation", "leak", "sparse", "inputs", "shape", "threads", "worthwhile", "again")
+"""First numbers of the plan; after them the dendrite of each group. `worthwhile`: steps of a neuron worth a thread;
+`again`: how often a neuron may fire once more in a step."""
+TILE, SUBSTEPS, ADAPTATION, LEAK, SPARSE, INPUTS, SHAPE, THREADS, WORTHWHILE, AGAIN = range(len(HEAD))
 N_HEAD = len(HEAD)
 
 P_CONSTANTS = (
@@ -62,6 +63,7 @@ P_PLAN = (
     "feedback",
     "noise",
     "loss",
+    "again",
 )
 """Numbers of its plan."""
 (
@@ -78,6 +80,7 @@ P_PLAN = (
     WITH_FEEDBACK,
     WITH_NOISE,
     WITH_LOSS,
+    P_AGAIN,
 ) = range(len(P_PLAN))
 
 PADDED = 64

@@ -186,7 +186,7 @@ def _plan(circuit: Circuit, rows: int, first_bin: int, first_place: int) -> np.n
     """`names.P_PLAN`."""
     s = circuit.structure
     leak = s.adaptation or SHUNT in used_dendrites(s)
-    flags = (s.adaptation, leak, s.gate, s.feedback, s.noise, s.loss)
+    flags = (s.adaptation, leak, s.gate, s.feedback, s.noise, s.loss, s.again)
     head = (rows, circuit.substeps, max(s.depth, 1), circuit.synapses.length, circuit.seed, first_bin, first_place)
     return np.array([*head, *flags], np.int64)
 

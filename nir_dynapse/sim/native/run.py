@@ -175,17 +175,19 @@ class Plan(NamedTuple):
     inputs: int
     substeps: int
     surrogate: Surrogate
+    again: int
 
     @classmethod
     def of(cls, structure: Structure, lines: Lines, substeps: int, surrogate: Surrogate) -> Plan:
         leak = structure.adaptation or SHUNT in lines.dendrites
-        return cls(lines.dendrites, structure.adaptation, leak, lines.sparse, structure.inputs, substeps, surrogate)
+        parts = lines.dendrites, structure.adaptation, leak, lines.sparse, structure.inputs
+        return cls(*parts, substeps, surrogate, structure.again)
 
     def numbers(self, rows: int) -> np.ndarray:
         """As the kernels read it (`names.HEAD`), for tiles of so many samples."""
         shape = list(SHAPES).index(self.surrogate.shape)
         head = [rows, self.substeps, self.adaptation, self.leak, self.sparse, self.inputs, shape, threads(), WORTHWHILE]
-        return np.array([*head, *self.groups], np.int32)
+        return np.array([*head, self.again, *self.groups], np.int32)
 
 
 def run(w: Array, c: Array, start: Array, x: Array, lines: Lines, plan: Plan) -> tuple[Array, Array]:

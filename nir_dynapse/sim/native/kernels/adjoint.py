@@ -21,6 +21,7 @@ from nir_dynapse.sim.native.kernels.run import (
     kind,
     most,
     one,
+    soonest,
     tiled,
     zero,
 )
@@ -47,9 +48,6 @@ from nir_dynapse.sim.native.names import (
 from nir_dynapse.sim.native.scalar import absolute, minimum
 
 # ----------------------------------------------------------------------------------------------------------------------
-
-soonest = kind(1e-9)
-
 
 @numba.njit(inline="always")
 def to_end(v: Any, end: Any, threshold: Any, h: Any, spike: Any, g_v: Any, g_spike: Any) -> Any:
@@ -263,7 +261,7 @@ def back(
     g_in, g_leak, constant = np.empty(cells, kind), np.empty(cells, kind), np.ones(cells, kind)
     g_v, g_spike, g_ahp = np.empty(cells, kind), np.empty(cells, kind), np.empty(cells, kind)
     found = np.zeros((c.shape[0], cells), kind)
-    before, sent, seen = np.zeros(cells, np.uint8), np.empty(cells, np.int64), np.empty(x.shape[2] + 1, np.int64)
+    before, sent, seen = np.zeros(cells, np.uint8), np.empty(cells + 1, np.int64), np.empty(x.shape[2] + 1, np.int64)
     work, g_inputs = np.empty(rows * (inputs + n), kind), np.empty(rows * inputs, kind)
     for tile in range(part, (batch + rows - 1) // rows, share):
         low = tile * rows
@@ -310,7 +308,7 @@ def back(
                     before[k] = fired[tile, t - 1, k]
             else:
                 for k in range(size):
-                    before[k] = start[low + k // n, groups + 2, k % n] != 0
+                    before[k] = start[low + k // n, groups + 2, k % n]
             from_neurons(before, size, wires, g_w, sent, adjoint, True)
             if t == place * substeps:
                 from_inputs(x, low, high, place, wires, g_w, seen, adjoint, True)
@@ -329,7 +327,7 @@ def back(
                     for k in range(cells):
                         found[N_CONSTANTS + g, k] += adjoint[g, k] * parts[tile, t, g, k]
                 for k in range(cells):
-                    found[AHP_KICK, k] += g_ahp[k] if before[k] != 0 else zero
+                    found[AHP_KICK, k] += g_ahp[k] * kind(before[k])
                     found[AHP_DECAY, k] += g_ahp[k] * parts[tile, t, groups, k]
             fade(adjoint, decay)
             for k in range(cells):

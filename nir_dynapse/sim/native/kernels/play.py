@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from nir_dynapse.sim.dynamics import GABA, NMDA, SHUNT, begin, fed_back, flowing, halfway, land, late, opening, reach
-from nir_dynapse.sim.native.kernels.run import copy, fill, kind, most, one, tiled, zero
+from nir_dynapse.sim.native.kernels.run import copy, fill, kind, listed, most, one, resumed, soonest, tiled, zero
 from nir_dynapse.sim.native.memory import called, loop
 from nir_dynapse.sim.native.names import (
     DEPTH,
     FIRST_BIN,
     FIRST_PLACE,
+    P_AGAIN,
     P_AHP_DECAY,
     P_AHP_KICK,
     P_DC,
@@ -122,11 +123,40 @@ def go(y: Any, current: Any, less: Any, active: Any, rate: Any, floor: Any, end:
 
 
 @loop
-def reset(v: Any, end: Any, leak: Any, fixed: Any, h: Any, k: Any) -> None:
-    """`v` of a cell that fired, after the step."""
+def reset(v: Any, end: Any, leak: Any, fixed: Any, h: Any, k: Any) -> Any:
+    """What is left of the step for a cell that fired after its refractory period (negative: of that)."""
     y, active = begin(v[k], fixed[1][k], h, None)
     since = late(y, end[k], active, minimum(leak[k], most), fixed[0][k], fixed[2][k], None)
-    v[k] = land(v[k], end[k], since, fixed[3][k], fixed[2][k], h, None)
+    return since - fixed[3][k]
+
+
+@loop
+def resumed_all(
+    left: Any, current: Any, nmda: Any, leak: Any, noise: Any, fixed: Any, power: Any, which: Any, again: Any
+) -> Any:
+    """`resumed` for all that `advance_all` knows."""
+    rate, floor, threshold, refractory, gate, feedback = fixed
+    with_gate, with_feedback = which
+    v, more, whole = minimum(left, -soonest), 0, minimum(leak, most)
+    for _ in range(again):
+        if not left > zero:
+            break
+        opened, reached = floor / (floor + gate), zero
+        for twice in range(2 if with_gate else 1):
+            flow = flowing(current + nmda * opened if with_gate else current, noise, None)
+            less, span = whole, left * rate
+            if with_feedback:
+                less = whole - fed_back(floor, feedback, power, whole, None)
+                middle = halfway(floor, reach(floor, flow, less, span, floor, None), threshold, None)
+                less = whole - fed_back(middle, feedback, power, whole, None)
+            reached = reach(floor, flow, less, span, floor, None)
+            if with_gate and twice == 0:
+                opened = opening(floor, reached, gate, threshold, None)
+        since = late(floor, reached, left, whole, rate, threshold, None)
+        v = land(zero, reached, since, refractory, threshold, zero, None)
+        left = since - refractory if reached > threshold else zero
+        more += reached > threshold
+    return v, more
 
 
 @loop
@@ -175,18 +205,6 @@ def advance_all(
 
 
 @loop
-def listed(spikes: Any, size: Any, sent: Any) -> Any:
-    """Cells that fired, in `sent`, and how many."""
-    count, words = 0, spikes.view(np.uint64)
-    for i in range(words.shape[0]):
-        if words[i] != 0:
-            for k in range(8 * i, min(8 * i + 8, size)):
-                sent[count] = k
-                count += spikes[k] != 0
-    return count
-
-
-@loop
 def observed(name: Any, v: Any, floor: Any, drive: Any, ahp: Any, decay: Any, kick: Any, spikes: Any, k: Any) -> Any:
     """What is recorded of cell k: group `name`, or -1 the membrane, -2 the adaptation, -3 nothing."""
     if name >= 0:
@@ -194,7 +212,7 @@ def observed(name: Any, v: Any, floor: Any, drive: Any, ahp: Any, decay: Any, ki
     if name == -1:
         return floor[k] if v[k] < zero else v[k]
     if name == -2:
-        return ahp[k] * decay[k] + (kick[k] if spikes[k] != 0 else zero)
+        return ahp[k] * decay[k] + kind(spikes[k]) * kick[k]
     return zero
 
 
@@ -210,7 +228,7 @@ def hold(cell: Any, back: Any, drive: Any, ahp: Any, v: Any, spikes: Any, events
     if back:
         cell[groups], cell[groups + 1], cell[groups + 2] = ahp[k], v[k], spikes[k]
     else:
-        ahp[k], v[k], spikes[k] = cell[groups], cell[groups + 1], cell[groups + 2] != zero
+        ahp[k], v[k], spikes[k] = cell[groups], cell[groups + 1], cell[groups + 2]
     for q in range(groups + 3, cell.shape[0]):
         place = ((q - groups - 3) * drive.shape[1] + shift) % events.shape[0] + k
         if back:
@@ -300,10 +318,10 @@ def play(
                         deliver(inputs - 1, tonic[place], base, shift, wires, events)
             for j in range(count):
                 m = sent[j] % n
-                deliver(inputs + m, one, sent[j] - m, shift, wires, events)
+                deliver(inputs + m, kind(spikes[sent[j]]), sent[j] - m, shift, wires, events)
             if plan[WITH_AHP]:
                 for k in range(cells):
-                    ahp[k] = ahp[k] * ahp_decay[k] + (ahp_kick[k] if spikes[k] != 0 else zero)
+                    ahp[k] = ahp[k] * ahp_decay[k] + kind(spikes[k]) * ahp_kick[k]
                     leak[k] = one + ahp[k]
             elif plan[WITH_LEAK]:
                 fill(leak, one)
@@ -333,7 +351,19 @@ def play(
                 spikes[k] = end[k] > threshold[k]
             count = listed(spikes, size, sent)
             for j in range(count):
-                reset(v, end, leak, fixed, h, sent[j])
+                k = sent[j]
+                left, more = reset(v, end, leak, fixed, h, k), 0
+                if ALL:
+                    which = (plan[WITH_GATE] > 0, plan[WITH_FEEDBACK] > 0)
+                    of_cell = (rate[k], floor[k], threshold[k], fixed[3][k], fixed[4][k], fixed[5][k])
+                    with_noise = noise[k] if special else zero
+                    v[k], more = resumed_all(
+                        left, current[k], nmda[k], leak[k], with_noise, of_cell, power, which, plan[P_AGAIN]
+                    )
+                else:
+                    of_one = (rate[k], floor[k], threshold[k], fixed[3][k])
+                    v[k], more = resumed(left, current[k], leak[k], of_one, plan[P_AGAIN])
+                spikes[k] += more
             settle(v, end, threshold, h)
             if ALL:
                 for b in range(low, high if plan[WITH_LOSS] else low):
@@ -344,9 +374,9 @@ def play(
                 b, m = low + sent[j] // n, sent[j] % n
                 if column[m] >= 0:
                     if total.size > 0:
-                        total[b, column[m]] += 1
+                        total[b, column[m]] += spikes[sent[j]]
                     if counts.size > 0:
-                        counts[b, offset + place, column[m]] += 1
+                        counts[b, offset + place, column[m]] += spikes[sent[j]]
             shift += groups * cells
             shift = no_step if shift == events.shape[0] else shift
             if ALL:

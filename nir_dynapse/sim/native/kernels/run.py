@@ -21,6 +21,7 @@ from nir_dynapse.sim.dynamics import GABA, LARGEST, SHUNT, begin, land, late, re
 from nir_dynapse.sim.native.memory import loop
 from nir_dynapse.sim.native.names import (
     ADAPTATION,
+    AGAIN,
     AHP_DECAY,
     AHP_KICK,
     DC,
@@ -43,7 +44,7 @@ kind = np.float32
 
 # ----------------------------------------------------------------------------------------------------------------------
 
-zero, one, most = kind(0), kind(1), kind(LARGEST)
+zero, one, most, soonest = kind(0), kind(1), kind(LARGEST), kind(1e-9)
 
 
 @numba.njit(inline="always")
@@ -88,20 +89,28 @@ def from_inputs(x: Any, low: Any, high: Any, place: Any, wires: Any, w: Any, see
 
 
 @loop
+def listed(spikes: Any, size: Any, sent: Any) -> Any:
+    """Cells that fired, in `sent`, and how many."""
+    count, words = 0, spikes.view(np.uint64)
+    for i in range(words.shape[0]):
+        if words[i] != 0:
+            for k in range(8 * i, min(8 * i + 8, size)):
+                sent[count] = k
+                count += spikes[k] != 0
+    return count
+
+
+@loop
 def from_neurons(spikes: Any, size: Any, wires: Any, w: Any, sent: Any, events: Any, back: Any) -> None:
     """The same for the spikes of the first `size` cells of a tile."""
-    count = 0
-    for k in range(size):
-        sent[count] = k
-        count += spikes[k] != 0
-    for j in range(count):
-        base = sent[j] // wires.n * wires.n
+    for j in range(listed(spikes, size, sent)):
+        base, times = sent[j] // wires.n * wires.n, kind(spikes[sent[j]])
         source = wires.inputs + sent[j] - base
         for q in range(wires.first[source], wires.first[source + 1]):
             if back:
-                learn(w, one, wires.lines[q], events, base, wires)
+                learn(w, times, wires.lines[q], events, base, wires)
             else:
-                add(events, base, one, wires.lines[q], w, wires)
+                add(events, base, times, wires.lines[q], w, wires)
 
 
 @loop
@@ -175,14 +184,33 @@ def inflow(
 def advance(
     v: Any, current: Any, leak: Any, rate: Any, floor: Any, threshold: Any, refractory: Any, h: Any, end: Any
 ) -> None:
-    """A step of the membrane: `v`, and `end` as it was before the reset."""
+    """A step of the membrane: `end` as it was before the reset, and `v`; of cells that fired not yet `resumed`."""
     for k in range(v.shape[0]):
         y, active = begin(v[k], floor[k], h, None)
         less = minimum(leak[k], most)
         reached = reach(y, minimum(maximum(current[k], zero), most), less, active * rate[k], floor[k], None)
         since = late(y, reached, active, less, rate[k], threshold[k], None)
-        v[k] = land(v[k], reached, since, refractory[k], threshold[k], h, None)
+        stays = land(v[k], reached, zero, one, threshold[k], h, None)
+        v[k] = since - refractory[k] if reached > threshold[k] else stays
         end[k] = reached
+
+
+@loop
+def resumed(left: Any, current: Any, leak: Any, fixed: Any, again: Any) -> Any:
+    """`v` of a cell that fired after the step, and how often it fired once more, from what is `left` of the step after its
+    refractory period (negative: of that), as in `dynamics.settle`; `fixed`: rate, floor, threshold, refractory."""
+    rate, floor, threshold, refractory = fixed
+    v, more = minimum(left, -soonest), 0
+    flow, less = minimum(maximum(current, zero), most), minimum(leak, most)
+    for _ in range(again):
+        if not left > zero:
+            break
+        reached = reach(floor, flow, less, left * rate, floor, None)
+        since = late(floor, reached, left, less, rate, threshold, None)
+        v = land(zero, reached, since, refractory, threshold, zero, None)
+        left = since - refractory if reached > threshold else zero
+        more += reached > threshold
+    return v, more
 
 
 @loop
@@ -226,7 +254,7 @@ def run(
         copy(tiled(c[N_CONSTANTS + g], cells), decay[g])
     ahp, v, end = np.empty(cells, kind), np.empty(cells, kind), np.empty(cells, kind)
     current, leak = np.zeros(cells, kind), np.ones(cells, kind)
-    spikes, sent, seen = np.empty(cells, np.uint8), np.empty(cells, np.int64), np.empty(x.shape[2] + 1, np.int64)
+    spikes, sent, seen = np.empty(cells, np.uint8), np.empty(cells + 1, np.int64), np.empty(x.shape[2] + 1, np.int64)
     for tile in range(part, (batch + rows - 1) // rows, share):
         low = tile * rows
         high = min(low + rows, batch)
@@ -239,7 +267,7 @@ def run(
             b, m = low + k // n, k % n
             for g in range(groups):
                 drive[g, k] = start[b, g, m]
-            ahp[k], v[k], spikes[k] = start[b, groups, m], start[b, groups + 1, m], start[b, groups + 2, m] != 0
+            ahp[k], v[k], spikes[k] = start[b, groups, m], start[b, groups + 1, m], start[b, groups + 2, m]
         for t in range(bins * substeps):
             place = t // substeps
             afresh = t == place * substeps
@@ -253,7 +281,7 @@ def run(
             from_neurons(spikes, size, wires, w, sent, events, False)
             if adaptation:
                 for k in range(cells):
-                    ahp[k] = ahp[k] * ahp_decay[k] + (ahp_kick[k] if spikes[k] != 0 else zero)
+                    ahp[k] = ahp[k] * ahp_decay[k] + kind(spikes[k]) * ahp_kick[k]
             relax(drive, decay, events)
             inflow(drive, kinds, dc, ahp, adaptation, leak_varies, current, leak)
             if v_kept.size > 0:
@@ -264,6 +292,11 @@ def run(
             advance(v, current, leak, rate, floor, threshold, refractory, h, end)
             for k in range(cells):
                 spikes[k] = end[k] > threshold[k]
+            for j in range(listed(spikes, cells, sent)):
+                k = sent[j]
+                of_cell = (rate[k], floor[k], threshold[k], refractory[k])
+                v[k], more = resumed(v[k], current[k], leak[k], of_cell, plan[AGAIN])
+                spikes[k] += more
             if v_kept.size > 0:
                 store(spikes, fired, tile, t)
             count_spikes(spikes, low, high, place, afresh, counts)
