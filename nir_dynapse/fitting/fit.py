@@ -47,20 +47,20 @@ MOST_SAMPLES, MOST_STEPS = 48, 256
 """Samples of the fit and of the judgement, and bins of each, at most."""
 WORK = 600_000
 """Samples times bins times neurons of one step of the fit, at most (but at least one sample per chip)."""
-STEPS, RATE = 60, 0.06
+STEPS, RATE = 100, 0.06
 """Steps of Adam from a start, and the first of its rates, which fall as a cosine."""
-FEW_STEPS, SMALL_RATE = 50, 0.025
+FEW_STEPS, SMALL_RATE = 80, 0.03
 """The same from starts whose synapses remember: nearer from the beginning, and steeper."""
 TRIED = 2
 """Starts that are followed unless it is said: those with the smallest distances."""
 FINALISTS = 4
 """Circuits of each start that are judged on the held-out samples."""
-NEAR = 0.4
+NEAR = 0.45
 """A circuit with a distance up to this, and the rates of its populations within `RATES`, follows already."""
 RATES = 0.1
 MUCH_NEARER = 0.6
 """A circuit whose classes agree less often with the ideal ones than before must be nearer by this factor."""
-ROW_PAYS = 0.8
+ROW_PAYS = 0.7
 """A circuit that spends rows on resets must be nearer than others by this factor."""
 ENOUGH = 0.15
 """A held-out distance up to this ends the search: further starts are not followed."""

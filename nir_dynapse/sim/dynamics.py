@@ -282,9 +282,9 @@ def settle(
         now = xp.where(left > 0, land(rest, end, since, c.refractory, c.threshold, c.h, xp), now)
         return xp.where(fired, since - c.refractory, 0), now, more + fired
 
-    start = (xp.where(end > c.threshold, since - c.refractory, 0), after, xp.zeros_like(after))
-    _, resumed, more = (repeat or again_and_again)(once_more, start, (flow, c, noise), structure.again)
-    return resumed, more
+    left, none = xp.where(end > c.threshold, since - c.refractory, 0), xp.zeros_like(after)
+    _, resumed, more = (repeat or again_and_again)(once_more, (left, none, none), (flow, c, noise), structure.again)
+    return xp.where(left > 0, resumed, after), more
 
 
 def again_and_again(body: Callable[[Any, Any], Any], carry: Any, given: Any, most: int) -> Any:

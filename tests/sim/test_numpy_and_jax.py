@@ -16,6 +16,7 @@ from nir_dynapse.circuit.params import Params
 from nir_dynapse.sim import circuit
 from nir_dynapse.sim.circuit import internal_step, structure_of
 from nir_dynapse.sim.dynamics import initial_state
+from nir_dynapse.sim.loops import loop_for
 from nir_dynapse.sim.simulation import simulate
 from shortened import shortened
 
@@ -58,7 +59,7 @@ def test_numpy_and_jax_agree_in_every_step_of_a_chaotic_network(seed: int) -> No
         state, count = circuit.run_bin(state, x_t[None], c, weights, structure, n_sub, np)
         spikes.append(count[0])
     together = jax.tree_util.tree_map(lambda *leaves: np.concatenate(leaves), *states)
-    step = jax.jit(lambda s, x: circuit.run_bin(s, x, c, weights, structure, n_sub, jnp)[1])
+    step = jax.jit(lambda s, x: circuit.run_bin(s, x, c, weights, structure, n_sub, jnp, **loop_for(n_sub))[1])
     got = step(together, np.c_[x, np.zeros(1000, np.float32)])
     assert np.sum(spikes) > 5000
     assert (np.asarray(got) != np.array(spikes)).mean() < 1e-3
