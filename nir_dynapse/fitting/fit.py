@@ -62,7 +62,7 @@ MUCH_NEARER = 0.6
 """A circuit whose classes agree less often with the ideal ones than before must be nearer by this factor."""
 ROW_PAYS = 0.7
 """A circuit that spends rows on resets must be nearer than others by this factor."""
-ENOUGH = 0.15
+ENOUGH = 0.08
 """A held-out distance up to this ends the search: further starts are not followed."""
 MISSED = 0.2
 """Held-out distance from which on rows are spent on resets at all: under mismatch they make a circuit worse that is near

@@ -95,7 +95,7 @@ def test_a_network_that_subtracts_is_followed_and_its_bits_do_the_same(
     assert not len(own_of(plain)), "no rows are spent where a circuit is near without them"
     monkeypatch.setattr("nir_dynapse.fitting.fit.MISSED", 0.0)
     monkeypatch.setattr("nir_dynapse.fitting.fit.ENOUGH", 0.0)
-    monkeypatch.setattr("nir_dynapse.fitting.fit.ROW_PAYS", 0.01)
+    monkeypatch.setattr("nir_dynapse.fitting.fit.ROW_PAYS", 100.0)
     assert not len(own_of(nd.fit_to_data(subtracting, x, own_rows=False)[0]))
     params, result = nd.fit_to_data(subtracting, x)
     assert len(own_of(params)) == 12
