@@ -2,7 +2,7 @@
 
 Three ways through the same equations (`sim.dynamics`): `sim.native`, compiled for CPUs and driven by events;
 `sim.adjoint`, the same for any device by XLA; and a plain scan for what both leave out: the NMDA gate, the exponential
-soma, delays, tables of CAM rows, noise, lost events, and gradients with respect to the time of spikes.
+soma, delays, noise, lost events, and gradients with respect to the time of spikes; by XLA also tables of CAM rows.
 """
 
 from __future__ import annotations
@@ -92,12 +92,12 @@ def has_kernels(params: Params, substeps: int, surrogate: Surrogate, longest_del
 
 def _takes_native(program: Program, kind: Any, wanted: bool | None) -> bool:
     """Whether `sim.native` does it: if `wanted` is None where it can."""
-    beyond = program.structure.rows or program.surrogate.smooth or _needs_scan(program)
+    beyond = program.structure.depth or program.surrogate.smooth or _needs_scan(program)
     beyond = beyond or np.dtype(kind).name not in KINDS
     if wanted and beyond:
         raise ParameterRangeError(
             "native=True: the compiled kernels leave out the NMDA gate, the exponential soma, delays, noise, lost events, "
-            "tables of CAM rows, the smoothed model and half precision. Leave native at None."
+            "the smoothed model and half precision. Leave native at None."
         )
     if wanted and not _native.available():
         raise ParameterRangeError(

@@ -95,7 +95,9 @@ def test_rows_and_groups_are_the_same_circuit(monkeypatch: pytest.MonkeyPatch) -
     assert len(structure_of(params, DT).groups) == 2
     equal_counts(params, before, x)
     monkeypatch.setattr(wiring, "SPLIT_FROM", 2**30)
-    monkeypatch.setattr(simulation, "structure_of", lambda *args, **more: structure_of(*args, **more)._replace(rows=True))
+    monkeypatch.setattr(
+        simulation, "structure_of", lambda *args, **more: structure_of(*args, **more)._replace(rows=True)
+    )
     equal_counts(params, before, x)
 
 

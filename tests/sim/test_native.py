@@ -16,6 +16,7 @@ from nir_dynapse.chip.device import Mismatch
 from nir_dynapse.circuit.closed_form import to_params
 from nir_dynapse.circuit.params import Params
 from nir_dynapse.errors import ParameterRangeError
+from nir_dynapse.sim import circuit as circuit_module
 from nir_dynapse.sim import dynamics, engine
 from nir_dynapse.sim.circuit import internal_step, structure_of
 from nir_dynapse.sim.mismatch import fabricate
@@ -53,8 +54,8 @@ LATCHES = ("adaptation", "dc")
         [
             ((), 1.2e-3, 1, {}, 1),
             (LATCHES, 1.2e-3, 7, {"CELLS": 30}, 1),
-            (LATCHES, 0.6e-3, 5, {"CELLS": 14}, 3),
-            (LATCHES, 0.6e-3, 5, {"CELLS": 30, "SPARSE_FROM": 0, "SPARSE_BELOW": 2.0}, 2),
+            (LATCHES, 0.1e-3, 5, {"CELLS": 14}, 3),
+            (LATCHES, 0.1e-3, 5, {"CELLS": 30, "SPARSE_FROM": 0, "SPARSE_BELOW": 2.0}, 2),
             (("dc",), 1.2e-3, 150, {"CELLS": 4200}, 1),
         ]
     ),
@@ -77,12 +78,33 @@ def test_spikes_and_gradients_are_those_of_xla(
     assert native.lines_of(params.topology).sparse == ("SPARSE_FROM" in patches)
     rng = np.random.default_rng(batch)
     x, target = rng.poisson(1.0, (batch, 24, 6)).astype(float), rng.normal(size=(batch, 24, 14))
+    x = 6 * x if refractory < DT else x
     (spikes, found), (exact_spikes, exact) = both(params, x, target, Surrogate(slope=3.0), dtype=float)
+    assert (spikes.max() > 1) == (refractory < DT), "several spikes in a step where the refractory period allows"
     assert (spikes == exact_spikes).all()
     assert spikes.sum() > 5 * batch
     used = [name for name, leaf in exact[0].bias.items() if np.abs(leaf).max() > 0]
     assert len(used) >= (14 if latches == LATCHES else 10), used
     assert relative(found, exact) < 1e-9
+
+
+@pytest.mark.usefixtures("double")
+def test_large_networks_that_are_tables_of_rows_run_on_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What XLA's way has as tables, here of a small network."""
+    params = circuit()
+    few = {name: getattr(params.topology, name)[::12] for name in ("pre", "post", "dendrite", "row")}
+    params = replace(params, weight=4 * np.asarray(params.weight)[::12], topology=replace(params.topology, **few))
+    rng = np.random.default_rng(6)
+    x, target = rng.poisson(2.0, (3, 24, 6)).astype(float), rng.normal(size=(3, 24, 14))
+    (spikes, found), (exact_spikes, exact) = both(params, x, target, Surrogate(slope=3.0), dtype=float)
+    monkeypatch.setattr(circuit_module, "ROWS_FROM", 0)
+    assert structure_of(params, DT).rows
+    (rows_spikes, rows_found), (table_spikes, _) = both(params, x, target, Surrogate(slope=3.0), dtype=float)
+    assert spikes.any()
+    for others in (exact_spikes, rows_spikes, table_spikes):
+        assert (spikes == others).all()
+    assert relative(found, exact) < 1e-9
+    assert relative(rows_found, found) == 0, "no way of their own"
 
 
 @pytest.mark.long

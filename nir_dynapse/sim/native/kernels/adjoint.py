@@ -49,6 +49,7 @@ from nir_dynapse.sim.native.scalar import absolute, minimum
 
 # ----------------------------------------------------------------------------------------------------------------------
 
+
 @numba.njit(inline="always")
 def to_end(v: Any, end: Any, threshold: Any, h: Any, spike: Any, g_v: Any, g_spike: Any) -> Any:
     """Adjoint of y before the reset: along the membrane unless it fired or rests, and through the spike."""
