@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +20,7 @@ from nir_dynapse.sim.circuit import (
     structure_of,
     with_tonic,
 )
-from nir_dynapse.sim.dynamics import initial_state
+from nir_dynapse.sim.dynamics import again_and_again, initial_state
 from nir_dynapse.sim.dynamics import step as step_of
 from nir_dynapse.sim.wiring import drive
 
@@ -100,7 +102,7 @@ def _run(
     """
     parts = usual * finer
     h = params.topology.dt / parts
-    structure = structure_of(params, h)
+    structure = structure_of(params, h, substeps=parts)
     x = with_tonic(counts[None].astype(np.float32), params, params.topology.dt, np)
     weights, c = prepare(params, h, structure, float(x.max(initial=0)))
     state, none = initial_state(1, c, structure, np), np.zeros_like(x[:, 0])
@@ -117,14 +119,18 @@ def _run(
         if sent is not None:
             state = state._replace(spikes=silent if k == 0 or k % finer else sent[k // finer - 1][None])
         received, state = drive(state, none if part else x[:, bin_], weights, structure, np)
-        state = step_of(state._replace(spikes=own), received, c, structure, np, step_boolean)
+        left: list[float] = []
+        state = step_of(
+            state._replace(spikes=own), received, c, structure, np, step_boolean, repeat=_noting(left, neuron)
+        )
         fired.append(state.spikes[0])
         seen.append([float(observe(name, state, c, structure, np)[0, neuron]) for name in CURRENTS])
         if state.spikes[0, neuron] > 0:
             # During the refractory period v is minus what is left of it.
-            since = max(float(c.refractory[neuron] + state.v[0, neuron]), 0.0)
-            spikes.append((k + 1) * h - since)
-            end = spikes[-1] + after if len(spikes) - 1 == last else end
+            left = left if structure.again else [float(state.v[0, neuron])]
+            for rest in left[: int(state.spikes[0, neuron])]:
+                spikes.append((k + 1) * h - max(float(c.refractory[neuron]) + rest, 0.0))
+                end = spikes[-1] + after if len(spikes) - 1 == last else end
     unit = end_currents(params, h)
     table = np.array(seen, float).reshape(-1, len(CURRENTS))
     made = Closeup(
@@ -138,3 +144,18 @@ def _run(
         exponential=bool(params.topology.has_latch("exponential")[neuron]),
     )
     return made, np.array(fired)
+
+
+def _noting(left: list[float], neuron: int) -> Callable[..., Any]:
+    """`again_and_again` that notes what is left of the step after the refractory period of each spike of `neuron`."""
+
+    def repeat(body: Callable[..., Any], carry: Any, given: Any, most: int) -> Any:
+        def noted(carry: Any, given: Any) -> Any:
+            carry = body(carry, given)
+            left.append(float(carry[0][0, neuron]))
+            return carry
+
+        left.append(float(carry[0][0, neuron]))
+        return again_and_again(noted, carry, given, most)
+
+    return repeat
