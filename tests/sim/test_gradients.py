@@ -196,7 +196,7 @@ def test_checkpoints_need_memory_like_the_root_of_time(late: bool, native: bool)
     short, long = (gradient(True, steps) for steps in (256, 16 * 256))
     assert 1.5 < long[0] / short[0] < 6
     whole = gradient(False, 256)
-    assert whole[0] > 4 * short[0]
+    assert whole[0] > (1.2 if native else 4) * short[0]  # the kernels keep every 16th state only
     assert float(jnp.abs(whole[1]).max()) > 0
     assert relative(short[1], whole[1]) < 1e-9
     if late or native:  # XLA's adjoint cuts time into blocks, whose memory does not grow

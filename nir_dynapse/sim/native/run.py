@@ -16,7 +16,7 @@ from nir_dynapse.sim.adjoint import instantiate
 from nir_dynapse.sim.derivatives import SHAPES
 from nir_dynapse.sim.dynamics import SHUNT, Constants, Structure
 from nir_dynapse.sim.native import ahead
-from nir_dynapse.sim.native.names import VECTOR
+from nir_dynapse.sim.native.names import STRETCH, VECTOR
 from nir_dynapse.sim.surrogate import Surrogate
 
 __all__ = [
@@ -197,12 +197,12 @@ def run(w: Array, c: Array, start: Array, x: Array, lines: Lines, plan: Plan) ->
 
 @partial(jax.custom_vjp, nondiff_argnums=(5,))
 def _run(w: Array, c: Array, start: Array, x: Array, lines: tuple[Array, ...], plan: Plan) -> tuple[Array, Array]:
-    counts, state, *_ = _forward(w, c, start, x, lines, plan, "")
+    counts, state, _ = _forward(w, c, start, x, lines, plan, keep=False)
     return counts, state
 
 
-def _forward(w: Array, c: Array, start: Array, x: Array, lines: Any, plan: Plan, keep: str) -> list[Array]:
-    """Counts, last state and what the adjoint needs: "" nothing, "flow" for weights, "all" also for constants."""
+def _forward(w: Array, c: Array, start: Array, x: Array, lines: Any, plan: Plan, keep: bool) -> list[Array]:
+    """Counts, last state, and the states that the adjoint begins from if `keep`."""
     from nir_dynapse.sim.native.build import register
 
     (batch, bins, _), n, kind = x.shape, c.shape[1], c.dtype
@@ -210,20 +210,12 @@ def _forward(w: Array, c: Array, start: Array, x: Array, lines: Any, plan: Plan,
         ahead.start("back", kind=kind.name)  # beside the run, if neither has been compiled
     groups = len(plan.groups)
     rows = _tile(batch, n)
-    tiles, steps, cells = -(-batch // rows), bins * plan.substeps, -(-rows * n // VECTOR) * VECTOR
-
-    def shape(steps: int, *more: int) -> Any:
-        return jax.ShapeDtypeStruct((tiles, steps, *more, cells), kind)
-
-    kept = shape(steps if keep else 0)
+    tiles, stretches = -(-batch // rows), -(-bins * plan.substeps // STRETCH)
+    cells = -(-rows * n // VECTOR) * VECTOR
     results = (
         jax.ShapeDtypeStruct((batch, bins, n), kind),
         jax.ShapeDtypeStruct((batch, groups + 3, n), kind),
-        jax.ShapeDtypeStruct(kept.shape, np.uint8),
-        kept,
-        kept,
-        shape(steps if keep and plan.leak else 0),
-        shape(steps if keep == "all" else 0, groups + 1),
+        jax.ShapeDtypeStruct((tiles, stretches if keep else 0, groups + 3, cells), kind),
     )
     call = jax.ffi.ffi_call(register("run", kind.name), results, vmap_method="expand_dims")
     return list(call(w, plan.numbers(rows), *lines, c, start, x))
@@ -237,14 +229,14 @@ def _tile(batch: int, n: int) -> int:
 def _run_forward(w: Any, c: Any, start: Any, x: Any, lines: Any, plan: Plan):
     wanted = (c.perturbed, x.perturbed)
     values = (w.value, c.value, start.value, x.value, tuple(part.value for part in lines))
-    counts, state, *kept = _forward(*values, plan, "all" if wanted[0] else "flow")
-    return (counts, state), (values, kept, tuple(() if flag else None for flag in wanted))
+    counts, state, states = _forward(*values, plan, keep=True)
+    return (counts, state), (values, states, tuple(() if flag else None for flag in wanted))
 
 
 def _run_backward(plan: Plan, saved: Any, cotangents: Any):
     from nir_dynapse.sim.native.build import register
 
-    (w, c, start, x, lines), kept, (c_wanted, x_wanted) = saved
+    (w, c, start, x, lines), states, (c_wanted, x_wanted) = saved
     g_counts, g_state = map(instantiate, cotangents)
     kind, none = c.dtype, (0, 0, 0)
     results = (
@@ -255,7 +247,7 @@ def _run_backward(plan: Plan, saved: Any, cotangents: Any):
     )
     call = jax.ffi.ffi_call(register("back", kind.name), results, vmap_method="expand_dims")
     numbers = plan.numbers(_tile(x.shape[0], c.shape[1]))
-    g_w, g_start, g_c, g_x = call(w, numbers, *lines, c, start, x, *kept, g_counts, g_state)
+    g_w, g_start, g_c, g_x = call(w, numbers, *lines, c, start, x, states, g_counts, g_state)
     g_c = jnp.zeros_like(c) if c_wanted is None else g_c
     return g_w, g_c, g_start, jnp.zeros_like(x) if x_wanted is None else g_x, (None,) * len(lines)
 

@@ -16,13 +16,15 @@ from nir_dynapse.sim.native.kernels.run import (
     clear,
     copy,
     fill,
+    fixed_of,
     from_inputs,
     from_neurons,
     kind,
     most,
     one,
     soonest,
-    tiled,
+    stretch,
+    work_of,
     zero,
 )
 from nir_dynapse.sim.native.memory import loop, summed
@@ -32,7 +34,6 @@ from nir_dynapse.sim.native.names import (
     AHP_KICK,
     DC,
     FLOOR,
-    LEAK,
     N_CONSTANTS,
     N_HEAD,
     RATE,
@@ -40,6 +41,7 @@ from nir_dynapse.sim.native.names import (
     SHAPE,
     SLOPE,
     STEP,
+    STRETCH,
     SUBSTEPS,
     THRESHOLD,
     TILE,
@@ -232,7 +234,7 @@ def back(
     c: Any,
     start: Any,
     x: Any,
-    kept: Any,
+    states: Any,
     g_counts: Any,
     g_state: Any,
     g_w: Any,
@@ -246,20 +248,34 @@ def back(
 
     Gradients end at a reset, as in `sim.adjoint`.
     """
-    (batch, bins, n), (fired, v_kept, currents, leaks, parts) = g_counts.shape, kept
+    batch, bins, n = g_counts.shape
     groups, rows, substeps = c.shape[0] - N_CONSTANTS, plan[TILE], plan[SUBSTEPS]
-    adaptation, leak_varies, kinds = plan[ADAPTATION] > 0, plan[LEAK] > 0, plan[N_HEAD:]
-    inputs, cells, c_wanted = wires.inputs, v_kept.shape[2], g_c.size > 0
+    adaptation, kinds = plan[ADAPTATION] > 0, plan[N_HEAD:]
+    inputs, cells, c_wanted, steps = wires.inputs, states.shape[3], g_c.size > 0, bins * substeps
     source, split = sources_of(wires, groups)
-    rate, floor = tiled(c[RATE], cells), tiled(c[FLOOR], cells)
-    threshold, refractory = tiled(c[THRESHOLD], cells), tiled(c[REFRACTORY], cells)
+    fixed_all, forward = fixed_of(c, cells), work_of(groups, cells, x.shape[2])
+    rate, floor, threshold, refractory, _, ahp_decay, ahp_kick, decay = fixed_all
     h, slope = c[STEP, 0], c[SLOPE, 0]
-    ahp_decay, ahp_kick = tiled(c[AHP_DECAY], cells), tiled(c[AHP_KICK], cells)
-    decay, adjoint = np.empty((groups, cells), kind), np.empty((groups, cells), kind)
-    for g in range(groups):
-        copy(tiled(c[N_CONSTANTS + g], cells), decay[g])
+    drive, ahp, v_now, now = (
+        np.empty((groups, cells), kind),
+        np.empty(cells, kind),
+        np.empty(cells, kind),
+        np.empty(cells, np.uint8),
+    )
+    parts = STRETCH if c_wanted else 0
+    kept = (
+        np.empty((STRETCH, cells), np.uint8),
+        np.empty((STRETCH, cells), kind),
+        np.empty((STRETCH, cells), kind),
+        np.ones((STRETCH, cells), kind),
+        np.empty((parts, groups, cells), kind),
+        np.empty((parts, cells), kind),
+    )
+    fired, v_kept, currents, leaks, drives, ahps = kept
+    uncounted = np.empty((0, 0, 0), kind)
+    adjoint = np.empty((groups, cells), kind)
     end, spike, by = np.empty(cells, kind), np.empty(cells, kind), np.zeros((5, cells), kind)
-    g_in, g_leak, constant = np.empty(cells, kind), np.empty(cells, kind), np.ones(cells, kind)
+    g_in, g_leak = np.empty(cells, kind), np.empty(cells, kind)
     g_v, g_spike, g_ahp = np.empty(cells, kind), np.empty(cells, kind), np.empty(cells, kind)
     found = np.zeros((c.shape[0], cells), kind)
     before, sent, seen = np.zeros(cells, np.uint8), np.empty(cells + 1, np.int64), np.empty(x.shape[2] + 1, np.int64)
@@ -277,14 +293,25 @@ def back(
             for g in range(groups):
                 adjoint[g, k] = g_state[b, g, m]
             g_ahp[k], g_v[k], g_spike[k] = g_state[b, groups, m], g_state[b, groups + 1, m], g_state[b, groups + 2, m]
-        for t in range(bins * substeps - 1, -1, -1):
+        for t in range(steps - 1, -1, -1):
+            at = t % STRETCH
+            first = t - at
+            if at == STRETCH - 1 or t == steps - 1:
+                # The stretch once more, from where it began: cheaper than to keep what it computed.
+                began = states[tile, t // STRETCH]
+                for g in range(groups):
+                    copy(began[g], drive[g])
+                copy(began[groups], ahp)
+                copy(began[groups + 1], v_now)
+                copy(began[groups + 2], now)
+                state = (drive, ahp, v_now, now)
+                stretch(low, high, first, t + 1, w, plan, wires, h, fixed_all, x, state, forward, uncounted, kept)
             place = t // substeps
             for b in range(low, high):
                 base = (b - low) * n
                 for m in range(n):
                     g_spike[U(base) + U(m)] += g_counts[b, place, m]
-            v, leak = v_kept[tile, t], leaks[tile, t] if leak_varies else constant
-            current = currents[tile, t]
+            v, leak, current = v_kept[at], leaks[at], currents[at]
             if plan[SHAPE] == 0 and not c_wanted:
                 pull(v, current, leak, rate, floor, threshold, h, slope, g_v, g_spike, g_in, g_leak)
             else:
@@ -304,12 +331,10 @@ def back(
             for g in range(groups):
                 low_line, high_line = split[2 * g + 1], split[2 * g + 2]
                 collect(w, adjoint, g, low_line, high_line, source, inputs, high - low, wires, work, g_spike, n)
-            if t > 0:
-                for k in range(cells):
-                    before[k] = fired[tile, t - 1, k]
+            if at > 0:
+                copy(fired[at - 1], before)
             else:
-                for k in range(size):
-                    before[k] = start[low + k // n, groups + 2, k % n]
+                copy(states[tile, t // STRETCH, groups + 2], before)
             from_neurons(before, size, wires, g_w, sent, adjoint, True)
             if t == place * substeps:
                 from_inputs(x, low, high, place, wires, g_w, seen, adjoint, True)
@@ -326,10 +351,10 @@ def back(
             if c_wanted:
                 for g in range(groups):
                     for k in range(cells):
-                        found[N_CONSTANTS + g, k] += adjoint[g, k] * parts[tile, t, g, k]
+                        found[N_CONSTANTS + g, k] += adjoint[g, k] * drives[at, g, k]
                 for k in range(cells):
                     found[AHP_KICK, k] += g_ahp[k] * kind(before[k])
-                    found[AHP_DECAY, k] += g_ahp[k] * parts[tile, t, groups, k]
+                    found[AHP_DECAY, k] += g_ahp[k] * ahps[at, k]
             fade(adjoint, decay)
             for k in range(cells):
                 g_ahp[k] *= ahp_decay[k]

@@ -127,16 +127,9 @@ def deep(row: Any) -> Any:
 
 
 @loop
-def kept_of(table: Any, k: Any) -> Any:
-    """What a run keeps: five buffers from row `k` on."""
-    fired, parts = table[k], table[k + 4]
-    return (
-        carray(pointer(fired[0]), (fired[1], fired[2], fired[3]), np.uint8),
-        deep(table[k + 1]),
-        deep(table[k + 2]),
-        deep(table[k + 3]),
-        carray(pointer(parts[0]), (parts[1], parts[2], parts[3], parts[4]), kind),
-    )
+def deepest(row: Any) -> Any:
+    """A buffer with four axes."""
+    return carray(pointer(row[0]), (row[1], row[2], row[3], row[4]), kind)
 
 
 @loop
@@ -209,7 +202,7 @@ def run_share(work: Any) -> Any:
             deep(table[RUN_RESULT]),
             deep(table[RUN_RESULT + 1]),
         )
-        run(w, plan, wires, c, start, x, counts, state, kept_of(table, RUN_RESULT + 2), part, share)
+        run(w, plan, wires, c, start, x, counts, state, deepest(table[RUN_RESULT + 2]), part, share)
     return 0
 
 
@@ -258,8 +251,8 @@ def back_share(work: Any) -> Any:
             g_c.fill(0)
         w, plan, c, wires = flat(table[W]), integers(table[PLAN]), flat(table[C]), wires_of(table)
         start, x, g_counts, g_state = deep(table[START]), deep(table[X]), deep(table[G_COUNTS]), deep(table[G_STATE])
-        kept = kept_of(table, X + 1)
-        back(w, plan, wires, c, start, x, kept, g_counts, g_state, g_w, g_start, g_c, g_x, part, share)
+        states = deepest(table[X + 1])
+        back(w, plan, wires, c, start, x, states, g_counts, g_state, g_w, g_start, g_c, g_x, part, share)
     return 0
 
 

@@ -32,6 +32,7 @@ from nir_dynapse.sim.native.names import (
     RATE,
     REFRACTORY,
     STEP,
+    STRETCH,
     SUBSTEPS,
     THRESHOLD,
     TILE,
@@ -137,13 +138,6 @@ def fill(target: Any, value: Any) -> None:
 
 
 @loop
-def store(source: Any, target: Any, tile: Any, t: Any) -> None:
-    """target[tile, t] = source."""
-    for k in range(source.shape[0]):
-        target[tile, t, k] = source[k]
-
-
-@loop
 def clear(values: Any) -> None:
     """values[:, :] = 0."""
     for g in range(values.shape[0]):
@@ -228,79 +222,172 @@ def count_spikes(spikes: Any, low: Any, high: Any, place: Any, afresh: Any, coun
 
 
 @loop
+def fixed_of(c: Any, cells: Any) -> Any:
+    """The constants of all cells of a tile: rate, floor, threshold, refractory, dc, ahp_decay, ahp_kick and decays."""
+    groups = c.shape[0] - N_CONSTANTS
+    decay = np.empty((groups, cells), kind)
+    for g in range(groups):
+        copy(tiled(c[N_CONSTANTS + g], cells), decay[g])
+    return (
+        tiled(c[RATE], cells),
+        tiled(c[FLOOR], cells),
+        tiled(c[THRESHOLD], cells),
+        tiled(c[REFRACTORY], cells),
+        tiled(c[DC], cells),
+        tiled(c[AHP_DECAY], cells),
+        tiled(c[AHP_KICK], cells),
+        decay,
+    )
+
+
+@loop
+def work_of(groups: Any, cells: Any, inputs: Any) -> Any:
+    """What a step computes with: events, y before the reset, input current, leak, cells that fired, inputs that sent."""
+    return (
+        np.empty((groups, cells), kind),
+        np.empty(cells, kind),
+        np.zeros(cells, kind),
+        np.ones(cells, kind),
+        np.empty(cells + 1, np.int64),
+        np.empty(inputs + 1, np.int64),
+    )
+
+
+@loop
+def stretch(
+    low: Any,
+    high: Any,
+    first: Any,
+    last: Any,
+    w: Any,
+    plan: Any,
+    wires: Any,
+    h: Any,
+    fixed: Any,
+    x: Any,
+    state: Any,
+    work: Any,
+    counts: Any,
+    kept: Any,
+) -> None:
+    """Steps `first` to `last` of samples `low` to `high`, from and to `state`: drive (groups, cells), ahp, v, spikes.
+
+    Spikes are added to `counts` where that is not empty. `kept` for the adjoint, where not empty (steps, cells): spikes as
+    bytes, the membrane before, what flowed in and out (1 unless that varies), and the dendrites (steps, groups, cells) and
+    the adaptation before.
+    """
+    rate, floor, threshold, refractory, dc, ahp_decay, ahp_kick, decay = fixed
+    drive, ahp, v, spikes = state
+    events, end, current, leak, sent, seen = work
+    fired, v_kept, currents, leaks, drives, ahps = kept
+    substeps, size, cells = plan[SUBSTEPS], (high - low) * wires.n, v.shape[0]
+    adaptation, leak_varies, kinds = plan[ADAPTATION] > 0, plan[LEAK] > 0, plan[N_HEAD:]
+    for t in range(first, last):
+        place = t // substeps
+        afresh = t == place * substeps
+        if drives.size > 0:
+            for g in range(drive.shape[0]):
+                copy(drive[g], drives[t - first, g])
+            copy(ahp, ahps[t - first])
+        clear(events)
+        if afresh:
+            from_inputs(x, low, high, place, wires, w, seen, events, False)
+        from_neurons(spikes, size, wires, w, sent, events, False)
+        if adaptation:
+            for k in range(cells):
+                ahp[k] = ahp[k] * ahp_decay[k] + kind(spikes[k]) * ahp_kick[k]
+        relax(drive, decay, events)
+        inflow(drive, kinds, dc, ahp, adaptation, leak_varies, current, leak)
+        if v_kept.size > 0:
+            copy(v, v_kept[t - first])
+            copy(current, currents[t - first])
+            if leak_varies:
+                copy(leak, leaks[t - first])
+        advance(v, current, leak, rate, floor, threshold, refractory, h, end)
+        for k in range(cells):
+            spikes[k] = end[k] > threshold[k]
+        for j in range(listed(spikes, cells, sent)):
+            k = sent[j]
+            of_cell = (rate[k], floor[k], threshold[k], refractory[k])
+            v[k], more = resumed(v[k], current[k], leak[k], of_cell, plan[AGAIN])
+            spikes[k] += more
+        if v_kept.size > 0:
+            copy(spikes, fired[t - first])
+        if counts.size > 0:
+            count_spikes(spikes, low, high, place, afresh, counts)
+
+
+@loop
 def run(
-    w: Any, plan: Any, wires: Any, c: Any, start: Any, x: Any, counts: Any, state: Any, kept: Any, part: Any, share: Any
+    w: Any,
+    plan: Any,
+    wires: Any,
+    c: Any,
+    start: Any,
+    x: Any,
+    counts: Any,
+    state: Any,
+    states: Any,
+    part: Any,
+    share: Any,
 ) -> None:
     """Spike counts (B, T, N) and the last state of events `x` (B, T, inputs).
 
-    `start`, `state` (B, groups + 3, N): dendrites, adaptation, membrane, spikes. `kept` for the adjoint, where not empty
-    (tiles, steps, cells): spikes as bytes, the membrane before and what flowed in, and (tiles, steps, groups + 1, cells)
-    the dendrites and the adaptation before. Of the tiles every `share`th is run, from `part` on.
+    `start`, `state` (B, groups + 3, N): dendrites, adaptation, membrane, spikes; `states` (tiles, stretches, groups + 3,
+    cells), where not empty, the same before every `STRETCH` steps, for the adjoint. Of the tiles every `share`th is run,
+    from `part` on.
     """
-    (batch, bins, n), (fired, v_kept, currents, leaks, parts) = counts.shape, kept
-    groups, rows, substeps = c.shape[0] - N_CONSTANTS, plan[TILE], plan[SUBSTEPS]
-    adaptation, leak_varies, kinds = plan[ADAPTATION] > 0, plan[LEAK] > 0, plan[N_HEAD:]
+    batch, bins, n = counts.shape
+    groups, rows = c.shape[0] - N_CONSTANTS, plan[TILE]
     cells = (rows * n + VECTOR - 1) // VECTOR * VECTOR
-    rate, floor = tiled(c[RATE], cells), tiled(c[FLOOR], cells)
-    threshold, refractory = tiled(c[THRESHOLD], cells), tiled(c[REFRACTORY], cells)
-    dc, h = tiled(c[DC], cells), c[STEP, 0]
-    ahp_decay, ahp_kick = tiled(c[AHP_DECAY], cells), tiled(c[AHP_KICK], cells)
-    decay, drive, events = (
+    fixed, work = fixed_of(c, cells), work_of(groups, cells, x.shape[2])
+    drive, ahp, v, spikes = (
         np.empty((groups, cells), kind),
-        np.empty((groups, cells), kind),
-        np.empty((groups, cells), kind),
+        np.empty(cells, kind),
+        np.empty(cells, kind),
+        np.empty(cells, np.uint8),
     )
-    for g in range(groups):
-        copy(tiled(c[N_CONSTANTS + g], cells), decay[g])
-    ahp, v, end = np.empty(cells, kind), np.empty(cells, kind), np.empty(cells, kind)
-    current, leak = np.zeros(cells, kind), np.ones(cells, kind)
-    spikes, sent, seen = np.empty(cells, np.uint8), np.empty(cells + 1, np.int64), np.empty(x.shape[2] + 1, np.int64)
+    none, nothing = np.empty((0, cells), kind), np.empty((0, groups, cells), kind)
+    kept = (np.empty((0, cells), np.uint8), none, none, none, nothing, none)
+    steps = bins * plan[SUBSTEPS]
     for tile in range(part, (batch + rows - 1) // rows, share):
         low = tile * rows
         high = min(low + rows, batch)
-        size = (high - low) * n
-        copy(floor, v)
+        copy(fixed[1], v)
         fill(ahp, zero)
         fill(spikes, 0)
         clear(drive)
-        for k in range(size):
+        for k in range((high - low) * n):
             b, m = low + k // n, k % n
             for g in range(groups):
                 drive[g, k] = start[b, g, m]
             ahp[k], v[k], spikes[k] = start[b, groups, m], start[b, groups + 1, m], start[b, groups + 2, m]
-        for t in range(bins * substeps):
-            place = t // substeps
-            afresh = t == place * substeps
-            if parts.size > 0:
+        for first in range(0, steps, STRETCH):
+            if states.size > 0:
+                place = first // STRETCH
                 for g in range(groups):
-                    copy(drive[g], parts[tile, t, g])
-                copy(ahp, parts[tile, t, groups])
-            clear(events)
-            if afresh:
-                from_inputs(x, low, high, place, wires, w, seen, events, False)
-            from_neurons(spikes, size, wires, w, sent, events, False)
-            if adaptation:
-                for k in range(cells):
-                    ahp[k] = ahp[k] * ahp_decay[k] + kind(spikes[k]) * ahp_kick[k]
-            relax(drive, decay, events)
-            inflow(drive, kinds, dc, ahp, adaptation, leak_varies, current, leak)
-            if v_kept.size > 0:
-                store(v, v_kept, tile, t)
-                store(current, currents, tile, t)
-                if leak_varies:
-                    store(leak, leaks, tile, t)
-            advance(v, current, leak, rate, floor, threshold, refractory, h, end)
-            for k in range(cells):
-                spikes[k] = end[k] > threshold[k]
-            for j in range(listed(spikes, cells, sent)):
-                k = sent[j]
-                of_cell = (rate[k], floor[k], threshold[k], refractory[k])
-                v[k], more = resumed(v[k], current[k], leak[k], of_cell, plan[AGAIN])
-                spikes[k] += more
-            if v_kept.size > 0:
-                store(spikes, fired, tile, t)
-            count_spikes(spikes, low, high, place, afresh, counts)
-        for k in range(size):
+                    copy(drive[g], states[tile, place, g])
+                copy(ahp, states[tile, place, groups])
+                copy(v, states[tile, place, groups + 1])
+                copy(spikes, states[tile, place, groups + 2])
+            last = min(first + STRETCH, steps)
+            stretch(
+                low,
+                high,
+                first,
+                last,
+                w,
+                plan,
+                wires,
+                c[STEP, 0],
+                fixed,
+                x,
+                (drive, ahp, v, spikes),
+                work,
+                counts,
+                kept,
+            )
+        for k in range((high - low) * n):
             b, m = low + k // n, k % n
             for g in range(groups):
                 state[b, g, m] = drive[g, k]
