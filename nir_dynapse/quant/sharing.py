@@ -67,7 +67,8 @@ def share_sources(params: Params) -> tuple[np.ndarray, np.ndarray]:
     t = params.topology
     weight = params.row_currents() if t.mask is None else t.mask
     delay = np.zeros(t.n_synapses) if t.delay is None else t.delay
-    order = np.lexsort((weight, delay, t.dendrite, t.post, t.pre))
+    kind = ((t.pre.astype(np.int64) * t.n_neurons + t.post) * 4 + t.dendrite) * 4 + delay.astype(np.int64)
+    order = np.lexsort((weight, kind))
     table = np.stack([t.post[order], t.dendrite[order], delay[order], weight[order]], 1).astype(np.float64)
     start = np.searchsorted(t.pre[order], np.arange(t.n_sources + 1))
     alias = np.arange(t.n_sources)
