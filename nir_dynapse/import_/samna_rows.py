@@ -98,6 +98,8 @@ OFF = (False,) * len(OTHER_LATCHES)
 
 SYNAPSES, LAST_LATCH = '{"synapses":{"value0":', '"latchDeMux":false}'
 """How the text of a neuron begins and ends where this package wrote it."""
+LEAST = 8000
+"""Characters that it has at least: what is shorter is laid out in another way."""
 _TAG, _CORE, _DESTINATIONS, _LATCHES = '{"tag":', '{"core":', '}},"destinations":{"value0":', '}},"latch'
 """How rows begin in it, and what ends CAM rows and SRAM rows."""
 _TAILS = tuple(f'}},"value{k}":' for k in range(1, CAM_ROWS))

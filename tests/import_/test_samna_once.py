@@ -48,7 +48,7 @@ def read(tmp_path: Path, text: str, **options: Any) -> Layout:
 def slowly(tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Layout | str:
     """The same text read value by value."""
     with monkeypatch.context() as patched:
-        patched.setattr(json_stream.JsonStream, "passage", lambda self, first, last: "")
+        patched.setattr(json_stream.JsonStream, "passage", lambda self, *_: "")
         try:
             return read(tmp_path, text, **options)
         except ConfigurationError as error:
