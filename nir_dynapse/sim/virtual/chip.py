@@ -18,7 +18,7 @@ from nir_dynapse.layout.rows import INPUT_DTYPE, cam_from_words, cam_words, leav
 from nir_dynapse.network.network import NO_READOUT, Port
 from nir_dynapse.sim.circuit import Disturbance
 from nir_dynapse.sim.mismatch import fabricate
-from nir_dynapse.sim.simulation import run_circuit
+from nir_dynapse.sim.simulation import run_events
 
 __all__ = ["VirtualChip"]
 
@@ -69,13 +69,10 @@ class VirtualChip:
                 f"an event is for chip {int(events['x_hop'][inside].max())}, the stack has {bits.n_chips}. Compile again."
             )
         address, params = self._addressed(events[inside])
-        counts = np.zeros((1, bins, params.topology.n_channels), np.float32)
         when = bin_of(events["time"][inside], step)
         counted = when < bins
-        np.add.at(counts.reshape(-1), when[counted] * counts.shape[2] + address[counted], np.float32(1))
         disturbance = Disturbance.of(self.mismatch, self.seed)
-        recording = run_circuit(params, counts, step, ("spikes",), disturbance=disturbance)
-        spikes = np.concatenate([np.zeros((bins, 0), np.uint8), *(s[0] for s in recording.spikes.values())], axis=1)
+        spikes = run_events(params, when[counted], address[counted], bins, step, disturbance)
         return self._leaving(bits, spikes, step)
 
     def _written(self) -> Layout:
