@@ -28,6 +28,7 @@ __all__ = [
     "from_grid",
     "in_order",
     "is_marker",
+    "joined",
     "markers",
     "monitored",
     "parted",
@@ -37,8 +38,8 @@ __all__ = [
     "unwrapped",
 ]
 
-GRID_DTYPE = np.dtype([("time", "i8"), ("tag", "u2"), ("cores", "u1"), ("x_hop", "i1"), ("y_hop", "i1")])
-"""One address event: time in µs, tag 0–2047, 4-bit core mask, hops."""
+GRID_DTYPE = np.dtype([("time", "i8"), ("tag", "u2"), ("cores", "u1"), ("x_hop", "i1"), ("y_hop", "i1")], align=True)
+"""One address event: time in µs, tag 0–2047, 4-bit core mask, hops; 16 bytes, which NumPy moves at once."""
 
 MARKER_HOP = -1
 """x_hop and y_hop of markers, which bounce back to the host with y_hop still set."""
@@ -92,13 +93,20 @@ def parted(grid: np.ndarray, start: int, span: int) -> tuple[np.ndarray, np.ndar
     within `span` µs; all times from `start`.
     """
     time = np.ascontiguousarray(grid["time"]) - start
-    marked = np.flatnonzero(np.isin(grid["tag"], MARKERS) & (grid["y_hop"] == MARKER_HOP))
+    marked = np.flatnonzero(grid["y_hop"] == MARKER_HOP)
+    marked = marked[np.isin(grid["tag"][marked], MARKERS)]
     tags, times = grid["tag"][marked], time[marked]
     within = (time >= 0) & (time < span)
     within[marked] = False
-    rest = grid[within]
-    rest["time"] = time[within]
+    rest = grid.compress(within)  # far faster than grid[within]
+    rest["time"] -= start
     return times[(tags == START) & (times >= 0)], times[(tags == END) & (times >= 0)], rest
+
+
+def joined(*parts: np.ndarray) -> np.ndarray:
+    """Pieces of GRID_DTYPE one behind the other, in an array of their own: as plain bytes, many times as fast."""
+    whole = f"V{GRID_DTYPE.itemsize}"
+    return np.concatenate([np.zeros(0, whole), *(part.view(whole) for part in parts)]).view(GRID_DTYPE)
 
 
 def in_order(grid: np.ndarray) -> np.ndarray:
@@ -235,19 +243,19 @@ def from_grid(layout: Layout, grid: np.ndarray) -> Heard:
     table[codes - low] = owner
     heard = _code(grid["x_hop"], grid["y_hop"], grid["tag"]) - low
     sources = table[np.where((heard >= 0) & (heard < len(table) - 1), heard, -1)]
-    known = sources >= 0
+    known, time = sources >= 0, np.ascontiguousarray(grid["time"])
     if not known.all():
-        sources = sources[known]
+        sources, time = sources[known], time[known]
     node = nodes[sources]
     used = np.bincount(node, minlength=len(names)) > 0
-    time, node = grid["time"][known], (np.cumsum(used) - 1)[node]
+    node = (np.cumsum(used) - 1)[node]
     events = Events(time, node, places[sources], tuple(names[i] for i in np.flatnonzero(used)))
-    return Heard(events, grid[~known])
+    return Heard(events, grid.compress(~known))
 
 
 def _code(x_hop: np.ndarray, y_hop: np.ndarray | int, tag: np.ndarray) -> np.ndarray:
     """One number for what the host sees of a sender."""
-    return ((np.asarray(x_hop, np.int64) + 16) * 32 + np.asarray(y_hop, np.int64) + 16) * TAGS + tag
+    return ((np.asarray(x_hop, np.int32) + 16) * 32 + np.asarray(y_hop, np.int32) + 16) * TAGS + tag
 
 
 def monitored(layout: Layout) -> dict[str, np.ndarray]:

@@ -22,6 +22,7 @@ from nir_dynapse.board.address_events import (
     Heard,
     from_grid,
     is_marker,
+    joined,
     markers,
     monitored,
     parted,
@@ -257,7 +258,7 @@ class LinkedBoard:
             link.configure(layout, quiet=False)
             zero = self._clock()[1]
             start = int((link.time() - zero + lead) * 1e6)
-        schedule = np.concatenate([markers(START, 0, START_COPIES), grid, markers(END, last, copies)])
+        schedule = joined(markers(START, 0, START_COPIES), grid, markers(END, last, copies))
         schedule["time"] += start
         received = self._stream(schedule, zero, lead)
         link.configure(layout, quiet=True)
@@ -309,7 +310,7 @@ class LinkedBoard:
                 link.wait(GRACE)
                 parts.append(link.receive())
                 parts[-1]["time"] = unwrapped(parts[-1]["time"], start)
-                return np.concatenate(parts)
+                return joined(*parts)
             if done == everything and clock > due + timing.patience * 1e6:
                 if asked_again:
                     reports = f" It reports: {'; '.join(faults[:3])}." if (faults := link.faults()) else ""

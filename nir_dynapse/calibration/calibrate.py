@@ -182,7 +182,7 @@ class _Bench:
             self.board.apply(probe_layout(self.chips, codes, plan.latches, cam, tags, heard))
             time, neuron = probe_spikes(self.board.run(plan.events(), plan.duration))
             for w, (begin, end) in zip(np.flatnonzero(owner == e), plan.windows, strict=True):
-                inside = (time >= begin * 1e6) & (time < end * 1e6)
+                inside = slice(*np.searchsorted(time, (begin * 1e6, end * 1e6)))
                 counts = np.bincount(neuron[inside], minlength=self.n_cores * SLOTS)
                 g[:, w] = np.where(self.probes, measure(counts.reshape(self.n_cores, SLOTS), end - begin), np.nan)
                 if plan.drive is not None:

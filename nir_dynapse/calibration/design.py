@@ -17,7 +17,7 @@ from nir_dynapse.chip.device import AMPA, COLUMN, DENDRITES, DYNAPSE2, GABA, NMD
 from nir_dynapse.circuit.params import latch_bits
 from nir_dynapse.data.data import Events
 from nir_dynapse.layout.layout import Layout
-from nir_dynapse.layout.rows import CAM_DTYPE, INPUT_DTYPE, MONITOR_HOP, SRAM_DTYPE, UNUSED_CAM
+from nir_dynapse.layout.rows import INPUT_DTYPE, MONITOR_HOP, SRAM_DTYPE, UNUSED_CAM
 from nir_dynapse.network.network import Port
 
 __all__ = [
@@ -258,14 +258,16 @@ def probe_layout(
 
 
 def probe_spikes(heard: Events) -> tuple[np.ndarray, np.ndarray]:
-    """Time in µs and number of the neuron of every spike of a probe."""
+    """Time in µs and number of the neuron of every spike of a probe, in order of time."""
+    if heard.nodes == (PROBE,):
+        return heard.time, heard.index
     mine = heard.node == (heard.nodes.index(PROBE) if PROBE in heard.nodes else -1)
     return heard.time[mine], heard.index[mine]
 
 
 def one_row(row: np.ndarray, tag: np.ndarray, drive: Drive | None) -> np.ndarray:
     """CAM rows (N, 64) with a single one in use, number `row` (N,) of each neuron (-1: none), that hears `tag` (N,)."""
-    cam = np.full((len(row), ROWS), UNUSED_CAM, CAM_DTYPE)
+    cam = np.repeat(UNUSED_CAM, len(row) * ROWS).reshape(-1, ROWS)
     if drive is not None:
         here = np.flatnonzero(row >= 0)
         used = cam[here, row[here]]

@@ -42,7 +42,9 @@ class Events:
     def __post_init__(self) -> None:
         limits = {"time": (-LONGEST_TIME, LONGEST_TIME), "node": (-MOST_NODES, MOST_NODES), "index": (0, MOST_NODES)}
         for name, (low, high) in limits.items():
-            object.__setattr__(self, name, freeze(whole_array("events", name, getattr(self, name), low, high)))
+            value = whole_array("events", name, getattr(self, name), low, high)  # an array of its own
+            value.flags.writeable = False
+            object.__setattr__(self, name, value)
         if not len(self.time) == len(self.node) == len(self.index):
             raise ConfigurationError("events need one time, node and index each; the arrays differ in length.")
         if not isinstance(self.nodes, (tuple, list)) or not all(isinstance(name, str) for name in self.nodes):

@@ -101,15 +101,15 @@ class JsonStream:
             self._at = end
             return value
 
-    def passage(self, first: str, last: str) -> str:
-        """The text that comes next, which stays to be read, if it begins with `first`: up to the first place within
-        `LONGEST_PASSAGE` characters where `last` ends; an empty text otherwise.
+    def passage(self, first: str, last: str, least: int = 0) -> str:
+        """The text that comes next, which stays to be read, if it begins with `first`: up to the first place behind `least`
+        and within `LONGEST_PASSAGE` characters where `last` ends; an empty text otherwise.
         """
         self._peek()
         while True:
             if not self._text.startswith(first[: len(self._text) - self._at], self._at):
                 return ""
-            found = self._text.find(last, self._at, self._at + LONGEST_PASSAGE)
+            found = self._text.find(last, self._at + least, self._at + LONGEST_PASSAGE)
             if found >= 0:
                 return self._text[self._at : found + len(last)]
             if len(self._text) - self._at >= LONGEST_PASSAGE or not self._more():
@@ -133,6 +133,8 @@ class JsonStream:
 
     def _peek(self) -> str:
         """The next character that is not white space, or an empty text at the end."""
+        if self._at < len(self._text) and (found := self._text[self._at]) > " ":  # by far the most frequent
+            return found
         while True:
             self._at = BLANKS.match(self._text, self._at).end()  # pyright: ignore[reportOptionalMemberAccess]
             if self._at < len(self._text):

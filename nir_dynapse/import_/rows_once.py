@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["SHAPE_ERRORS", "RowsOnce"]
+__all__ = ["MOST_KEPT", "SHAPE_ERRORS", "RowsOnce"]
 
 SHAPE_ERRORS = (AttributeError, KeyError, IndexError, TypeError, ValueError)
 """What reading something of another shape raises."""
@@ -55,14 +55,15 @@ class RowsOnce:
                 found[k] = self._seen[id(row)]
         self.numbers[place] = found
 
-    def put_texts(self, form: Any, place: Place, texts: list[str], row: Callable[[str], Any]) -> None:
-        """Store the rows of a neuron by what `row` makes of their JSON texts."""
+    def put_texts(self, place: Place, texts: list[str], decode: Callable[[Place, str], tuple[int, ...]]) -> None:
+        """Store the rows of a neuron by what `decode` makes of their JSON texts."""
         found: list[Any] = list(map(self._seen.get, texts))
         if None in found:
             if len(self._seen) > MOST_KEPT:
                 self._seen = {}
             for k in [k for k, number in enumerate(found) if number is None]:
-                found[k] = self._seen[texts[k]] = self._number(form, place, row(texts[k]))
+                self._decoded.append(decode(place, texts[k]))
+                found[k] = self._seen[texts[k]] = len(self._decoded) - 1
         self.numbers[place] = found
 
     def _number(self, form: Any, place: Place, row: Any) -> int:

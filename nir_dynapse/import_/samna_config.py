@@ -20,6 +20,7 @@ from nir_dynapse.import_.samna_rows import (
     CORES,
     JSON,
     LAST_LATCH,
+    LEAST,
     NEURONS,
     OBJECT,
     SHAPE_ERRORS,
@@ -126,7 +127,7 @@ def _read_core(stream: JsonStream, bits: Bits, place: tuple[int, int]) -> None:
     for key in _section(stream, "neurons", "parameters", optional=tuple(monitor)):
         if key == "neurons":
             for slot in _numbered(stream, "neurons", NEURONS, NEURONS):
-                text = stream.passage(SYNAPSES, LAST_LATCH)
+                text = stream.passage(SYNAPSES, LAST_LATCH, LEAST)
                 if text and bits.put_text((*place, slot), text):
                     stream.skip(len(text))
                 else:

@@ -11,7 +11,7 @@ from nir_dynapse.chip.device import COLUMN, DENDRITES, DYNAPSE2, PARAMETERS
 from nir_dynapse.circuit.closed_form import FAST_SYNAPSE, INHIBITION_STRETCH, REFRACTORY
 from nir_dynapse.errors import Finding, ParameterRangeError
 from nir_dynapse.import_.samna_findings import all_findings
-from nir_dynapse.import_.samna_rows import CORES, NEURONS, Bits
+from nir_dynapse.import_.samna_rows import CHIPS, CORES, NEURONS, Bits
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.layout.rows import INPUT_DTYPE, monitor_rows
 from nir_dynapse.network.network import Port
@@ -20,6 +20,7 @@ __all__ = ["invented"]
 
 Code = tuple[int, ...]
 
+MOST_CORES, TAGS = CHIPS * CORES, 2048
 USUAL_DT = 1e-3
 """Step in s where there is no neuron whose refractory time could tell."""
 FLOOR = {"i_tau_mem": FAST_SYNAPSE, **{f"i_tau_{name}": FAST_SYNAPSE for name in DENDRITES}}
@@ -106,9 +107,9 @@ def _keeps(leaks: set[tuple[str, Code]], step: float) -> bool:
 def _leaks_in_use(layout: Layout) -> set[tuple[str, Code]]:
     """(name, code) of the leaks of membranes, and of dendrites that a row with weight uses."""
     neuron, row = np.nonzero((layout.cam["dendrite"] >= 0) & (layout.cam["mask"] > 0))
-    pairs = np.stack([layout.cam["dendrite"][neuron, row].astype(np.int64), layout.core_index[neuron]], 1)
+    pairs = _distinct([layout.cam["dendrite"][neuron, row], layout.core_index[neuron]], [len(DENDRITES), MOST_CORES])
     names = {("i_tau_mem", i) for i in np.unique(layout.core_index).tolist()}
-    names |= {(f"i_tau_{DENDRITES[d]}", i) for d, i in np.unique(pairs, axis=0).tolist()}
+    names |= {(f"i_tau_{DENDRITES[d]}", i) for d, i in pairs.tolist()}
     return {(name, tuple(layout.codes[i, COLUMN[name]].tolist())) for name, i in names}
 
 
@@ -131,8 +132,7 @@ def _code(name: str, time: float) -> Code:
 def _listening(core_of: np.ndarray, cam: np.ndarray) -> np.ndarray:
     """(core, tag) of every address that a CAM row with a dendrite waits for, sorted, (n, 2)."""
     neuron, row = np.nonzero(cam["dendrite"] >= 0)
-    pairs = np.stack([core_of[neuron], cam["tag"][neuron, row].astype(np.int64)], axis=1)
-    return np.unique(pairs, axis=0)
+    return _distinct([core_of[neuron], cam["tag"][neuron, row]], [MOST_CORES, TAGS])
 
 
 def _sending(core_of: np.ndarray, sram: np.ndarray, n_chips: int) -> np.ndarray:
@@ -142,15 +142,14 @@ def _sending(core_of: np.ndarray, sram: np.ndarray, n_chips: int) -> np.ndarray:
     chip = core_of[neuron] // CORES + found["x_hop"]
     inside = (chip >= 0) & (chip < n_chips) & (found["y_hop"] == 0)
     which, core = np.nonzero((found["cores"][inside][:, None] >> np.arange(CORES)) & 1)
-    triples = np.stack(
-        [
-            core_of[neuron][inside][which],
-            chip[inside][which] * CORES + core,
-            found["tag"][inside][which].astype(np.int64),
-        ],
-        axis=1,
-    )
-    return np.unique(triples, axis=0)
+    columns = [core_of[neuron][inside][which], chip[inside][which] * CORES + core, found["tag"][inside][which]]
+    return _distinct(columns, [MOST_CORES, MOST_CORES, TAGS])
+
+
+def _distinct(columns: list[np.ndarray], sizes: list[int]) -> np.ndarray:
+    """The different rows of `columns` (n,), numbers below `sizes`, sorted, (m, columns): a sort of numbers, not of rows."""
+    keys = np.unique(np.ravel_multi_index(columns, sizes)) if len(columns[0]) else np.zeros(0, np.int64)
+    return np.stack(np.unravel_index(keys, sizes), axis=1)
 
 
 def _input_rows(listening: np.ndarray, sending: np.ndarray) -> np.ndarray:

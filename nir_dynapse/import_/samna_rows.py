@@ -14,7 +14,7 @@ import numpy as np
 from nir_dynapse.chip.biasgen import off_codes
 from nir_dynapse.chip.device import DELAYS, DENDRITE_VALUES, LATCH_NAMES, LATCHES, PARAMETERS
 from nir_dynapse.errors import ConfigurationError
-from nir_dynapse.import_.rows_once import SHAPE_ERRORS, RowsOnce
+from nir_dynapse.import_.rows_once import MOST_KEPT, SHAPE_ERRORS, RowsOnce
 from nir_dynapse.layout.rows import CAM_DTYPE, SRAM_DTYPE, has_rows
 
 __all__ = ["CHIPS", "CORES", "JSON", "NEURONS", "OBJECT", "OTHER_LATCHES", "Bits", "Form"]
@@ -96,11 +96,15 @@ JSON = Form(
 )
 OFF = (False,) * len(OTHER_LATCHES)
 
-SYNAPSES, TAG, DESTINATIONS = '{"synapses":{"value0":', '{"tag":', '}},"destinations":'
-LAST_LATCH = '"latchDeMux":false}'
-"""How the text of a neuron begins and ends where this package wrote it, and what stands before rows in it."""
-_TAILS = (*(f'}},"value{k}":' for k in range(1, CAM_ROWS)), "")
-_STOPS = tuple(-len(tail) or None for tail in _TAILS)
+SYNAPSES, LAST_LATCH = '{"synapses":{"value0":', '"latchDeMux":false}'
+"""How the text of a neuron begins and ends where this package wrote it."""
+LEAST = 8000
+"""Characters that it has at least: what is shorter is laid out in another way."""
+_TAG, _CORE, _DESTINATIONS, _LATCHES = '{"tag":', '{"core":', '}},"destinations":{"value0":', '}},"latch'
+"""How rows begin in it, and what ends CAM rows and SRAM rows."""
+_TAILS = tuple(f'}},"value{k}":' for k in range(1, CAM_ROWS))
+_CUTS = tuple(slice(-len(tail)) for tail in _TAILS)
+_TAGS = {str(tag): tag for tag in range(2048)}
 
 
 def where(place: Place) -> str:
@@ -172,6 +176,8 @@ class Bits:
         self.membranes = np.full(CHIPS * CORES, -1)
         self.missing: dict[int, str] = {}
         self.biases: set[str] = set()
+        self._parts: dict[str, tuple[int, ...]] = {}
+        """What texts say that are parts of many: rows without their tag, and all latches of a neuron."""
 
     @cached_property
     def cam(self) -> np.ndarray:
@@ -247,23 +253,37 @@ class Bits:
 
         The text of each row is decoded once. Whatever is unusual in it is left to `put_neuron`.
         """
-        first, *rows = text.split(TAG)
-        if first != SYNAPSES or len(rows) != CAM_ROWS or not all(map(str.endswith, rows, _TAILS)):
+        synapses, between, rest = text.partition(_DESTINATIONS)
+        destinations, ends, latches = rest.partition(_LATCHES)
+        cam, sram = _rows(synapses, SYNAPSES, _TAG, CAM_ROWS), _rows(destinations, "", _CORE, SRAM_ROWS)
+        if not (between and ends and cam and sram):
             return False
-        rows[-1], between, rest = rows[-1].partition(DESTINATIONS)
-        texts = [row[:stop] for row, stop in zip(rows, _STOPS, strict=True)]
         try:
-            neuron = json.loads(f"{{{DESTINATIONS[3:]}{rest}")
-            if not between or "synapses" in neuron:
-                return False
-            _, destinations, *latches = JSON.neuron({"synapses": None, **neuron})
-            self._cam.put_texts(JSON, place, texts, lambda row: json.loads(f"{TAG}{row}}}"))
-            if destinations != JSON.unused[1]:
-                self._sram.put(JSON, place, _counted(json_items(destinations), SRAM_ROWS, place, "destinations"), False)
+            self._cam.put_texts(place, cam, self._cam_text)
+            self._sram.put_texts(place, sram, self._sram_text)
+            self.latches[place], self.others[place] = self._part(latches, lambda: _latch_text(place, latches))
         except (*SHAPE_ERRORS, RecursionError, ConfigurationError):
             return False
-        self._put_latches(JSON, place, latches, neuron)
         return True
+
+    def _cam_text(self, place: Place, text: str) -> tuple[int, ...]:
+        """A CAM row from its text behind `_TAG`."""
+        tag, _, rest = text.partition(",")
+        return _TAGS[tag], *self._part(rest, lambda: _cam_row(JSON, place, _tagged(f"{{{rest}}}"))[1:])
+
+    def _sram_text(self, place: Place, text: str) -> tuple[int, ...]:
+        """An SRAM row from its text behind `_CORE`."""
+        rest, _, tag = text.rpartition(',"tag":')
+        return _TAGS[tag], *self._part(rest, lambda: _sram_row(JSON, place, _tagged(f"{_CORE}{rest}}}"))[1:])
+
+    def _part(self, text: str, decode: Callable[[], tuple[int, ...]]) -> tuple[int, ...]:
+        """What a text that is part of many says."""
+        found = self._parts.get(text)
+        if found is None:
+            if len(self._parts) > MOST_KEPT:
+                self._parts = {}
+            found = self._parts[text] = decode()
+        return found
 
     def _put_latches(self, form: Form, place: tuple[int, int, int], latches: Sequence[Any], neuron: Any) -> None:
         self.latches[place] = _latches(latches, tuple(LATCH_NAMES.values()), place)
@@ -275,6 +295,32 @@ class Bits:
         number = integer(slot, 0, NEURONS - 1, place, "monitored_neuron")
         if booleans((on,), LATCH, place, "neuron_monitoring_on"):
             self.membranes[place[0] * CORES + place[1]] = number
+
+
+def _rows(text: str, first: str, begin: str, count: int) -> list[str]:
+    """The texts of the `count` rows in `text` behind `begin`; nothing where it is laid out in another way."""
+    head, *rows = text.split(begin)
+    if head != first or len(rows) != count or not all(map(str.endswith, rows, _TAILS[: count - 1])):
+        return []
+    return [*map(str.__getitem__, rows, _CUTS[: count - 1]), rows[-1]]
+
+
+def _tagged(text: str) -> dict[str, Any]:
+    """A row from JSON text that must not hold its tag."""
+    row = json.loads(text)
+    if "tag" in row:
+        raise ValueError("a second tag")
+    return {**row, "tag": 0}
+
+
+def _latch_text(place: Place, text: str) -> tuple[int, int]:
+    """Our latches and the others from the text of a neuron behind `_LATCHES`."""
+    neuron = json.loads(f'{{"latch{text}')
+    if "synapses" in neuron or "destinations" in neuron:
+        raise ValueError("rows behind the latches")
+    _, _, *ours = JSON.neuron({"synapses": None, "destinations": None, **neuron})
+    names = tuple(LATCH_NAMES.values())
+    return _latches(ours, names, place), _latches(JSON.others(neuron), OTHER_LATCHES, place)
 
 
 def _latches(values: Sequence[Any], names: tuple[str, ...], place: Place) -> int:

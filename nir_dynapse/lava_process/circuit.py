@@ -59,9 +59,15 @@ class Outputs:
         self.readout = None
         if any(source not in t.node_sizes for source in self.sources):
             self.readout = ReadoutStepper(t.readout, t.node_sizes, t.dt, dt, t.copies_of)
+        self.plain = self.readout is None and not t.copies
+        slices = t.slices()
+        self.slices = [slices[source] for source in self.sources] if self.plain else []
 
     def step(self, counts: np.ndarray) -> np.ndarray:
         """(n_out,) for the spike counts (N,) of a bin, those of all copies of a neuron together."""
+        if self.plain:
+            parts = [counts[part] for part in self.slices]
+            return parts[0] if len(parts) == 1 else np.concatenate(parts)
         spikes, values = folded(self.topology, counts), {}
         if self.readout is not None:
             values = self.readout.step(spikes)

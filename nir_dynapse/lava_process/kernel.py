@@ -1,7 +1,8 @@
-"""The membranes of a step of `sim.dynamics`, compiled, with the same bits: NumPy takes 1 µs for each of fifty operations.
+"""A step of `sim.dynamics`, compiled, with the same bits: NumPy takes 1 µs for each of fifty operations.
 
-Every operation is the one that NumPy does, in float32 and in the same order (no fused products, no other order of sums);
-the logarithm is NumPy's own, between two compiled loops.
+Every operation of the membranes is the one that NumPy does, in float32 and in the same order (no fused products); the
+logarithm is NumPy's own, between two compiled loops. Sums of weights are exact in any order (`wiring.summable`), so only
+the rows of what sends events are added: a product of matrices reads all of them, on threads that the other processes need.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 
 from nir_dynapse.sim.dynamics import LARGEST, Constants, Inflow, Structure
 
-__all__ = ["applies", "compiled", "membranes", "plain"]
+__all__ = ["add_events", "applies", "compiled", "membranes", "plain"]
 
 F = np.float32
 _NONE = np.zeros(0, F)
@@ -31,7 +32,7 @@ def membranes(v: np.ndarray, flow: Inflow, c: Constants, structure: Structure) -
     loops = compiled()
     if loops is None or flow.nmda is not None:
         raise RuntimeError("the compiled loops do not compute these equations")
-    begin, finish = loops
+    begin, finish, _ = loops
     n, h = v.shape[1], F(c.h)
     before = plain(v[0])
     current = flow.current[0] if flow.current.shape == v.shape else np.broadcast_to(flow.current, v.shape)[0]
@@ -55,7 +56,7 @@ def _go_on(
         (chosen,) = np.nonzero(left > 0)
         if loops is None or not len(chosen):
             return
-        begin, finish = loops
+        begin, finish, _ = loops
         rate, floor, threshold, refractory = (values[chosen] for values in fixed)
         rest, work, result = np.zeros(len(chosen), F), np.empty((6, len(chosen)), F), np.empty((2, len(chosen)), F)
         begin(rest, left[chosen], current[chosen], leak[chosen], rate, floor, h, work)
@@ -65,6 +66,13 @@ def _go_on(
         found[1, chosen] += result[0] < 0
         left = np.zeros_like(left)
         left[chosen] = work[0]
+
+
+def add_events(events: np.ndarray, weights: np.ndarray, total: np.ndarray) -> None:
+    """Add `events` (sources,) times `weights` (sources, columns) to `total` (columns,)."""
+    if (loops := compiled()) is None:
+        raise RuntimeError("the compiled loops are not there")
+    loops[2](plain(events), weights, total)
 
 
 @lru_cache(maxsize=8)
@@ -78,8 +86,8 @@ def plain(values: np.ndarray) -> np.ndarray:
 
 
 @cache
-def compiled() -> tuple[Callable[..., None], Callable[..., None]] | None:
-    """The two compiled loops, or None where Numba is not installed; to be called before Lava forks its workers."""
+def compiled() -> tuple[Callable[..., None], ...] | None:
+    """The three compiled loops, or None where Numba is not installed; to be called before Lava forks its workers."""
     try:
         import numba
     except ImportError:
@@ -88,17 +96,24 @@ def compiled() -> tuple[Callable[..., None], Callable[..., None]] | None:
     signatures = (
         (row, row, row, row, row, row, number, table),
         (row, row, row, row, row, number, table, row, row),
+        (row, table, row),
     )
 
     def compile_(function: Callable[..., None], signature: tuple[Any, ...], keep: bool) -> Any:
         return numba.njit([signature], cache=keep, error_model="numpy", boundscheck=False)(function)
 
-    loops = tuple(zip((_begin, _finish), signatures, strict=True))
+    loops = tuple(zip((_begin, _finish, _add), signatures, strict=True))
     try:
-        begin, finish = (compile_(function, signature, True) for function, signature in loops)
+        return tuple(compile_(function, signature, True) for function, signature in loops)
     except RuntimeError:  # no folder to keep compiled code in
-        begin, finish = (compile_(function, signature, False) for function, signature in loops)
-    return begin, finish
+        return tuple(compile_(function, signature, False) for function, signature in loops)
+
+
+def _add(events: Any, weights: Any, total: Any) -> None:
+    for source in range(len(events)):
+        if events[source] != F(0):
+            for k in range(len(total)):
+                total[k] += events[source] * weights[source, k]
 
 
 def _begin(v: Any, left: Any, current: Any, leak: Any, rate: Any, floor: Any, h: Any, work: Any) -> None:

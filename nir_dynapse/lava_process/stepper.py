@@ -13,7 +13,7 @@ import numpy as np
 from nir_dynapse.chip.device import CURRENTS, DENDRITES
 from nir_dynapse.circuit.params import Params
 from nir_dynapse.errors import ParameterRangeError
-from nir_dynapse.lava_process.kernel import applies, membranes, plain
+from nir_dynapse.lava_process.kernel import add_events, applies, membranes, plain
 from nir_dynapse.sim.circuit import (
     RECORDABLE,
     Disturbance,
@@ -27,7 +27,7 @@ from nir_dynapse.sim.circuit import (
 )
 from nir_dynapse.sim.disturbance import of_bin
 from nir_dynapse.sim.dynamics import Group, State, advance, inflow, initial_state
-from nir_dynapse.sim.wiring import drive
+from nir_dynapse.sim.wiring import Rows, drive, pick
 
 __all__ = ["STATES", "Stepper"]
 
@@ -97,13 +97,29 @@ class Stepper:
         state, c, structure = self.state, self.c, self.structure
         count: np.ndarray | None = None
         for k in range(self.n_sub):
-            received, state = drive(state, None if k else x, self.weights, structure, np)
+            received, state = self._received(state, None if k else x)
             dendrites, ahp = advance(state, received, c)
             v, spikes = membranes(state.v, inflow(dendrites, ahp, c, structure), c, structure)
             state = State(dendrites, ahp, v, spikes, state.past)
             count = spikes if count is None else count + spikes
         self.state = state
         return np.zeros(len(c.rate), np.float32) if count is None else count[0]
+
+    def _received(self, state: State, x: np.ndarray | None) -> tuple[tuple[np.ndarray, ...], State]:
+        """What `drive` does, events by events."""
+        if isinstance(self.weights, Rows):
+            return drive(state, x, self.weights, self.structure, np)
+        received = []
+        for group, matrix in zip(self.structure.groups, self.weights, strict=True):
+            total = np.zeros((1, len(group.dendrites), len(self.c.rate)), np.float32)
+            for events, names, weights in (
+                (x, group.inputs, matrix.inputs),
+                (state.spikes, group.neurons, matrix.neurons),
+            ):
+                if events is not None and weights.size:
+                    add_events(pick(events, names)[0], weights, total.reshape(-1))
+            received.append(total)
+        return tuple(received), state
 
     def reset(self) -> None:
         """Silence, at time 0 of the next sample."""

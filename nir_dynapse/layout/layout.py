@@ -375,6 +375,11 @@ class Layout:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Layout:
         """Read what `save` wrote (ConfigurationError otherwise)."""
+        with no_collector():  # until the lists that were read are gone
+            return cls._loaded(path)
+
+    @classmethod
+    def _loaded(cls, path: str | os.PathLike[str]) -> Layout:
         try:
             data = parse_json(read_text(path))
         except OSError as error:
@@ -384,8 +389,7 @@ class Layout:
                 f"{path}: not a JSON file ({error}). Give a layout.json made by compile."
             ) from error
         try:
-            with no_collector():
-                return cls.from_dict(data)
+            return cls.from_dict(data)
         except ConfigurationError as error:
             raise ConfigurationError(f"{path}: {error}") from error
 

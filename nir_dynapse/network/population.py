@@ -41,6 +41,8 @@ class StepGains(NamedTuple):
 
 def freeze(value, dtype=None) -> np.ndarray:
     """A read-only NumPy array (a copy where the input could be written through)."""
+    if type(value) is np.ndarray and value.base is None and not value.flags.writeable and dtype in (None, value.dtype):
+        return value
     array = np.array(value, dtype=dtype)
     array.flags.writeable = False
     return array

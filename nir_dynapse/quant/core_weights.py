@@ -94,6 +94,18 @@ def quantise_core(problem: CoreProblem, device: Device, key: int = 0) -> CoreWei
     return min(found, key=lambda item: item[0])[1]
 
 
+class _OnGrid(NamedTuple):
+    """What the bias generator can make: base currents in A and codes of the gains, and the rows of each weight (n,); `base`
+    and `gains` are both in the units of the fit.
+    """
+
+    amperes: np.ndarray
+    codes: dict[int, tuple[int, int]]
+    rows: np.ndarray
+    base: np.ndarray
+    gains: np.ndarray
+
+
 class _Core:
     def __init__(self, problem: CoreProblem, device: Device, most_rows: int) -> None:
         self.problem, self.device, self.most_rows = problem, device, most_rows
@@ -106,6 +118,7 @@ class _Core:
         used = {int(d) for d in np.unique(problem.dendrite)}
         self.through = {d: (d, NMDA) if problem.second_range and d == AMPA else (d,) for d in used}
         self.dendrites = sorted({d for ways in self.through.values() for d in ways})
+        self.only: Fit | None = None
         self.rms = float(np.sqrt(np.mean(self.x[self.present] ** 2))) if self.present.any() else 1.0
 
     def book(self, dendrite: int, rows: int):
@@ -114,6 +127,12 @@ class _Core:
 
     def fit(self, shares: list[np.ndarray]) -> Fit:
         """The fit in which weight n may use r + 1 rows with the share `shares[r][n]` of its importance."""
+        if self.most_rows == 1:  # then all shares are 1
+            self.only = self.only or self._fit(shares)
+            return self.only
+        return self._fit(shares)
+
+    def _fit(self, shares: list[np.ndarray]) -> Fit:
         classes = []
         for d in self.through:
             for r, share in enumerate(shares):
@@ -133,6 +152,8 @@ class _Core:
 
     def allot(self, base: np.ndarray, gains: np.ndarray) -> np.ndarray:
         """Rows of each weight (n,): one, and the spare rows of its neuron where they take most off the error."""
+        if self.most_rows == 1:
+            return np.ones(len(self.x), int)
         p = self.problem
         error = np.zeros((self.most_rows, len(self.x)))
         for d in self.through:
@@ -175,8 +196,16 @@ class _Core:
         candidates = [(base[k], gains[k]) for k in np.argsort(error, kind="stable")[:4]]
         if self.most_rows > 1:
             candidates = [self._take_turns(b, g, move) for b, g in candidates[:2]]
-        solutions = [self._on_grid(b, g) for b, g in candidates]
-        return min(solutions, key=lambda item: item[0])
+        return self._best([self._on_grid(b, g) for b, g in candidates])
+
+    def _best(self, found: list[_OnGrid]) -> tuple[float, CoreWeights]:
+        """The one with the least weighted squared error: that error, and its rows."""
+        p, errors, values = self.problem, [], []
+        for one in found:
+            values.append(np.einsum("ndb,d,b->n", self._counts(one), one.gains, one.base) * self.size)
+            errors.append(float(np.sum(p.importance * (values[-1] / self.size - self.x) ** 2)))
+        k = int(np.argmin(errors))
+        return errors[k], self._rows(found[k], values[k])
 
     def _take_turns(self, base: np.ndarray, gains: np.ndarray, move: bool) -> tuple[np.ndarray, np.ndarray]:
         """Allot the rows and fit what they can make, in turns."""
@@ -200,8 +229,8 @@ class _Core:
         gains[:1] = ways[1]
         return gains / gains.max(1, keepdims=True)
 
-    def _on_grid(self, base: np.ndarray, gains: np.ndarray) -> tuple[float, CoreWeights]:
-        """Codes for the gains, base currents on the grid, rows: the error and the solution."""
+    def _on_grid(self, base: np.ndarray, gains: np.ndarray) -> _OnGrid:
+        """Codes for the gains, base currents on the grid, and how many rows each weight gets."""
         p, names = self.problem, [WEIGHT_GAINS[d] for d in self.dendrites]
         unit, scale = p.unit[self.dendrites], p.gain_scale[self.dendrites]
         if self.scaled:  # the largest for the one that reaches furthest
@@ -224,36 +253,30 @@ class _Core:
         index, _ = to_grid(fit, found[0], real, grid)
         index = index if self.scaled else np.sort(index)
         chosen = np.arange(len(index)), index
-        rows = self.allot(grid[chosen], real)
-        solution = self._rows(self.grid[chosen], codes, rows, grid[chosen], real)
-        error = float(np.sum(p.importance * (solution.values / self.size - self.x) ** 2))
-        return error, solution
+        return _OnGrid(self.grid[chosen], codes, self.allot(grid[chosen], real), grid[chosen], real)
 
-    def _rows(
-        self,
-        amperes: np.ndarray,
-        codes: dict[int, tuple[int, int]],
-        rows: np.ndarray,
-        base: np.ndarray,
-        gains: np.ndarray,
-    ) -> CoreWeights:
-        """The CAM rows that make each weight: those of its nearest level, one with mask 0 where that is nothing."""
-        p, n_base = self.problem, len(base)
-        counts = np.zeros((len(self.x), len(self.dendrites), n_base), int)
+    def _counts(self, found: _OnGrid) -> np.ndarray:
+        """How often each base current acts for each weight through each dendrite (n, dendrites, n_base)."""
+        counts = np.zeros((len(self.x), len(self.dendrites), len(found.base)), int)
         for d in self.through:
             for r in range(1, self.most_rows + 1):
-                here = np.flatnonzero(self.present & (p.dendrite == d) & (rows == r))
+                here = np.flatnonzero(self.present & (self.problem.dendrite == d) & (found.rows == r))
                 book = self.book(d, r)
-                counts[here] = book.counts[nearest_levels(self.x[here], book.levels(base[None], gains[None])[0])]
+                levels = book.levels(found.base[None], found.gains[None])[0]
+                counts[here] = book.counts[nearest_levels(self.x[here], levels)]
+        return counts
+
+    def _rows(self, found: _OnGrid, values: np.ndarray) -> CoreWeights:
+        """The CAM rows that make each weight: those of its nearest level, one with mask 0 where that is nothing."""
+        p, counts = self.problem, self._counts(found)
         masks = np.stack([row_masks(counts[:, k], self.most_rows) for k in range(len(self.dendrites))], 1)
         which, k, r = np.nonzero(masks)
         mask, dendrite = masks[which, k, r], np.array(self.dendrites)[k]
         nothing = np.flatnonzero(~masks.any((1, 2)))
         order = np.argsort(np.r_[which, nothing], kind="stable")
-        values = np.einsum("ndb,d,b->n", counts, gains, base) * self.size
         return CoreWeights(
-            amperes,
-            codes,
+            found.amperes,
+            found.codes,
             np.r_[which, nothing][order],
             np.r_[dendrite, p.dendrite[nothing]][order],
             np.r_[mask, np.zeros(len(nothing), int)][order],

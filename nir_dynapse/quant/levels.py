@@ -10,17 +10,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import copy
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 
 __all__ = ["Codebook", "Fit", "WeightClass", "codebook", "nearest_levels", "row_masks"]
 
 
-class Codebook(NamedTuple):
-    """Levels that up to some number of CAM rows make: `counts` (L, dendrites, n_base), those with few rows first."""
+class Codebook:
+    """Levels that up to some number of CAM rows make: `counts` (L, dendrites, n_base), those with few rows first.
 
-    counts: np.ndarray
+    `by_dendrite` (dendrites, L, n_base) and `by_base` (n_base, L, dendrites) are the same.
+    """
+
+    def __init__(self, counts: np.ndarray) -> None:
+        self.counts = counts
+        self.by_dendrite, self.by_base = (
+            np.ascontiguousarray(counts.transpose(axes)) for axes in ((1, 0, 2), (2, 0, 1))
+        )
 
     def levels(self, base: np.ndarray, gains: np.ndarray) -> np.ndarray:
         """Σ_d gain_d·Σ_b count_db·base_b for starts `base` (R, n_base), `gains` (R, dendrites): (R, L)."""
@@ -44,6 +50,11 @@ def codebook(n_base: int, rows: int, dendrites: tuple[int, ...], n_dendrites: in
     counts = counts[np.argsort(used, kind="stable")]  # of equal levels the one with fewer rows is taken
     counts.flags.writeable = False
     return Codebook(counts)
+
+
+def _weighed(factors: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Sums Σ_k factor_k·count_k.. (R, L, n) for `factors` (R, K) and `counts` (K, L, n)."""
+    return np.dot(factors, counts.reshape(len(counts), -1)).reshape(len(factors), *counts.shape[1:])
 
 
 def row_masks(counts: np.ndarray, rows: int) -> np.ndarray:
@@ -115,21 +126,21 @@ class Fit:
 
     def improve_base(self, base: np.ndarray, gains: np.ndarray) -> np.ndarray:
         """Nearest level for every weight, then the base currents that fit this assignment best (least squares, ≥ 0)."""
-        return self._least_squares(base, gains, base, lambda counts: np.tensordot(gains, counts, (1, 1)))
+        return self._least_squares(base, gains, base, lambda book: _weighed(gains, book.by_dendrite))
 
     def improve_gains(self, base: np.ndarray, gains: np.ndarray) -> np.ndarray:
         """Nearest level for every weight, then the gains that fit this assignment best (least squares, ≥ 0)."""
-        return self._least_squares(base, gains, gains, lambda counts: np.tensordot(base, counts, (1, 2)))
+        return self._least_squares(base, gains, gains, lambda book: _weighed(base, book.by_base))
 
     def _least_squares(
-        self, base: np.ndarray, gains: np.ndarray, old: np.ndarray, features_of: Callable[[np.ndarray], np.ndarray]
+        self, base: np.ndarray, gains: np.ndarray, old: np.ndarray, features_of: Callable[[Codebook], np.ndarray]
     ) -> np.ndarray:
         """What takes the place of `old` (R, n), in which levels are linear with the features (R, L, n) of their counts."""
         n = old.shape[1]
         matrix, target = np.zeros((len(old), n, n)), np.zeros((len(old), n))
         for c in self.classes:
             count, first = c.collect(c.book.levels(base, gains))
-            features = features_of(c.book.counts)
+            features = features_of(c.book)
             matrix += np.matmul((features * count[..., None]).transpose(0, 2, 1), features)
             target += np.matmul(first[:, None, :], features)[:, 0]
         # A value that no weight selects is undetermined: the ridge keeps it where it is.

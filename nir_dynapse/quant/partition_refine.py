@@ -63,7 +63,7 @@ class Graph:
             n = int(cell.max()) + 1
             group, near = np.zeros(n, np.int64), np.zeros(n, bool)
             group[cell] = wiring.group
-            net, vertex = np.divmod(np.unique(net * n + cell[vertex]), n)
+            net, vertex = np.divmod(_distinct(net * n + cell[vertex], wiring.n_nets * n), n)
         keep = np.bincount(net, minlength=wiring.n_nets) > 1  # a net inside one vertex costs nothing
         number = np.cumsum(keep) - 1
         of_kept = keep[net]
@@ -83,6 +83,15 @@ class Graph:
     @property
     def n(self) -> int:
         return len(self.group)
+
+
+def _distinct(key: np.ndarray, size: int) -> np.ndarray:
+    """`np.unique` of numbers below `size`; marked in a table where that is not much longer, which spares a sort."""
+    if size > 16 * len(key):
+        return np.unique(key)
+    there = np.zeros(size, bool)
+    there[key] = True
+    return np.flatnonzero(there)
 
 
 def _starts(label: np.ndarray, n: int) -> np.ndarray:

@@ -79,40 +79,53 @@ def cluster_order(graph: sparse.csr_matrix) -> np.ndarray:
     label = np.arange(n)
     size = np.ones(n, np.int64)
     levels: list[np.ndarray] = []
-    work = graph.copy()
+    work = graph
     while len(degree := np.diff(work.indptr)) > 1 and work.nnz:
-        n_clusters = len(degree)
-        source = np.repeat(np.arange(n_clusters), degree)
-        strength = np.asarray(work.data, np.int64)
-        # Scaled so that the quotient keeps some bits below the strongest affinity; equals are told apart by a number that
-        # both ends of a pair agree on, or else long chains of equals would merge one pair a round.
-        spread = max(0, 46 - int(strength.max()).bit_length())
-        low, high = np.minimum(source, work.indices), np.maximum(source, work.indices)
-        lot = (low * 40503 + high * 25717 + low * high) % 65521
-        rating = ((strength << spread) // (size[source] * size[work.indices]) << 16) + lot
-        best = np.zeros(n_clusters, np.int64)
-        linked = np.flatnonzero(degree)
-        best[linked] = np.maximum.reduceat(rating, work.indptr[linked])
-        chosen = np.full(n_clusters, -1)
-        first = np.flatnonzero(rating == best[source])
-        chosen[source[first]] = work.indices[first]
-        here = np.arange(n_clusters)
+        chosen = _closest(work, degree, size)
+        here = np.arange(len(degree))
         mutual = (chosen >= 0) & (chosen[chosen] == here)
         root = np.where(mutual, np.minimum(here, chosen), here)
         kept, parent = np.unique(root, return_inverse=True)
-        if len(kept) == n_clusters:
+        if len(kept) == len(degree):
             break
         levels.append(label)
         label = parent[label]
         size = np.bincount(parent, size.astype(float)).astype(np.int64)
-        merge = sparse.csr_matrix(
-            (np.ones(len(parent), np.int64), (np.arange(len(parent)), parent)), shape=(len(parent), len(kept))
-        )
-        work = sparse.csr_matrix(merge.T @ work @ merge)
-        work.setdiag(0)
-        work.eliminate_zeros()
-        work.sort_indices()
+        work = _merged(work, parent, len(kept))
     return np.lexsort((*levels, label)) if levels else np.arange(n)
+
+
+def _closest(graph: sparse.csr_matrix, degree: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """The cluster (n,) that each one of `size` (n,) is closest to, -1 where it has no neighbour."""
+    strength = np.asarray(graph.data, np.int64)
+    # Scaled so that the quotient keeps some bits below the strongest affinity.
+    spread = max(0, 46 - int(strength.max()).bit_length())
+    rating = (strength << spread) // (np.repeat(size, degree) * size[graph.indices])
+    linked = np.flatnonzero(degree)
+    best = np.maximum.reduceat(rating, graph.indptr[linked])
+    first = np.flatnonzero(rating == np.repeat(best, degree[linked]))
+    # Equals are told apart by a number that both ends of a pair agree on, or else long chains of equals would merge one
+    # pair a round; if that is equal, too, the last one counts.
+    source, target = np.repeat(np.arange(len(degree)), degree)[first], graph.indices[first].astype(np.int64)
+    low, high = np.minimum(source, target), np.maximum(source, target)
+    lot = (low * 40503 + high * 25717 + low * high) % 65521
+    chosen = np.full(len(degree), -1)
+    last = np.lexsort((target, lot, source))
+    chosen[source[last]] = target[last]
+    return chosen
+
+
+def _merged(graph: sparse.csr_matrix, parent: np.ndarray, n: int) -> sparse.csr_matrix:
+    """The affinity of `n` clusters, `parent` (vertices,) the one that each vertex is in; none with itself."""
+    by_parent = np.argsort(parent, kind="stable")
+    starts = np.r_[0, np.cumsum(np.bincount(parent, minlength=n))]
+    rows = sparse.csr_matrix((np.ones(len(parent), np.int64), by_parent, starts), shape=(n, len(parent)))
+    merged = sparse.csr_matrix(
+        rows @ sparse.csr_matrix((graph.data, parent[graph.indices], graph.indptr), shape=(len(parent), n))
+    )
+    apart = merged.indices != np.repeat(np.arange(n), np.diff(merged.indptr))
+    starts = np.r_[0, np.cumsum(apart)][merged.indptr]
+    return sparse.csr_matrix((merged.data[apart], merged.indices[apart], starts), shape=(n, n))
 
 
 def cells(wiring: Wiring, order: np.ndarray, size: int) -> np.ndarray:

@@ -72,8 +72,10 @@ def round_weights(problem: Rounding, device: Device) -> Rounded:
     values = np.zeros(t.n_synapses)
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     base_scale, gain_scale = (np.stack([device.scale(n) for n in names], 1) for names in (BASE_WEIGHTS, WEIGHT_GAINS))
-    for c in np.unique(where).tolist():
-        rows = order[np.searchsorted(where[order], c) : np.searchsorted(where[order], c, "right")]
+    present, first = np.unique(where[order], return_index=True)
+    for c, rows in zip(
+        present.tolist(), np.split(order, first[1:]), strict=False
+    ):  # without synapses there is one empty part
         neurons, local = np.unique(t.post[rows], return_inverse=True)
         group = int(t.group[neurons[0]])
         here = CoreProblem(

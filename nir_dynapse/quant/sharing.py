@@ -65,9 +65,11 @@ def share_sources(params: Params) -> tuple[np.ndarray, np.ndarray]:
     boolean (S,) the synapses that still need rows. The tonic channel keeps its own. Masks must be the same bits.
     """
     t = params.topology
-    weight = params.row_currents() if t.mask is None else t.mask
+    weight = np.asarray(params.row_currents() if t.mask is None else t.mask, np.float64)
     delay = np.zeros(t.n_synapses) if t.delay is None else t.delay
-    order = np.lexsort((weight, delay, t.dendrite, t.post, t.pre))
+    kind = (t.post.astype(np.int64) * 4 + t.dendrite) * 4 + delay.astype(np.int64)
+    some = np.flatnonzero(_repeated(t.pre, t.n_sources, kind, weight)[t.pre])
+    order = some[np.lexsort((weight[some], kind[some], t.pre[some]))]
     table = np.stack([t.post[order], t.dendrite[order], delay[order], weight[order]], 1).astype(np.float64)
     start = np.searchsorted(t.pre[order], np.arange(t.n_sources + 1))
     alias = np.arange(t.n_sources)
@@ -76,3 +78,14 @@ def share_sources(params: Params) -> tuple[np.ndarray, np.ndarray]:
         if source != t.tonic:
             alias[source] = known.setdefault(table[start[source] : start[source + 1]].tobytes(), source)
     return alias, alias[t.pre] == t.pre
+
+
+def _repeated(pre: np.ndarray, n_sources: int, kind: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Which sources (n_sources,) may have the synapses (kind, weight) of another one: by a hash, so that few are sorted."""
+    word = (kind.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) ^ weight.view(np.uint64)
+    for multiplier in (0xBF58476D1CE4E5B9, 0x94D049BB133111EB):
+        word = (word ^ (word >> np.uint64(31))) * np.uint64(multiplier)
+    running = np.r_[np.uint64(0), np.cumsum(word[np.argsort(pre, kind="stable")], dtype=np.uint64)]
+    sums = np.diff(running[np.r_[0, np.cumsum(np.bincount(pre, minlength=n_sources))]])
+    _, where, times = np.unique(sums, return_inverse=True, return_counts=True)
+    return times[where.reshape(-1)] > 1

@@ -135,9 +135,8 @@ def run_circuit(
     n_sub = internal_step(params, dt)
     wanted = tuple(name for name in RECORDABLE if name in record and name != "spikes")
     disturbance = disturbance or Disturbance()
-    structure = structure_of(params, dt / n_sub, disturbance, substeps=n_sub)
     run_all = _compiled if backend == "jax" and native.available() else partial(_scanned, backend=backend)
-    spikes, extras = run_all(params, counts, dt, Program(structure, n_sub), disturbance, wanted)
+    spikes, extras = run_all(params, counts, dt, _program(params, dt, disturbance), disturbance, wanted)
     slices, states = topology.slices(), {}
     amperes = end_currents(params, dt / n_sub) if wanted else {}
     for name, found in zip(wanted, extras, strict=True):
@@ -148,6 +147,31 @@ def run_circuit(
     copies = {node: c for node, c in topology.copies_of.items() if c > 1}
     values = run_readout(topology.readout, by_node, topology.dt, dt, copies)
     return Recording(by_node, dt, outputs, states, values, copies=copies)
+
+
+def run_events(
+    params: Params, bins: np.ndarray, channel: np.ndarray, steps: int, dt: float, disturbance: Disturbance
+) -> np.ndarray:
+    """Spike counts (steps, N) for single events on `channel` (E,) in `bins` (E,) of `dt` s: the kernels take lists."""
+    t, program = params.topology, _program(params, dt, disturbance)
+    place, times = np.unique(bins * t.n_channels + channel, return_counts=True)
+    if not native.available():
+        counts = np.zeros((1, steps, t.n_channels), np.float32)
+        counts.reshape(-1)[place] = times
+        return _scanned(params, counts, dt, program, disturbance, (), "jax")[0][0]
+    tonic = tonic_events(t.tonic_period, steps, dt)
+    most = float(max(times.max(initial=0), tonic.max(initial=0)))
+    circuit = Circuit.of(params, dt, program.substeps, program.structure, most, disturbance)
+    ends = np.searchsorted(place, np.arange(steps + 1) * t.n_channels)
+    channels = (place % max(t.n_channels, 1)).astype(np.int32)
+    found = Found.of(1, steps, circuit.n)
+    play(circuit, Events(ends, channels, times.astype(np.float32), tonic), np.arange(1), found)
+    return found.counts[0]
+
+
+def _program(params: Params, dt: float, disturbance: Disturbance) -> Program:
+    n_sub = internal_step(params, dt)
+    return Program(structure_of(params, dt / n_sub, disturbance, substeps=n_sub), n_sub)
 
 
 def _compiled(

@@ -24,6 +24,7 @@ MODEL, TEST = ("examples/networks/yin_yang.nir", "examples/data/yin_yang_test.np
 COMMANDS = {
     "check": ["check", MODEL],
     "simulate": ["simulate", MODEL, "--data", TEST],
+    "calibrate": ["calibrate", "--board", "virtual:7", "-o", "profile.json"],
     "deploy": ["deploy", MODEL, "--data", TEST, "--board", "virtual:7", "-o", "out"],
     "finetune": ["finetune", MODEL, "--train", "examples/data/yin_yang_train.npz", "--steps", "200", "-o", "out.npz"],
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nir_dynapse.board.address_events import GRID_DTYPE, in_order
+from nir_dynapse.board.address_events import GRID_DTYPE, in_order, joined
 from nir_dynapse.board.link import BLOCKS, PIECE, LinkedBoard, Timing
 from nir_dynapse.chip.device import DYNAPSE2
 from nir_dynapse.data.data import Events
@@ -138,3 +138,16 @@ def test_a_long_run_is_the_beginning_of_a_longer_one(layout: Layout) -> None:
     assert until > 100
     np.testing.assert_array_equal(long.time[:until], short.time)
     np.testing.assert_array_equal(long.index[:until], short.index)
+
+
+def test_pieces_joined_are_an_array_of_their_own() -> None:
+    first, second = np.zeros(3, GRID_DTYPE), np.zeros(2, GRID_DTYPE)
+    first["time"], second["time"], second["tag"], second["x_hop"] = 7, 2**40 + 1, 2047, -7
+    both = joined(first, second)
+    assert both.dtype == GRID_DTYPE
+    for name in GRID_DTYPE.names or ():
+        np.testing.assert_array_equal(both[name], np.r_[first[name], second[name]])
+    for pieces in ((first,), (first, second)):
+        joined(*pieces)["time"] = 0
+        assert first["time"].tolist() == [7, 7, 7]
+    assert len(joined()) == 0

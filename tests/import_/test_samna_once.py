@@ -48,7 +48,7 @@ def read(tmp_path: Path, text: str, **options: Any) -> Layout:
 def slowly(tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Layout | str:
     """The same text read value by value."""
     with monkeypatch.context() as patched:
-        patched.setattr(json_stream.JsonStream, "passage", lambda self, first, last: "")
+        patched.setattr(json_stream.JsonStream, "passage", lambda self, *_: "")
         try:
             return read(tmp_path, text, **options)
         except ConfigurationError as error:
@@ -101,6 +101,10 @@ TAG = '{"tag":'
         ('"dendrite":', '"dendrites":'),
         ('"weight":{"value0":', '"weight":{"value0":1,"value4":'),
         ('"stp":', '"stp":2,"x":'),
+        ('"stp":', '"tag":3,"stp":'),
+        ('"stp":', '"\\u0074ag":3,"stp":'),
+        ('"xHop":', '"tag":5,"xHop":'),
+        ('"latchDeMux":false', '"latchDeMux":false,"destinations":{}'),
         ('"value7":{"tag"', '"value8":{"tag"'),
         ('},"value9":{"tag"', '},"value9":{"tags"'),
         ('"xHop":', '"xHop":1'),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import nir_dynapse as nd
-from nir_dynapse.network.network import Network, Population, Port, Projection, Readout
+from nir_dynapse.network.network import Network, Population, Port, Projection, Readout, freeze
 from nir_dynapse.network.primitives import graph
 from nir_graphs import lif, linear, port_in, port_out, read, small
 
@@ -115,3 +115,18 @@ def test_runaway_activity_is_an_error_not_garbage() -> None:
     net = read(g).with_semantics(reset="subtract-multiple")
     with pytest.raises(nd.ParameterRangeError, match="grows beyond all numbers"):
         nd.simulate(net, np.ones((1, 400, 3)), ideal=True)
+
+
+def test_what_is_frozen_is_shared_and_nothing_else() -> None:
+    mine = np.arange(4.0)
+    frozen = freeze(mine)
+    mine[0] = 7
+    assert frozen[0] == 0
+    assert freeze(frozen) is frozen
+    window = mine[:]
+    window.flags.writeable = False  # it can still be written through
+    for other in (freeze(window), freeze(frozen, np.float32)):
+        assert not other.flags.writeable
+        mine[1] = 7
+        assert other[1] == 1
+        mine[1] = 1

@@ -190,6 +190,38 @@ def test_events_reach_the_cores_that_they_name(layout: Layout, chip: VirtualChip
         chip.run(burst(layout, chip=1), 60, 1e-3)
 
 
+def test_without_kernels_the_same_events(layout: Layout, chip: VirtualChip, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nir_dynapse.sim.native import run
+
+    fast = chip.run(burst(layout), 60, 1e-3)
+    monkeypatch.setattr(run, "available", lambda: False)
+    assert (chip.run(burst(layout), 60, 1e-3) == fast).all()
+
+
+def test_what_leaves_one_by_one(layout: Layout, chip: VirtualChip) -> None:
+    """Several spikes of a neuron in a bin, several rows that leave, neurons that nobody hears, places in any order."""
+    rng, sram = np.random.default_rng(0), np.array(layout.sram)
+    sram[::3, 1] = (77, 15, -7, 2)
+    sram[1::5] = np.zeros((), sram.dtype)
+    heard = replace(layout, sram=sram, slot=layout.slot[::-1])
+    spikes = rng.integers(0, 3, (20, layout.n_neurons)).astype(np.uint8)
+    west = (sram["cores"] > 0) & (sram["x_hop"].astype(int) + heard.chip[:, None] < 0)
+    expected, last = [], -1
+    for bin_, row in enumerate(spikes):
+        sent = [
+            (int(sram["tag"][n, r]), int(sram["y_hop"][n, r]))
+            for n in np.argsort(heard.core_index * 256 + heard.slot)
+            for _ in range(row[n])
+            for r in np.flatnonzero(west[n])
+        ]
+        for k, address in enumerate(sent):
+            last = max(last + 1, int((bin_ + (k + 1) / (len(sent) + 1)) * 1e-3 * 1e6))
+            expected.append((last, *address))
+    found = chip._leaving(heard, spikes, 1e-3)
+    assert [tuple(row) for row in found[["time", "tag", "y_hop"]].tolist()] == expected
+    assert len(expected) > 500
+
+
 def test_spikes_wait_their_turn_on_the_bus(layout: Layout, chip: VirtualChip) -> None:
     """One event per µs, in order; a bin of 10 µs cannot hold all spikes and the rest comes later."""
     out = chip.run(burst(layout), 60, 1e-3)

@@ -18,7 +18,7 @@ from nir_dynapse.layout.rows import INPUT_DTYPE, cam_from_words, cam_words, leav
 from nir_dynapse.network.network import NO_READOUT, Port
 from nir_dynapse.sim.circuit import Disturbance
 from nir_dynapse.sim.mismatch import fabricate
-from nir_dynapse.sim.simulation import run_circuit
+from nir_dynapse.sim.simulation import run_events
 
 __all__ = ["VirtualChip"]
 
@@ -33,23 +33,17 @@ class VirtualChip:
 
     def __init__(self, seed: int, device: Device, mismatch: Mismatch) -> None:
         self.seed, self.device, self.mismatch = seed, device, mismatch
-        self._asked: Layout | None = None
         self._bits: Layout | None = None
         self._made: dict[bytes, Params] = {}
 
     def write(self, layout: Layout) -> None:
         """Write words and codes; HardwareError for what no chip can hold."""
-        if layout is self._asked:  # each run configures twice, and a circuit takes long to fabricate
+        if layout is self._bits:  # each run configures twice, and a circuit takes long to fabricate
             return
-        written = replace(
-            layout,
-            cam=cam_from_words(cam_words(layout.cam)),
-            sram=sram_from_words(sram_words(layout.sram)),
-        )
         place = layout.core_index * NEURONS + layout.slot
         wrong = {
-            "a CAM row": bool((written.cam != layout.cam).any()),
-            "an SRAM row": bool((written.sram != layout.sram).any()),
+            "a CAM row": bool((cam_from_words(cam_words(layout.cam)) != layout.cam).any()),
+            "an SRAM row": bool((sram_from_words(sram_words(layout.sram)) != layout.sram).any()),
             "a coarse code": bool(layout.codes[layout.used_cores, :, 0].max(initial=0) > LARGEST_CODE),
             "a place": len(np.unique(place)) != len(place)
             or bool((layout.core > 3).any() or (layout.chip >= layout.n_chips).any()),
@@ -60,7 +54,7 @@ class VirtualChip:
                     f"the Layout asks for {what} that the chip does not have (tags to 2047, hops to ±7, 4 mask bits, "
                     "coarse codes to 5, one neuron per place). Compile the network again."
                 )
-        self._asked, self._bits, self._made = layout, written, {}
+        self._bits, self._made = layout, {}
 
     def run(self, events: np.ndarray, bins: int, step: float) -> np.ndarray:
         """Run `bins` bins of `step` s from silence; `events` of GRID_DTYPE, times in µs from the beginning.
@@ -75,13 +69,10 @@ class VirtualChip:
                 f"an event is for chip {int(events['x_hop'][inside].max())}, the stack has {bits.n_chips}. Compile again."
             )
         address, params = self._addressed(events[inside])
-        counts = np.zeros((1, bins, params.topology.n_channels), np.float32)
         when = bin_of(events["time"][inside], step)
         counted = when < bins
-        np.add.at(counts.reshape(-1), when[counted] * counts.shape[2] + address[counted], np.float32(1))
         disturbance = Disturbance.of(self.mismatch, self.seed)
-        recording = run_circuit(params, counts, step, ("spikes",), disturbance=disturbance)
-        spikes = np.concatenate([np.zeros((bins, 0), np.uint8), *(s[0] for s in recording.spikes.values())], axis=1)
+        spikes = run_events(params, when[counted], address[counted], bins, step, disturbance)
         return self._leaving(bits, spikes, step)
 
     def _written(self) -> Layout:
@@ -138,19 +129,28 @@ class VirtualChip:
         first_row = np.cumsum(sent) - sent
 
         order = order[sent[order] > 0]  # nobody hears of the others
-        turned = np.ascontiguousarray(spikes[:, order])
-        place = np.flatnonzero(turned)
-        bin_, which = np.divmod(place, max(len(order), 1))
-        neuron, each = order[which], turned.reshape(-1)[place]
+        turned = spikes if np.array_equal(order, np.arange(spikes.shape[1])) else np.take(spikes, order, axis=1)
+        place, bins = np.flatnonzero(turned != 0), np.arange(len(spikes) + 1)
+        count = np.diff(np.searchsorted(place, bins * len(order)))
+        neuron = order[place - np.repeat(bins[:-1] * len(order), count)]
+        if turned.max(initial=0) > 1:  # once per spike
+            each = turned.reshape(-1)[place]
+            count, neuron = _repeated(count, each), np.repeat(neuron, each)
         at = first_row[neuron]
-        if (each > 1).any() or (sent[order] > 1).any():  # once per spike, and in each spike once per row
-            bin_, neuron = np.repeat(bin_, each), np.repeat(neuron, each)
+        if (sent[order] > 1).any():  # and in each spike once per row
             each = sent[neuron]
-            bin_, at = np.repeat(bin_, each), np.repeat(first_row[neuron], each) + counted_up(each)
+            count = _repeated(count, each)
+            at = np.repeat(at, each) + counted_up(each)
         grid = rows[at]
-        count = np.bincount(bin_, minlength=len(spikes))
-        within = (counted_up(count) + 1) / (count[bin_] + 1)
-        edges = first_us(np.arange(len(spikes) + 1), step)
-        time = np.floor((bin_ + within) * step * 1e6).astype(np.int64)
-        grid["time"] = spaced(np.clip(time, edges[bin_], np.maximum(edges[bin_ + 1] - 1, edges[bin_])))
+        within = (counted_up(count) + 1) / np.repeat(count + 1, count)
+        edges = first_us(bins, step)
+        time = np.floor((np.repeat(bins[:-1], count) + within) * step * 1e6).astype(np.int64)
+        last = np.maximum(edges[1:] - 1, edges[:-1])
+        grid["time"] = spaced(np.clip(time, np.repeat(edges[:-1], count), np.repeat(last, count)))
         return grid
+
+
+def _repeated(count: np.ndarray, each: np.ndarray) -> np.ndarray:
+    """How many stand in each of the runs of `count` things where thing k stands `each[k]` times."""
+    ends = np.r_[0, np.cumsum(each, dtype=np.int64)]
+    return np.diff(ends[np.r_[0, np.cumsum(count)]])

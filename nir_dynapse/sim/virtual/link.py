@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nir_dynapse.board.address_events import GRID_DTYPE, in_order, unwrapped
+from nir_dynapse.board.address_events import in_order, joined, unwrapped
 from nir_dynapse.data.bins import bin_of
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.layout.rows import leaves_west
@@ -65,18 +65,17 @@ class VirtualLink:
 
     def waiting(self) -> np.ndarray:
         """The events whose time has not come, as `enqueue` takes them."""
-        queue = np.concatenate([np.zeros(0, GRID_DTYPE), *self._queue])
+        queue = joined(*self._queue)
         return queue[queue["time"] > self.now - self._offset]
 
     def receive(self) -> np.ndarray:
         """Answers to what went at once; bounced events and spikes once the time of everything that was sent has come."""
         parts, self._answers = self._answers, []
         if self._queue and self._latest <= self.now - self._offset:  # a marker must not overtake spikes
-            fresh, self._queue = np.concatenate(self._queue), []
-            self._past = [np.concatenate([*self._past, fresh])]
+            fresh, self._queue = joined(*self._queue), []
+            self._past = [joined(*self._past, fresh)]
             parts = [*parts, self._bounced(fresh), self._spikes(self._past[0])]
-        answer = np.concatenate([np.zeros(0, GRID_DTYPE), *parts])
-        answer = in_order(answer)
+        answer = in_order(joined(*parts))
         answer["time"] &= WRAP - 1
         return answer
 
