@@ -27,12 +27,11 @@ def _verb(module: str, name: str) -> Verb:
 
 
 def _kernels(args: argparse.Namespace) -> tuple[str, ...]:
-    """Kernels that the verb will need: where they have not been compiled yet, that begins before anything is imported."""
+    """Kernels that the verb is sure to need: where they have not been compiled yet, that begins before all imports."""
     verb, board = args.verb, getattr(args, "board", None) or "virtual"
     if verb == "finetune" or (verb == "deploy" and args.train):
-        return "play", "run", "back"
-    runs = verb in ("deploy", "evaluate") or (verb in ("run", "calibrate") and board.startswith("virtual"))
-    return ("play",) if runs or (verb == "simulate" and not args.ideal) else ()
+        return "run", "back"
+    return ("play",) if verb == "evaluate" or (verb == "calibrate" and board.startswith("virtual")) else ()
 
 
 VERBS: dict[str, Verb] = {

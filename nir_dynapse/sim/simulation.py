@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from nir_dynapse.chip.device import DYNAPSE2, Device, Mismatch, check_mismatch
@@ -39,11 +37,9 @@ from nir_dynapse.sim.circuit import (
     with_tonic,
 )
 from nir_dynapse.sim.disturbance import of_bin
-from nir_dynapse.sim.dynamics import Constants, State, initial_state
-from nir_dynapse.sim.engine import Program, run
-from nir_dynapse.sim.loops import loop_for
+from nir_dynapse.sim.dynamics import Constants, Structure, initial_state
 from nir_dynapse.sim.mismatch import fabricate
-from nir_dynapse.sim.native import run as native
+from nir_dynapse.sim.native import here as native
 from nir_dynapse.sim.native.play import Circuit, Events, Found, play
 from nir_dynapse.sim.reference import run_reference
 from nir_dynapse.sim.wiring import Weights
@@ -54,6 +50,13 @@ STRETCH = 1 << 24
 """Input counts of a stretch of time that the kernels run at once, about: their events become lists."""
 CHUNK_ELEMENTS = 40_000_000
 """Elements recorded at most per call of the inner loop; larger batches are cut along the batch axis."""
+
+
+class Steps(NamedTuple):
+    """What a step does, and how many there are in a bin."""
+
+    structure: Structure
+    substeps: int
 
 
 def simulate(
@@ -137,7 +140,7 @@ def run_circuit(
     disturbance = disturbance or Disturbance()
     structure = structure_of(params, dt / n_sub, disturbance, substeps=n_sub)
     run_all = _compiled if backend == "jax" and native.available() else partial(_scanned, backend=backend)
-    spikes, extras = run_all(params, counts, dt, Program(structure, n_sub), disturbance, wanted)
+    spikes, extras = run_all(params, counts, dt, Steps(structure, n_sub), disturbance, wanted)
     slices, states = topology.slices(), {}
     amperes = end_currents(params, dt / n_sub) if wanted else {}
     for name, found in zip(wanted, extras, strict=True):
@@ -154,7 +157,7 @@ def _compiled(
     params: Params,
     counts: np.ndarray,
     dt: float,
-    program: Program,
+    by: Steps,
     disturbance: Disturbance,
     wanted: tuple[str, ...],
 ) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -162,7 +165,7 @@ def _compiled(
     batch, steps, channels = counts.shape
     tonic = tonic_events(params.topology.tonic_period, steps, dt)
     most = float(max(counts.max(initial=0), tonic.max(initial=0)))
-    circuit = Circuit.of(params, dt, program.substeps, program.structure, most, disturbance)
+    circuit = Circuit.of(params, dt, by.substeps, by.structure, most, disturbance)
     found = Found.of(batch, steps, circuit.n, circuit.n, wanted=wanted)
     length = max(1, STRETCH // max(1, batch * channels))
     state = circuit.silence(batch) if length < steps else None
@@ -177,7 +180,7 @@ def _scanned(
     params: Params,
     counts: np.ndarray,
     dt: float,
-    program: Program,
+    by: Steps,
     disturbance: Disturbance,
     wanted: tuple[str, ...],
     backend: str,
@@ -185,55 +188,18 @@ def _scanned(
     """The same step by step, by XLA or in NumPy, in parts of the batch."""
     (batch, steps, _), n = counts.shape, params.topology.n_neurons
     x = with_tonic(counts.astype(np.float32), params, dt, np)
-    weights, c = prepare(params, dt / program.substeps, program.structure, float(x.max(initial=0)), disturbance)
-    arm = _in_jax if backend == "jax" else _in_numpy
-    size = max(1, CHUNK_ELEMENTS // max(1, program.substeps * steps * n * (1 + len(wanted))))
+    weights, c = prepare(params, dt / by.substeps, by.structure, float(x.max(initial=0)), disturbance)
+    arm = _in_numpy
+    if backend == "jax":
+        from nir_dynapse.sim.scanned import in_jax as arm  # JAX, where it is needed
+    size = max(1, CHUNK_ELEMENTS // max(1, by.substeps * steps * n * (1 + len(wanted))))
     seed, sample = disturbance.word, np.arange(batch)
     firsts = range(0, batch if steps else 0, size)
-    parts = [arm(weights, c, x[i : i + size], seed, sample[i : i + size], program, wanted) for i in firsts]
+    parts = [arm(weights, c, x[i : i + size], seed, sample[i : i + size], by, wanted) for i in firsts]
     shape = batch, steps, n
     spikes = np.concatenate([np.asarray(p[0], np.uint8) for p in parts] or [np.zeros(shape, np.uint8)])
     nothing = [np.zeros(shape, np.float32)]
     return spikes, [np.concatenate([np.asarray(p[1][k]) for p in parts] or nothing) for k in range(len(wanted))]
-
-
-def _in_jax(
-    weights: Weights,
-    c: Constants,
-    x: np.ndarray,
-    seed: np.uint32,
-    sample: np.ndarray,
-    program: Program,
-    wanted: tuple[str, ...],
-) -> tuple[Any, tuple[Any, ...]]:
-    with jax.default_matmul_precision("highest"):  # GPUs would round the weights to 11 bits
-        if not wanted:
-            return _spikes(weights, c, x, seed, sample, program), ()
-        return _traces(weights, c, x, seed, sample, program, wanted)
-
-
-@partial(jax.jit, static_argnums=(5,))
-def _spikes(weights: Weights, c: Constants, x: Any, seed: Any, sample: Any, program: Program) -> Any:
-    return run(weights, c, jnp.asarray(x), program, seed, sample).astype(jnp.uint8)
-
-
-@partial(jax.jit, static_argnums=(5, 6))
-def _traces(
-    weights: Weights, c: Constants, x: Any, seed: Any, sample: Any, program: Program, wanted: tuple[str, ...]
-) -> tuple[Any, tuple[Any, ...]]:
-    structure, n_sub = program.structure, program.substeps
-    c = jax.tree_util.tree_map(jnp.asarray, c)
-
-    def body(carry: tuple[State, Any], x_t: Any) -> Any:
-        state, t = carry
-
-        disturb = of_bin(t, n_sub, seed, sample, c, structure, jnp)
-        state, count = run_bin(state, x_t, c, weights, structure, n_sub, jnp, disturb=disturb, **loop_for(n_sub))
-        return (state, t + 1), (count, tuple(observe(name, state, c, structure, jnp) for name in wanted))
-
-    begin = (initial_state(x.shape[0], c, structure, jnp), jnp.zeros((), jnp.int32))
-    _, (counts, extra) = jax.lax.scan(body, begin, jnp.swapaxes(jnp.asarray(x), 0, 1))
-    return jnp.swapaxes(counts, 0, 1), tuple(jnp.swapaxes(e, 0, 1) for e in extra)
 
 
 def _in_numpy(
@@ -242,10 +208,10 @@ def _in_numpy(
     x: np.ndarray,
     seed: np.uint32,
     sample: np.ndarray,
-    program: Program,
+    by: Steps,
     wanted: tuple[str, ...],
 ) -> tuple[Any, tuple[Any, ...]]:
-    structure, n_sub = program.structure, program.substeps
+    structure, n_sub = by.structure, by.substeps
     state = initial_state(x.shape[0], c, structure, np)
     counts, extras = [], []
     for t in range(x.shape[1]):

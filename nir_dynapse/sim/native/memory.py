@@ -15,10 +15,13 @@ __all__ = [
     "advise",
     "called",
     "carray",
+    "formula",
+    "fused",
     "join",
     "loop",
     "pointer",
     "publish",
+    "rounded",
     "summed",
     "thread",
     "word",
@@ -32,9 +35,14 @@ _exact = {"contract", "nsz", "arcp"}
 # What only kernels call: wrappers for callers from Python or C would be a sixth of the time of compiling.
 _inner: dict[str, Any] = {**_options, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 loop = numba.njit(fastmath=_exact, **_inner)
+# Formulas within loops, inlined by LLVM: by Numba, with `inline="always"`, most of the time of compiling is copying them.
+_formula: dict[str, Any] = {**_inner, "cache": False, "forceinline": True}
+fused = numba.njit(fastmath=_exact, **_formula)
+formula = numba.njit(**_formula)
 summed = numba.njit(fastmath=_exact | {"reassoc"}, **_inner)
-# What Python calls, other threads beside it.
-called = numba.njit(fastmath=_exact, nogil=True, **_options)
+# The same, rounded as NumPy does; and what Python calls, other threads beside it.
+rounded = numba.njit(**_inner)
+called = numba.njit(nogil=True, **_options)
 
 carray: Any = numba.carray  # pyright: ignore[reportPrivateImportUsage]
 
