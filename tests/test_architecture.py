@@ -36,6 +36,8 @@ LAVA_USES = ("import_.nir_graph", "sim.circuit", "sim.disturbance", "sim.dynamic
 """What the Lava processes use of the stages: reading, the equations, and virtual chips; all of it NumPy."""
 NUMPY_ONLY = ("circuit", "closeup", "disturbance", "dynamics", "mismatch", "wiring")
 """Modules of `sim` without JAX."""
+LATE = ("simulation", "reference", "ensemble", "ensemble_native", "native.here", "native.plain", "native.play")
+"""Modules of `sim` that load JAX, and with it a compiler, only where XLA runs."""
 MOST_LINES = 400
 NUMPY_READERS = {
     f"np.{name}" for name in ("load", "fromfile", "memmap", "loadtxt", "genfromtxt", "lib.format.read_array")
@@ -183,6 +185,8 @@ def test_jax_only_where_it_belongs() -> None:
     }
     assert users_of("jax", module_level=True) <= allowed
     assert users_of("jax") <= allowed | {"cli.doctor"}
+    late = {"fitting.fit", "fitting.distance", *(f"sim.{name}" for name in LATE)}
+    assert not users_of("jax", module_level=True) & late
 
 
 def test_whatever_compiles_with_jax_keeps_the_programs() -> None:
