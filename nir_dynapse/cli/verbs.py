@@ -10,6 +10,8 @@ from nir_dynapse.cli.output import Output
 
 __all__ = ["VERBS"]
 
+MANY = 50
+"""Virtual chips that are sure to take longer than kernels take to be compiled, on data as test sets are."""
 Verb = Callable[[argparse.Namespace, Output], int]
 
 
@@ -31,7 +33,8 @@ def _kernels(args: argparse.Namespace) -> tuple[str, ...]:
     verb, board = args.verb, getattr(args, "board", None) or "virtual"
     if verb == "finetune" or (verb == "deploy" and args.train):
         return "run", "back"
-    return ("play",) if verb == "evaluate" or (verb == "calibrate" and board.startswith("virtual")) else ()
+    many = verb == "evaluate" and args.devices >= MANY
+    return ("play",) if many or (verb == "calibrate" and board.startswith("virtual")) else ()
 
 
 VERBS: dict[str, Verb] = {

@@ -2,9 +2,9 @@
 
     python3 -m uv run python tests/benchmarks/whole_commands.py [deploy finetune ...] [--against COMMIT] [--repeat 3]
 
-Commands of README.md on its Yin-Yang network (deploy is its first one); evaluate has 10 chips, finetune 200 steps. The commits
-take turns, process by process. Prints medians of wall and CPU seconds (of all processes that a command starts) and the median
-ratio this / that.
+Commands of README.md on its Yin-Yang network (deploy is its first one); evaluate has 10 chips, finetune 200 steps. The
+commits take turns, process by process. Prints medians of wall and CPU seconds (of all processes that a command starts) and
+the median ratio this / that.
 """
 
 from __future__ import annotations

@@ -106,16 +106,28 @@ def test_long_runs_are_the_kernels(chosen: list[str], monkeypatch: pytest.Monkey
     """Once runs in NumPy have taken as long as loading one, or compiling it, would."""
     monkeypatch.setattr(ahead, "is_built", lambda what, kind: False)
     monkeypatch.setattr(ahead, "is_running", lambda what, kind: True)
+    begun: list[str] = []
+    monkeypatch.setattr(ahead, "start", begun.append)
     kernel = native_play._KERNELS
     assert kernel.choose("play", 0.9 * native_play.LOADING) is plain.play
-    assert kernel.choose("play", 0.9 * native_play.COMPILING) is plain.play
-    assert kernel.choose("play", 0.9 * native_play.COMPILING) is plain.play
-    monkeypatch.setattr(ahead, "is_running", lambda what, kind: False)
-    assert kernel.choose("play", 0.6 * native_play.COMPILING) is plain.play
+    assert kernel.choose("play", 0.7 * native_play.COMPILING) is plain.play
+    assert not begun
+    for _ in range(2):  # while it is compiled
+        assert kernel.choose("play", 0.9 * native_play.COMPILING) is plain.play
+    assert set(begun) == {"play"}
     assert not chosen
-    assert kernel.choose("play", 0.6 * native_play.COMPILING) is not plain.play
+    assert kernel.choose("play", 1.1 * native_play.COMPILING) is not plain.play
     assert chosen == ["play"]
     assert kernel.choose("play", 0.0) is not plain.play
+
+
+@HAS_KERNELS
+def test_kernels_that_are_kept_are_loaded_sooner(chosen: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "is_built", lambda what, kind: True)
+    kernel = native_play._KERNELS
+    assert kernel.choose("play", 0.9 * native_play.LOADING) is plain.play
+    assert kernel.choose("play", 0.2 * native_play.LOADING) is not plain.play
+    assert chosen == ["play"]
 
 
 def test_without_numba_it_is_all_in_numpy(chosen: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

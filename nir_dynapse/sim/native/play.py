@@ -31,7 +31,8 @@ CELLS = 1024
 WORTHWHILE = 2**17
 """Steps of a neuron that are worth a thread."""
 LOADING, COMPILING = 0.5, 2.0
-"""Seconds of runs in NumPy of a process that are worth loading Numba and a kernel, and waiting for one to be compiled."""
+"""Seconds of runs in NumPy of a process that are worth loading Numba and a kernel, and compiling one: while another process
+does that, shorter runs go on in NumPy."""
 
 
 @dataclass(frozen=True)
@@ -206,8 +207,10 @@ class _Kernels:
             return True
         if ahead.is_built(what, "float32"):
             return False
+        if self._spend(takes, COMPILING):
+            return True
         ahead.start(what)
-        return (takes <= COMPILING and ahead.is_running(what, "float32")) or self._spend(takes, COMPILING)
+        return takes <= COMPILING and ahead.is_running(what, "float32")
 
     def _spend(self, takes: float, limit: float) -> bool:
         """Whether runs without a kernel have taken less than so many seconds, with this one."""
