@@ -32,11 +32,12 @@ _BYTE, _HALF, _WORD = (ir.IntType(bits).as_pointer() for bits in (8, 32, 64))
 # Functions are cached on disk. Products may be fused with sums and divisions by the same number merged.
 _options: dict[str, Any] = {"cache": True, "error_model": "numpy", "boundscheck": False}
 _exact = {"contract", "nsz", "arcp"}
-# What only kernels call: wrappers for callers from Python or C would be a sixth of the time of compiling.
-_inner: dict[str, Any] = {**_options, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+# What only kernels call: wrappers for callers from Python or C would be a sixth of the time of compiling, and the cache of
+# a caller holds them.
+_inner: dict[str, Any] = {**_options, "cache": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 loop = numba.njit(fastmath=_exact, **_inner)
 # Formulas within loops, inlined by LLVM: Numba, with `inline="always"`, spends a seventh of its time on copying them.
-_formula: dict[str, Any] = {**_inner, "cache": False, "forceinline": True}
+_formula: dict[str, Any] = {**_inner, "forceinline": True}
 fused = numba.njit(fastmath=_exact, **_formula)
 formula = numba.njit(**_formula)
 summed = numba.njit(fastmath=_exact | {"reassoc"}, **_inner)

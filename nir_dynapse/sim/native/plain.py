@@ -35,8 +35,9 @@ from nir_dynapse.sim.native.names import (
 
 __all__ = ["CELLS", "play", "seconds"]
 
-CELLS = 2**15
-"""Most cells (sample·neuron) of a tile, about: arrays of them stay in the cache and are worth a call of NumPy."""
+CELLS = 24_000
+"""Most cells (sample·neuron) of a tile, about: arrays of them are worth a call of NumPy, stay in the cache, and are shorter
+than those that the C library asks the system for, one by one (128 KiB)."""
 STEP_SECONDS, CELL_SECONDS = 2e-4, 3e-8
 """What a step of a tile takes, about, and what each of its cells adds."""
 
