@@ -36,6 +36,8 @@ LAVA_USES = ("import_.nir_graph", "sim.circuit", "sim.disturbance", "sim.dynamic
 """What the Lava processes use of the stages: reading, the equations, and virtual chips; all of it NumPy."""
 NUMPY_ONLY = ("circuit", "closeup", "disturbance", "dynamics", "mismatch", "wiring")
 """Modules of `sim` without JAX."""
+LATE = ("simulation", "reference", "ensemble", "ensemble_native", "native.here", "native.plain", "native.play")
+"""Modules of `sim` that load JAX, and with it a compiler, only where XLA runs."""
 MOST_LINES = 400
 NUMPY_READERS = {
     f"np.{name}" for name in ("load", "fromfile", "memmap", "loadtxt", "genfromtxt", "lib.format.read_array")
@@ -183,13 +185,17 @@ def test_jax_only_where_it_belongs() -> None:
     }
     assert users_of("jax", module_level=True) <= allowed
     assert users_of("jax") <= allowed | {"cli.doctor"}
+    late = {"fitting.fit", "fitting.distance", *(f"sim.{name}" for name in LATE)}
+    assert not users_of("jax", module_level=True) & late
 
 
 def test_whatever_compiles_with_jax_keeps_the_programs() -> None:
-    """A module with `jax.jit` loads `sim.programs`, itself or through others, before it compiles anything."""
+    """A module with `jax.jit` loads `sim.programs`, itself or through others, before it compiles anything: beside JAX, or
+    in the function where it loads JAX."""
 
     def loaded(module: str) -> set[str]:
         found, waiting = set(), [module]
+        late = module not in users_of("jax", module_level=True)
         while waiting:
             here = waiting.pop()
             if here not in found and here in MODULES:
@@ -197,7 +203,8 @@ def test_whatever_compiles_with_jax_keeps_the_programs() -> None:
                 waiting += [
                     i.module.removeprefix("nir_dynapse.")
                     for i in imports(here)
-                    if i.module.startswith("nir_dynapse.") and not (i.inside_function or i.type_checking)
+                    if i.module.startswith("nir_dynapse.")
+                    and not ((i.inside_function and not (late and here == module)) or i.type_checking)
                 ]
         return found
 

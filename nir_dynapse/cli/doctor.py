@@ -35,9 +35,24 @@ class Item:
 
 
 def doctor(args: argparse.Namespace, out: Output) -> int:
+    if args.compile:
+        _compile()
     items, cached = examine(), caches()
     out.result(to_dict(items) | {"cached": cached}, text([*items, *_cache_items(cached)]))
     return 0 if healthy(items) else MISSING
+
+
+def _compile() -> None:
+    """Compile the kernels that are not kept, beside each other; where there is no Numba, nothing."""
+    from nir_dynapse.sim.native import ahead
+
+    ahead.start(*ahead.WHATS)
+    try:
+        from nir_dynapse.sim.native.build import compiled
+    except ImportError:
+        return
+    for what in ahead.WHATS:
+        compiled(what, "float32")
 
 
 def examine() -> list[Item]:

@@ -283,7 +283,12 @@ def _about(verbs: _Verbs) -> None:
     p = verbs.add("show", purpose, ("primitives", "device --chips 2 --json"))
     p.add_argument("what", choices=SHOWN, metavar="|".join(SHOWN))
 
-    verbs.add("doctor", "Say what this machine has and lacks.", ("", "--json"))
+    p = verbs.add("doctor", "Say what this machine has and lacks.", ("", "--compile", "--json"))
+    p.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the kernels that are not kept yet, on all CPUs: no later command waits for them",
+    )
 
     purpose = "Print the JSON Schema of what a verb prints with --json, or of its errors."
     p = verbs.add("schema", purpose, ("check", "error"))

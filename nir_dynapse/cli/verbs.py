@@ -10,6 +10,8 @@ from nir_dynapse.cli.output import Output
 
 __all__ = ["VERBS"]
 
+MANY = 50
+"""Virtual chips that are sure to take longer than kernels take to be compiled, on data as test sets are."""
 Verb = Callable[[argparse.Namespace, Output], int]
 
 
@@ -27,12 +29,12 @@ def _verb(module: str, name: str) -> Verb:
 
 
 def _kernels(args: argparse.Namespace) -> tuple[str, ...]:
-    """Kernels that the verb will need: where they have not been compiled yet, that begins before anything is imported."""
+    """Kernels that the verb is sure to need: where they have not been compiled yet, that begins before all imports."""
     verb, board = args.verb, getattr(args, "board", None) or "virtual"
     if verb == "finetune" or (verb == "deploy" and args.train):
-        return "play", "run", "back"
-    runs = verb in ("deploy", "evaluate") or (verb in ("run", "calibrate") and board.startswith("virtual"))
-    return ("play",) if runs or (verb == "simulate" and not args.ideal) else ()
+        return "run", "back"
+    many = verb == "evaluate" and args.devices >= MANY
+    return ("play",) if many or (verb == "calibrate" and board.startswith("virtual")) else ()
 
 
 VERBS: dict[str, Verb] = {

@@ -19,7 +19,6 @@ from nir_dynapse.network.network import Network
 from nir_dynapse.quant.fan_in import limit_fan_in
 from nir_dynapse.quant.sharing import merge_parallel
 from nir_dynapse.reporting.tables import Accuracy
-from nir_dynapse.sim.importance import taylor_importance
 
 __all__ = ["FAN_IN", "Pruning", "fan_in_of", "rows_chosen", "worth"]
 
@@ -91,6 +90,8 @@ def worth(params: Params, network: Network, data: Data) -> tuple[np.ndarray, str
     charge /= charge.max(initial=0.0) or 1.0
     if params.topology.outputs[0].source not in params.topology.slices():
         return charge, f"Important is what brings much charge per second, on {len(few)} samples."
+    from nir_dynapse.sim.importance import taylor_importance  # JAX, where something is pruned
+
     taylor = taylor_importance(params, few.x)
     taylor /= taylor.max(initial=0.0) or 1.0
     how = f"Important is what the circuit's answers to {len(few)} samples depend on (first order)."

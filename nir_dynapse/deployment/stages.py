@@ -18,7 +18,6 @@ from nir_dynapse.files.numbers import COMPARED
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.network.network import Network
 from nir_dynapse.reporting.training_log import TrainingLog
-from nir_dynapse.training.fine_tune import fine_tune
 
 __all__ = ["AFTER", "BEFORE", "Stages", "check_request", "compared", "fine_tuned", "first_seed", "spread_text"]
 
@@ -72,6 +71,8 @@ def fine_tuned(
     thing: Network | Params | Layout, data: Data, keywords: Mapping[str, Any], progress: Progress | None = None
 ) -> tuple[Params, TrainingLog]:
     """What `fine_tune(thing, data, **keywords)` returns, and its log, also where no file for it is named."""
+    from nir_dynapse.training.fine_tune import fine_tune  # JAX and optax, where something is trained
+
     with _folder() if keywords.get("log") is None else nullcontext() as folder:
         path = Path(keywords["log"]) if folder is None else Path(folder) / "log.csv"
         params = fine_tune(thing, data, **{**keywords, "log": path, "progress": progress})

@@ -1,4 +1,4 @@
-"""How far the spikes of a circuit are from those of the ideal run, differentiable.
+"""How far the spikes of a circuit are from those of the ideal run, differentiable; in NumPy or JAX.
 
 Per population, from spikes s of the circuit and r of the ideal run, both also filtered by e^(−t/τ) with τ = `FILTER` steps:
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from nir_dynapse.network.network import Network
@@ -40,20 +39,21 @@ def output_weights(network: Network) -> dict[str, np.ndarray]:
     return {p.name: whole[offsets[p.name] : offsets[p.name] + p.size] for p in network.populations}
 
 
-def distance(spikes: Any, ideal: Any, parts: tuple[slice, ...], output: Any) -> Any:
-    """The distance of `spikes` from `ideal` (samples, time, N); `parts` are the populations, `output` (N, outputs)."""
+def distance(spikes: Any, ideal: Any, parts: tuple[slice, ...], output: Any, xp: Any) -> Any:
+    """The distance of `spikes` from `ideal` (samples, time, N); `parts` are the populations, `output` (N, outputs);
+    `xp` is the array module."""
     steps = spikes.shape[1]
     ago = np.arange(steps)[:, None] - np.arange(steps)[None]
     kernel = np.where(ago >= 0, np.exp(-np.maximum(ago, 0) / FILTER), 0.0) * (1 - np.exp(-1 / FILTER))
-    kernel = jnp.asarray(kernel, jnp.float32)
-    smooth, target = (jnp.einsum("ts,bsn->btn", kernel, x) for x in (spikes, ideal))
+    kernel = xp.asarray(kernel, np.float32)
+    smooth, target = (xp.einsum("ts,bsn->btn", kernel, x, optimize=True) for x in (spikes, ideal))
     total = 0.0
     for part in parts:
         a, b = smooth[..., part], target[..., part]
-        total += 0.5 * jnp.mean((a - b) ** 2) / jnp.maximum(jnp.var(b), SMALLEST)
+        total += 0.5 * xp.mean((a - b) ** 2) / xp.maximum(xp.var(b), SMALLEST)
         mine, wanted = spikes[..., part].mean((0, 1)), ideal[..., part].mean((0, 1))
-        total += jnp.mean((mine - wanted) ** 2) / jnp.maximum(jnp.mean(wanted**2), SMALLEST)
-        total += 8 * (mine.mean() - wanted.mean()) ** 2 / jnp.maximum(wanted.mean() ** 2, SMALLEST)
+        total += xp.mean((mine - wanted) ** 2) / xp.maximum(xp.mean(wanted**2), SMALLEST)
+        total += 8 * (mine.mean() - wanted.mean()) ** 2 / xp.maximum(wanted.mean() ** 2, SMALLEST)
     got, due = (x.sum(1) @ output for x in (spikes, ideal))
     got, due = got - got.mean(-1, keepdims=True), due - due.mean(-1, keepdims=True)
-    return total + jnp.mean((got - due) ** 2) / jnp.maximum(jnp.mean(due**2), SMALLEST)
+    return total + xp.mean((got - due) ** 2) / xp.maximum(xp.mean(due**2), SMALLEST)

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from nir_dynapse.chip.device import CURRENTS, DYNAPSE2, Device, Mismatch, check_mismatch
@@ -33,7 +32,6 @@ from nir_dynapse.fitting.scales import FACTORS, PLAIN, RESET, Scales
 from nir_dynapse.network.network import NO_READOUT, Network
 from nir_dynapse.quant.compiler import finds_places
 from nir_dynapse.sim.circuit import internal_step
-from nir_dynapse.sim.engine import spike_counts
 from nir_dynapse.sim.mismatch import fabricate
 from nir_dynapse.sim.simulation import simulate
 
@@ -174,7 +172,7 @@ class _Problem:
         self.samples, self.held = len(train), x[held]
         self.parts = tuple(t.slices().values())
         each_output = [np.repeat(w, t.copies_of[name], axis=0) for name, w in output_weights(network).items()]
-        self.output = jnp.asarray(np.concatenate(each_output).astype(np.float32))
+        self.output = np.concatenate(each_output).astype(np.float32)
         self.ideal = self._ideal(self.held)
         self.silent = not self._ideal(x[train]).any() and not self.ideal.any()
         self.batches = tuple(self._batch(x[np.resize(part, count * each)], count) for part in (train, held))
@@ -182,13 +180,11 @@ class _Problem:
         chips = [Mismatch.none(), *([] if mismatch is None else [mismatch] * (count - 1))]
         made = [fabricate(unit, of, FIRST_CHIP + CHIPS * key + k) for k, of in enumerate(chips)]
         self.chips = (
-            {name: jnp.asarray(np.stack([m.bias[name] for m in made]).astype(np.float32)) for name in CURRENTS},
-            jnp.asarray(np.stack([m.row_currents() for m in made])),
+            {name: np.stack([m.bias[name] for m in made]).astype(np.float32) for name in CURRENTS},
+            np.stack([m.row_currents() for m in made]),
         )
         self.topology = made[0].topology
         self.substeps = internal_step(self.params, t.dt)
-        self.gradient: Any = jax.jit(jax.value_and_grad(self._distance))
-        self.loss: Any = jax.jit(self._nominal)
 
     def _ideal(self, x: np.ndarray) -> np.ndarray:
         """Ideal spikes (batch, time, N); every copy of a neuron has those of its neuron."""
@@ -200,9 +196,24 @@ class _Problem:
     def _batch(self, x: np.ndarray, count: int) -> tuple[Any, Any]:
         """Samples and ideal spikes (chips, batch, time, …)."""
         shape = (count, len(x) // count, *x.shape[1:2], -1)
-        return jnp.asarray(x.reshape(shape)), jnp.asarray(self._ideal(x).reshape(shape))
+        return x.reshape(shape), self._ideal(x).reshape(shape)
+
+    @cached_property
+    def gradient(self) -> Any:
+        """The distance and its slopes by the numbers; loads JAX, where the circuit does not follow already."""
+        import jax
+
+        from nir_dynapse.sim import programs as _programs  # noqa: F401 - before any program is compiled
+
+        self.chips, self.batches = jax.device_put((self.chips, self.batches))
+        return jax.jit(jax.value_and_grad(self._distance))
 
     def _distance(self, numbers: Any, chips: Any, batch: tuple[Any, Any]) -> Any:
+        import jax
+        import jax.numpy as jnp
+
+        from nir_dynapse.sim.engine import spike_counts
+
         bias = self.scales.bias(numbers, jnp)
         group, circuit = self.params.topology.group, self.params.circuit
 
@@ -214,10 +225,7 @@ class _Problem:
         weights = jax.vmap(lambda weight: self.scales.weights(numbers, weight, jnp))(weights)
         spikes, ideal = jax.vmap(one)(factors, weights, batch[0]), batch[1]
         spikes, ideal = (a.reshape(-1, *a.shape[2:]) for a in (spikes, ideal))
-        return distance(spikes, ideal, self.parts, self.output)
-
-    def _nominal(self, spikes: Any, ideal: Any) -> Any:
-        return distance(spikes, ideal, self.parts, self.output)
+        return distance(spikes, ideal, self.parts, self.output, jnp)
 
     def starts(self) -> list[np.ndarray]:
         """`STARTS` as numbers, inside the limits."""
@@ -239,12 +247,12 @@ class _Problem:
         before = self.judge(self.scales.plain)
         if before[0] <= NEAR and self._rates_agree(self.scales.plain):
             return None, f"it follows the ideal run already (distance {before[0]:.2f})"
-        train, held = self.batches
+        gradient, (train, held) = self.gradient, self.batches
         starts, more = self.starts(), self.remembering()
         total = len(starts) + (tried + len(more)) * (STEPS + FINALISTS)
         values = []
         for k, start in enumerate(starts):
-            values.append(float(self.gradient(start, self.chips, train)[0]))
+            values.append(float(gradient(start, self.chips, train)[0]))
             tell("fit", k / total)
         found: list[tuple[float, float, Params, np.ndarray]] = []
         order = np.argsort(np.nan_to_num(values, nan=np.inf), kind="stable")[:tried]
@@ -254,7 +262,7 @@ class _Problem:
                 break
             done = len(starts) + n * (STEPS + FINALISTS)
             path = self._descend(start, train, lambda k, done=done: tell("fit", (done + k) / total))
-            judged = [(float(self.gradient(numbers, self.chips, held)[0]), k) for k, numbers in enumerate(path)]
+            judged = [(float(gradient(numbers, self.chips, held)[0]), k) for k, numbers in enumerate(path)]
             for numbers in (path[k] for _, k in sorted(judged)[:2]):
                 params = self.scales.settled(numbers)
                 found.append((*self.judge(params), params, numbers))
@@ -316,8 +324,8 @@ class _Problem:
         return self._judged(self._run(params))
 
     def _judged(self, spikes: np.ndarray) -> tuple[float, float]:
-        far = float(self.loss(spikes, self.ideal))
-        chosen, due = ((s.sum(1) @ np.asarray(self.output)).argmax(-1) for s in (spikes, self.ideal))
+        far = float(distance(spikes, self.ideal, self.parts, self.output, np))
+        chosen, due = ((s.sum(1) @ self.output).argmax(-1) for s in (spikes, self.ideal))
         return far, float((chosen == due).mean())
 
     def result(self, begin: Params, fitted: Params, numbers: np.ndarray | None, reason: str) -> FitResult:

@@ -3,5 +3,6 @@
 
 May import the nouns (`errors`, `files`, `chip`, `network`, `circuit`, `data`, `layout`, `board`, `reporting`), none of
 the other arrows `import_`, `quant`, `export`; JAX, but not in `circuit`, `closeup`, `disturbance`, `dynamics`,
-`mismatch`, `wiring`, nor in `native/play` and `native/synapses`.
+`mismatch`, `wiring`, nor in `native/play`, `native/plain` and `native/synapses`, and in `simulation`, `reference` and
+`ensemble` only where XLA runs.
 """

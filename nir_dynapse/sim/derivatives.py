@@ -6,7 +6,10 @@ from typing import Any
 
 from nir_dynapse.sim.dynamics import LARGEST
 
-__all__ = ["SHAPES", "membrane_slopes"]
+__all__ = ["SHAPES", "SLOPE", "membrane_slopes"]
+
+SLOPE = 10.0
+"""Default steepness of the surrogate in units of the threshold (Zenke and Ganguli 2018, SuperSpike)."""
 
 Array = Any
 

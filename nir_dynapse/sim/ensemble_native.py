@@ -20,8 +20,10 @@ from nir_dynapse.sim.mismatch import fabricate
 from nir_dynapse.sim.native.play import Circuit, Events, Found, cpus, play
 from nir_dynapse.sim.native.synapses import Places, places_of
 
-__all__ = ["chip_counts"]
+__all__ = ["NOMINAL", "chip_counts"]
 
+NOMINAL = -1
+"""The number of the chip without mismatch."""
 ROUND = 8
 """Least chips of a round; otherwise two per thread."""
 EVENT_BYTES, BIN_BYTES = 8, 8
@@ -36,13 +38,12 @@ def chip_counts(
     numbers: Sequence[int],
     memory: int,
     process: tuple[int, int] = (0, 1),
-    nominal: int = -1,
 ) -> Iterator[dict[int, np.ndarray]]:
     """Round by round, what the first output counted on the chips of process (number, of how many); see `ensemble`."""
     threads, (own, processes) = cpus(), process
     size = max(ROUND, 2 * threads) * processes
     rounds = [numbers[first : first + size] for first in range(0, len(numbers), size)]
-    chips = _Chips(params, x, dt, mismatch, nominal, memory // (threads + 1))
+    chips = _Chips(params, x, dt, mismatch, memory // (threads + 1))
     waiting: list[tuple[int, Future[np.ndarray]]] | None = None
     with ThreadPoolExecutor(threads) as pool:
         try:
@@ -62,8 +63,8 @@ def chip_counts(
 class _Chips:
     """The virtual chips by number, and the input that all of them get."""
 
-    def __init__(self, params: Params, x: np.ndarray, dt: float, mismatch: Mismatch, nominal: int, memory: int) -> None:
-        self.params, self.x, self.dt, self.mismatch, self.nominal = params, x, dt, mismatch, nominal
+    def __init__(self, params: Params, x: np.ndarray, dt: float, mismatch: Mismatch, memory: int) -> None:
+        self.params, self.x, self.dt, self.mismatch = params, x, dt, mismatch
         t = params.topology
         slices, self.per_bin = taken(t)
         self.column = np.full(t.n_neurons, -1, np.int32)
@@ -92,7 +93,7 @@ class _Chips:
 
     def run(self, number: int, threads: int) -> np.ndarray:
         """What the first output of chip `number` counts (sample, output)."""
-        mismatch = Mismatch.none() if number == self.nominal else self.mismatch
+        mismatch = Mismatch.none() if number == NOMINAL else self.mismatch
         chip, disturbance = fabricate(self.params, mismatch, number), Disturbance.of(mismatch, number)
         substeps = internal_step(chip, self.dt)
         structure = structure_of(chip, self.dt / substeps, disturbance, substeps=substeps)

@@ -17,17 +17,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 
 from nir_dynapse.errors import Finding, ParameterRangeError
 from nir_dynapse.network.network import Network, Population, Projection
-from nir_dynapse.sim.surrogate import SLOPE, spike
+from nir_dynapse.sim.derivatives import SLOPE
 
 __all__ = ["Ideal", "Plan", "plan", "run_plan", "run_reference"]
 
@@ -35,6 +33,8 @@ TRACES = ("v", "i_syn")
 DENSE_ELEMENTS = 4 * 2**20
 """Weights with more elements than this are stored sparse where at most one in `SPARSE_RATIO` is not zero."""
 SPARSE_RATIO = 50
+COMPILING = 0.3
+"""Seconds of a run in NumPy that are worth loading JAX and compiling a program."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def _step(
         pre, post = indices[str(link.index)]
         if xp is np:
             return scipy.sparse.csr_array((weight, (post, pre)), (node.size, source.shape[1])).dot(source.T).T
-        return jnp.zeros((source.shape[0], node.size), source.dtype).at[:, post].add(source[:, pre] * weight)
+        return xp.zeros((source.shape[0], node.size), source.dtype).at[:, post].add(source[:, pre] * weight)
 
     offsets = {name: slice(start, stop) for name, start, stop in plan.inputs}
     new: dict[str, _State] = {}
@@ -190,7 +190,7 @@ def _euler(node: _Node, a: dict[str, Any], state: _State, total: Any, xp: Any, s
     v = a["keep"] * v + a["drift"] + a["gain"] * current
     if not node.spiking:
         return _State(current, v, before)
-    fired = before if xp is np else jax.lax.stop_gradient(before)
+    fired = before if xp is np else _constant(before)
     above = (state.v > a["threshold"]).astype(v.dtype)  # after a reset by subtraction that was not enough
     if node.reset == "subtract-once":
         v = v - a["swing"] * above
@@ -202,15 +202,17 @@ def _euler(node: _Node, a: dict[str, Any], state: _State, total: Any, xp: Any, s
         level = (v - a["reset"]) / a["swing"]
         spikes = xp.where(level >= 1, xp.floor(level), 0).astype(v.dtype)
         if xp is not np:  # straight through above half a threshold
-            smooth = jnp.where(level >= 0.5, level, 0)
-            spikes = smooth + jax.lax.stop_gradient(spikes - smooth)
+            smooth = xp.where(level >= 0.5, level, 0)
+            spikes = smooth + _constant(spikes - smooth)
     elif xp is np:
         spikes = (v > a["threshold"]).astype(v.dtype)
     else:
-        spikes = jnp.where(v > a["threshold"], 1, 0).astype(v.dtype)
+        from nir_dynapse.sim.surrogate import spike
+
+        spikes = xp.where(v > a["threshold"], 1, 0).astype(v.dtype)
         slack = spike((v - a["threshold"]) / a["swing"], slope)
-        spikes = slack + jax.lax.stop_gradient(spikes - slack)  # the comparison decides, the surrogate has the gradient
-    fired = spikes if xp is np else jax.lax.stop_gradient(spikes)
+        spikes = slack + _constant(spikes - slack)  # the comparison decides, the surrogate has the gradient
+    fired = spikes if xp is np else _constant(spikes)
     if node.reset == "value":
         v = xp.where(fired > 0, a["reset"], v)
     elif node.reset in ("subtract", "subtract-multiple"):
@@ -218,6 +220,13 @@ def _euler(node: _Node, a: dict[str, Any], state: _State, total: Any, xp: Any, s
     elif node.reset == "subtract-once":
         v = v - a["swing"] * (fired - above)
     return _State(current, v, spikes)
+
+
+def _constant(values: Any) -> Any:
+    """JAX's `values` without a gradient."""
+    import jax
+
+    return jax.lax.stop_gradient(values)
 
 
 def run_plan(
@@ -234,6 +243,9 @@ def run_plan(
     Differentiable in `arrays`, `slope` being that of the surrogate gradient. `record` may name "v" and "i_syn". Spikes are
     floats (batch, time, n).
     """
+    import jax
+    import jax.numpy as jnp
+
     x = jnp.asarray(x)
     state = _initial(plan, arrays, x.shape[0], jnp)
 
@@ -244,9 +256,17 @@ def run_plan(
     return _unpack(plan, jax.lax.scan(body, state, jnp.swapaxes(x, 0, 1))[1], record, jnp)
 
 
-_jitted = partial(jax.jit, static_argnums=(0, 4))(
-    lambda plan, arrays, indices, x, record: run_plan(plan, arrays, indices, x, record=record)
-)
+@cache
+def _jitted() -> Any:
+    """`run_plan`, compiled by XLA."""
+    import jax
+
+    from nir_dynapse.sim import programs as _programs  # noqa: F401 - before any program is compiled
+
+    def run(plan: Plan, arrays: Any, indices: Any, x: Any, record: tuple[str, ...]) -> Ideal:
+        return run_plan(plan, arrays, indices, x, record=record)
+
+    return jax.jit(run, static_argnums=(0, 4))
 
 
 def run_reference(
@@ -254,7 +274,8 @@ def run_reference(
 ) -> Ideal:
     """Run `network` on event counts (batch, time, channel), one bin per step; NumPy arrays, spikes as uint8.
 
-    "v" and "i_syn" in `record` give those traces too. Networks of the same structure share one compilation.
+    "v" and "i_syn" in `record` give those traces too. Networks of the same structure share one compilation; what is over
+    sooner in NumPy runs there.
     """
     for name in record:
         if name not in ("spikes", *TRACES):
@@ -265,8 +286,8 @@ def run_reference(
         raise ParameterRangeError(f"simulate: unknown backend {backend!r}. Choose 'jax' or 'numpy'.")
     traces = tuple(name for name in TRACES if name in record)
     structure, arrays, indices = plan(network)
-    if backend == "jax":
-        result = _jitted(structure, arrays, indices, counts, traces)
+    if backend == "jax" and (indices or _seconds(network, counts) > COMPILING):
+        result = _jitted()(structure, arrays, indices, counts, traces)
     else:
         result = _loop(structure, arrays, indices, counts, traces)
     names = [p.name for p in network.populations]  # JAX sorts dictionaries
@@ -274,6 +295,15 @@ def run_reference(
     everywhere = (*names, *network.readout.names)
     kept = {key: {name: np.asarray(values[name]) for name in everywhere} for key, values in result.traces.items()}
     return Ideal(spikes, kept, {name: np.asarray(result.values[name]) for name in network.readout.names})
+
+
+def _seconds(network: Network, counts: np.ndarray) -> float:
+    """What a run in NumPy takes, about."""
+    batch, steps, _ = counts.shape
+    everything = (*network.populations, *network.readout.populations)
+    weights = sum(len(q.weight) for q in (*network.projections, *network.readout.projections))
+    each = 1e-8 * sum(p.size for p in everything) + 2e-10 * weights
+    return steps * (5e-5 * len(everything) + batch * each)
 
 
 def _counts(name: str, spikes: np.ndarray) -> np.ndarray:

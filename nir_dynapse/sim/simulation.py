@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from nir_dynapse.chip.device import DYNAPSE2, Device, Mismatch, check_mismatch
@@ -39,11 +37,9 @@ from nir_dynapse.sim.circuit import (
     with_tonic,
 )
 from nir_dynapse.sim.disturbance import of_bin
-from nir_dynapse.sim.dynamics import Constants, State, initial_state
-from nir_dynapse.sim.engine import Program, run
-from nir_dynapse.sim.loops import loop_for
+from nir_dynapse.sim.dynamics import Constants, Structure, initial_state
 from nir_dynapse.sim.mismatch import fabricate
-from nir_dynapse.sim.native import run as native
+from nir_dynapse.sim.native import here as native
 from nir_dynapse.sim.native.play import Circuit, Events, Found, play
 from nir_dynapse.sim.reference import run_reference
 from nir_dynapse.sim.wiring import Weights
@@ -54,6 +50,13 @@ STRETCH = 1 << 24
 """Input counts of a stretch of time that the kernels run at once, about: their events become lists."""
 CHUNK_ELEMENTS = 40_000_000
 """Elements recorded at most per call of the inner loop; larger batches are cut along the batch axis."""
+
+
+class Steps(NamedTuple):
+    """What a step does, and how many there are in a bin."""
+
+    structure: Structure
+    substeps: int
 
 
 def simulate(
@@ -136,7 +139,7 @@ def run_circuit(
     wanted = tuple(name for name in RECORDABLE if name in record and name != "spikes")
     disturbance = disturbance or Disturbance()
     run_all = _compiled if backend == "jax" and native.available() else partial(_scanned, backend=backend)
-    spikes, extras = run_all(params, counts, dt, _program(params, dt, disturbance), disturbance, wanted)
+    spikes, extras = run_all(params, counts, dt, _steps(params, dt, disturbance), disturbance, wanted)
     slices, states = topology.slices(), {}
     amperes = end_currents(params, dt / n_sub) if wanted else {}
     for name, found in zip(wanted, extras, strict=True):
@@ -153,15 +156,15 @@ def run_events(
     params: Params, bins: np.ndarray, channel: np.ndarray, steps: int, dt: float, disturbance: Disturbance
 ) -> np.ndarray:
     """Spike counts (steps, N) for single events on `channel` (E,) in `bins` (E,) of `dt` s: the kernels take lists."""
-    t, program = params.topology, _program(params, dt, disturbance)
+    t, by = params.topology, _steps(params, dt, disturbance)
     place, times = np.unique(bins * t.n_channels + channel, return_counts=True)
     if not native.available():
         counts = np.zeros((1, steps, t.n_channels), np.float32)
         counts.reshape(-1)[place] = times
-        return _scanned(params, counts, dt, program, disturbance, (), "jax")[0][0]
+        return _scanned(params, counts, dt, by, disturbance, (), "jax")[0][0]
     tonic = tonic_events(t.tonic_period, steps, dt)
     most = float(max(times.max(initial=0), tonic.max(initial=0)))
-    circuit = Circuit.of(params, dt, program.substeps, program.structure, most, disturbance)
+    circuit = Circuit.of(params, dt, by.substeps, by.structure, most, disturbance)
     ends = np.searchsorted(place, np.arange(steps + 1) * t.n_channels)
     channels = (place % max(t.n_channels, 1)).astype(np.int32)
     found = Found.of(1, steps, circuit.n)
@@ -169,16 +172,16 @@ def run_events(
     return found.counts[0]
 
 
-def _program(params: Params, dt: float, disturbance: Disturbance) -> Program:
+def _steps(params: Params, dt: float, disturbance: Disturbance) -> Steps:
     n_sub = internal_step(params, dt)
-    return Program(structure_of(params, dt / n_sub, disturbance, substeps=n_sub), n_sub)
+    return Steps(structure_of(params, dt / n_sub, disturbance, substeps=n_sub), n_sub)
 
 
 def _compiled(
     params: Params,
     counts: np.ndarray,
     dt: float,
-    program: Program,
+    by: Steps,
     disturbance: Disturbance,
     wanted: tuple[str, ...],
 ) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -186,7 +189,7 @@ def _compiled(
     batch, steps, channels = counts.shape
     tonic = tonic_events(params.topology.tonic_period, steps, dt)
     most = float(max(counts.max(initial=0), tonic.max(initial=0)))
-    circuit = Circuit.of(params, dt, program.substeps, program.structure, most, disturbance)
+    circuit = Circuit.of(params, dt, by.substeps, by.structure, most, disturbance)
     found = Found.of(batch, steps, circuit.n, circuit.n, wanted=wanted)
     length = max(1, STRETCH // max(1, batch * channels))
     state = circuit.silence(batch) if length < steps else None
@@ -201,7 +204,7 @@ def _scanned(
     params: Params,
     counts: np.ndarray,
     dt: float,
-    program: Program,
+    by: Steps,
     disturbance: Disturbance,
     wanted: tuple[str, ...],
     backend: str,
@@ -209,55 +212,18 @@ def _scanned(
     """The same step by step, by XLA or in NumPy, in parts of the batch."""
     (batch, steps, _), n = counts.shape, params.topology.n_neurons
     x = with_tonic(counts.astype(np.float32), params, dt, np)
-    weights, c = prepare(params, dt / program.substeps, program.structure, float(x.max(initial=0)), disturbance)
-    arm = _in_jax if backend == "jax" else _in_numpy
-    size = max(1, CHUNK_ELEMENTS // max(1, program.substeps * steps * n * (1 + len(wanted))))
+    weights, c = prepare(params, dt / by.substeps, by.structure, float(x.max(initial=0)), disturbance)
+    arm = _in_numpy
+    if backend == "jax":
+        from nir_dynapse.sim.scanned import in_jax as arm  # JAX, where it is needed
+    size = max(1, CHUNK_ELEMENTS // max(1, by.substeps * steps * n * (1 + len(wanted))))
     seed, sample = disturbance.word, np.arange(batch)
     firsts = range(0, batch if steps else 0, size)
-    parts = [arm(weights, c, x[i : i + size], seed, sample[i : i + size], program, wanted) for i in firsts]
+    parts = [arm(weights, c, x[i : i + size], seed, sample[i : i + size], by, wanted) for i in firsts]
     shape = batch, steps, n
     spikes = np.concatenate([np.asarray(p[0], np.uint8) for p in parts] or [np.zeros(shape, np.uint8)])
     nothing = [np.zeros(shape, np.float32)]
     return spikes, [np.concatenate([np.asarray(p[1][k]) for p in parts] or nothing) for k in range(len(wanted))]
-
-
-def _in_jax(
-    weights: Weights,
-    c: Constants,
-    x: np.ndarray,
-    seed: np.uint32,
-    sample: np.ndarray,
-    program: Program,
-    wanted: tuple[str, ...],
-) -> tuple[Any, tuple[Any, ...]]:
-    with jax.default_matmul_precision("highest"):  # GPUs would round the weights to 11 bits
-        if not wanted:
-            return _spikes(weights, c, x, seed, sample, program), ()
-        return _traces(weights, c, x, seed, sample, program, wanted)
-
-
-@partial(jax.jit, static_argnums=(5,))
-def _spikes(weights: Weights, c: Constants, x: Any, seed: Any, sample: Any, program: Program) -> Any:
-    return run(weights, c, jnp.asarray(x), program, seed, sample).astype(jnp.uint8)
-
-
-@partial(jax.jit, static_argnums=(5, 6))
-def _traces(
-    weights: Weights, c: Constants, x: Any, seed: Any, sample: Any, program: Program, wanted: tuple[str, ...]
-) -> tuple[Any, tuple[Any, ...]]:
-    structure, n_sub = program.structure, program.substeps
-    c = jax.tree_util.tree_map(jnp.asarray, c)
-
-    def body(carry: tuple[State, Any], x_t: Any) -> Any:
-        state, t = carry
-
-        disturb = of_bin(t, n_sub, seed, sample, c, structure, jnp)
-        state, count = run_bin(state, x_t, c, weights, structure, n_sub, jnp, disturb=disturb, **loop_for(n_sub))
-        return (state, t + 1), (count, tuple(observe(name, state, c, structure, jnp) for name in wanted))
-
-    begin = (initial_state(x.shape[0], c, structure, jnp), jnp.zeros((), jnp.int32))
-    _, (counts, extra) = jax.lax.scan(body, begin, jnp.swapaxes(jnp.asarray(x), 0, 1))
-    return jnp.swapaxes(counts, 0, 1), tuple(jnp.swapaxes(e, 0, 1) for e in extra)
 
 
 def _in_numpy(
@@ -266,10 +232,10 @@ def _in_numpy(
     x: np.ndarray,
     seed: np.uint32,
     sample: np.ndarray,
-    program: Program,
+    by: Steps,
     wanted: tuple[str, ...],
 ) -> tuple[Any, tuple[Any, ...]]:
-    structure, n_sub = program.structure, program.substeps
+    structure, n_sub = by.structure, by.substeps
     state = initial_state(x.shape[0], c, structure, np)
     counts, extras = [], []
     for t in range(x.shape[1]):

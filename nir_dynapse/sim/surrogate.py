@@ -9,12 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from nir_dynapse.sim import programs as _programs  # noqa: F401 - before any program is compiled
-from nir_dynapse.sim.derivatives import SHAPES
+from nir_dynapse.sim.derivatives import SHAPES, SLOPE
 
 __all__ = ["FAST_SIGMOID", "SLOPE", "Surrogate", "spike"]
-
-SLOPE = 10.0
-"""Default steepness of the surrogate in units of the threshold (Zenke and Ganguli 2018, SuperSpike)."""
 
 Shape = Literal["fast_sigmoid", "triangle", "gaussian"]
 

@@ -14,6 +14,7 @@ from nir_dynapse.data.data import Data
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
 from nir_dynapse.evaluation.checks import check_data, described
 from nir_dynapse.network.network import Network
+from nir_dynapse.sim import programs as _programs  # noqa: F401 - before any program is compiled
 from nir_dynapse.sim.simulation import simulate
 from nir_dynapse.training.losses import Counts, Distilled, Loss, Trajectory, loss_named
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -59,8 +60,9 @@ class Trainer:
         rewires: bool = False,
     ) -> None:
         self.recipe, self.devices, self.held_out = recipe, devices, held_out
-        self.rate: Callable[[Any], Any] = schedule(rate, steps)
-        self.tx = optimiser(self.rate, trained, bias_rate, clip, transformation)
+        course = schedule(rate, steps)
+        self.rate: Callable[[Any], Any] = jax.jit(course)
+        self.tx = optimiser(course, trained, bias_rate, clip, transformation)
         self.key = jax.random.key(key)
         self.mesh, self.check_mesh = mesh_of(devices), mesh_of(held_out)
         self.check_recipe = recipe if check_mismatch is None else replace(recipe, mismatch=check_mismatch)
@@ -81,7 +83,7 @@ class Trainer:
 
     def slopes(self, latent: Latent, number: int, x: np.ndarray, y: np.ndarray, size: float) -> np.ndarray:
         """`steps.wire_slopes` (dendrites in use, sources, N) of counts `x` (M, B, T, C) on the chips of step `number`."""
-        keys = self._keys(jax.random.fold_in(self.key, number), self.devices, self.mesh)
+        keys = self._keys(number, self.devices, self.mesh)
         cut = [place(part, self.mesh, CHIPS) for part in (x, y)]
         latent, grown = (place(tree, self.mesh, EVERYWHERE) for tree in (latent, np.float32(size)))
         found = wire_slopes(latent, Batch(cut[0], cut[1], keys), grown, self.wiring, recipe=self.recipe, mesh=self.mesh)
@@ -107,7 +109,7 @@ class Trainer:
         Counts `x` (M, B, T, C) and targets `y` (M, B, ...); `spikes` (M, B, T, N) where a board ran them; `size` is the
         part of the mismatch that the chips have; `counts` (M, B, n) as in `Batch`.
         """
-        keys = self._keys(jax.random.fold_in(self.key, number), self.devices, self.mesh)
+        keys = self._keys(number, self.devices, self.mesh)
         cut = [None if part is None else place(part, self.mesh, CHIPS) for part in (x, y, spikes, counts)]
         latent, opt, grown = (place(tree, self.mesh, EVERYWHERE) for tree in (latent, opt, np.float32(size)))
         batch = Batch(cut[0], cut[1], keys, cut[2], cut[3])
@@ -118,7 +120,7 @@ class Trainer:
 
     def check(self, latent: Latent, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Share of right answers (minus the loss, for trajectories) of samples `x` (B, T, C) on each held-out chip."""
-        keys = self._keys(jax.random.fold_in(self.key, CHECKS), self.held_out, self.check_mesh)
+        keys = self._keys(CHECKS, self.held_out, self.check_mesh)
         trees = [place(tree, self.check_mesh, EVERYWHERE) for tree in (latent, x, y)]
         answers, _ = held_out(
             trees[0], keys, *trees[1:], self.check_wiring, recipe=self.check_recipe, mesh=self.check_mesh
@@ -127,9 +129,15 @@ class Trainer:
             answers = multihost_utils.process_allgather(answers, tiled=True)
         return np.asarray(answers)
 
-    def _keys(self, key: Any, count: int, mesh: Any) -> Any:
-        data = jax.random.key_data(jax.random.split(key, count))
+    def _keys(self, number: int, count: int, mesh: Any) -> Any:
+        data = _key_data(self.key, np.uint32(number), count)
         return jax.random.wrap_key_data(place(data, mesh, CHIPS))
+
+
+@partial(jax.jit, static_argnums=(2,))
+def _key_data(key: Any, number: Any, count: int) -> Any:
+    """What the keys of so many chips in step `number` are made of; one program."""
+    return jax.random.key_data(jax.random.split(jax.random.fold_in(key, number), count))
 
 
 def leaves(tree: Any) -> list[np.ndarray]:

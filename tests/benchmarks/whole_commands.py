@@ -2,8 +2,9 @@
 
     python3 -m uv run python tests/benchmarks/whole_commands.py [deploy finetune ...] [--against COMMIT] [--repeat 3]
 
-Commands of README.md on its Yin-Yang network; finetune takes 200 steps. The commits take turns, process by process. Prints
-medians of wall and CPU seconds (of all processes that a command starts) and the median ratio this / that.
+Commands of README.md on its Yin-Yang network (deploy is its first one); evaluate has 10 chips, finetune 200 steps. The
+commits take turns, process by process. Prints medians of wall and CPU seconds (of all processes that a command starts) and
+the median ratio this / that.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ COMMANDS = {
     "simulate": ["simulate", MODEL, "--data", TEST],
     "calibrate": ["calibrate", "--board", "virtual:7", "-o", "profile.json"],
     "deploy": ["deploy", MODEL, "--data", TEST, "--board", "virtual:7", "-o", "out"],
+    "evaluate": ["evaluate", MODEL, "--data", TEST, "--devices", "10"],
     "finetune": ["finetune", MODEL, "--train", "examples/data/yin_yang_train.npz", "--steps", "200", "-o", "out.npz"],
 }
 FIRST = {"PYTHONPYCACHEPREFIX": "bytes", "NUMBA_CACHE_DIR": "kernels", "XDG_CACHE_HOME": "cache"}

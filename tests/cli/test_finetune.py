@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from nir_dynapse.fitting.fit import fit_to_data
 from nir_dynapse.layout.decoding import layout_to_params
 from nir_dynapse.reporting.training_log import TrainingLog
 from nir_dynapse.sim.virtual.board import VirtualBoard
-from nir_dynapse.training.fine_tune import USUAL
+from nir_dynapse.training.fine_tune import USUAL, fine_tune
 from nir_dynapse.training.losses import Penalty
 from nir_dynapse.training.steps import Attack
 from tuning_cases import shared_compilation
@@ -78,7 +79,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[dict[str, Any]]
         TrainingLog.load(folder / "log.csv").save(keywords["log"])
         return nd.load_params(folder / "tuned.npz")
 
-    monkeypatch.setattr(deployment_training, "fine_tune", fake)
+    monkeypatch.setattr(import_module("nir_dynapse.training.fine_tune"), "fine_tune", fake)
     return calls
 
 
@@ -156,7 +157,7 @@ def test_defaults_are_those_of_the_library(folder: Path, tmp_path: Path, asked: 
     assert main([*command(folder), "-o", str(tmp_path / "a.npz"), "-q", "--adversarial"]) == 0
     (call,) = asked
     assert call["options"] == nd.TrainingOptions(attack=Attack())
-    known = {name: p.default for name, p in inspect.signature(nd.fine_tune).parameters.items()}
+    known = {name: p.default for name, p in inspect.signature(fine_tune).parameters.items()}
     called = {
         name: value for name, value in call.items() if name in known and known[name] is not inspect.Parameter.empty
     }

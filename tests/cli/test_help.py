@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from nir_dynapse.cli.main import main
 from nir_dynapse.cli.parser import parser
 from nir_dynapse.cli.verbs import VERBS
+from nir_dynapse.data.data import Data
 from places import ROOT
 from shortened import shortened
 
@@ -134,11 +136,24 @@ sys.stderr.write(repr([m for m in {HEAVY!r} if m in sys.modules] + [len(sys.modu
     assert int(modules[1:-1]) < 200
 
 
-def test_check_needs_no_jax() -> None:
-    code = """
+@pytest.mark.parametrize(
+    "words",
+    [
+        "check {networks}/digits_recurrent.nir",
+        "simulate {networks}/yin_yang.nir --data {data}",
+        "evaluate {networks}/yin_yang.nir --data {data} --devices 1",
+        "deploy {networks}/yin_yang.nir --data {data}",
+    ],
+)
+def test_no_compiler_is_loaded_for_what_is_over_sooner(words: str, tmp_path: Path) -> None:
+    """Neither JAX nor Numba, nor what of SciPy takes long."""
+    whole = Data.load("examples/data/yin_yang_test.npz")
+    replace(whole, x=whole.x[:20], y=whole.y[:20]).save(tmp_path / "few.npz")
+    argv = words.format(networks="examples/networks", data=tmp_path / "few.npz").split()
+    code = f"""
 import sys
 from nir_dynapse.cli.main import main
-assert main(["check", "examples/networks/digits_recurrent.nir", "-q"]) == 0
+assert main([*{argv!r}, "-q"]) == 0
 sys.stderr.write(repr([m for m in ("jax", "numba", "scipy.optimize", "scipy.cluster") if m in sys.modules]))
 """
     run = command(code=code)

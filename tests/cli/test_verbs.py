@@ -24,7 +24,7 @@ from nir_dynapse.import_.nir_graph import FRONTENDS
 from nir_dynapse.import_.samna_config import from_samna
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.network.primitives import PRIMITIVES
-from nir_dynapse.sim.native import ahead
+from nir_dynapse.sim.native import ahead, build
 
 # --- deploy ----------------------------------------------------------------------------------------------------------
 
@@ -257,6 +257,19 @@ def test_doctor_says_what_is_compiled_and_where(
     folder.write_text("in the way")
     assert main(["doctor"]) == 0
     assert "set XDG_CACHE_HOME" in capsys.readouterr().out
+
+
+def test_doctor_compiles_the_kernels(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """In processes beside it, and what those leave."""
+    begun: list[str] = []
+    made: list[tuple[str, str]] = []
+    monkeypatch.setattr(ahead, "start", lambda *whats: begun.extend(whats))
+    monkeypatch.setattr(build, "compiled", lambda what, kind: made.append((what, kind)))
+    assert main(["doctor", "-q"]) == 0
+    assert not begun
+    assert main(["doctor", "--compile", "-q"]) == 0
+    assert begun == list(ahead.WHATS)
+    assert made == [(what, "float32") for what in ahead.WHATS]
 
 
 def test_doctor_misses_what_is_required(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,8 +21,8 @@ from nir_dynapse.errors import ConfigurationError, ParameterRangeError
 from nir_dynapse.evaluation import evaluate as evaluation
 from nir_dynapse.evaluation.evaluate import Evaluation, evaluate
 from nir_dynapse.network.network import Population, Projection, Readout
-from nir_dynapse.sim import ensemble, ensemble_native, wiring
-from nir_dynapse.sim.native import run as native
+from nir_dynapse.sim import ensemble, ensemble_native, ensemble_scanned, wiring
+from nir_dynapse.sim.native import here as native
 from shortened import shortened
 
 COLUMNS = ("accuracy", "seeds", "ties", "silent", "nominal")
@@ -56,7 +56,7 @@ def same(a: Evaluation, b: Evaluation) -> bool:
 
 
 def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ensemble, "_run", None)
+    monkeypatch.setattr(ensemble_scanned, "_run", None)
     monkeypatch.setattr(ensemble_native, "play", None)
 
 
@@ -104,7 +104,7 @@ def test_counts_are_those_of_simulate(
     if by_xla:
         monkeypatch.setattr(native, "available", lambda: False)
     params, mismatch = nd.to_params(network), nd.Mismatch.uniform(0.3)
-    chips = ensemble._Chips(params, mismatch, samples.dt, 16.0)
+    chips = ensemble_scanned._Chips(params, mismatch, samples.dt, 16.0)
     assert {chips.kind(k).n_sub for k in range(6)} == {1}, "no refractory period shortens the steps of all"
     assert any(chips.kind(k).structure.again for k in range(6))
     found: dict[int, np.ndarray] = {}
@@ -161,10 +161,10 @@ def test_little_memory_of_a_device_gives_the_same_numbers(
     options: dict[str, Any] = {"devices": 12, "key": 5, "mismatch": nd.Mismatch.uniform(0.2)}
     whole = evaluate(layout, samples, **options)
     plans = []
-    plan = ensemble._plan
-    monkeypatch.setattr(ensemble, "_plan", lambda *args: plans.append(plan(*args)) or plans[-1])
+    plan = ensemble_scanned._plan
+    monkeypatch.setattr(ensemble_scanned, "_plan", lambda *args: plans.append(plan(*args)) or plans[-1])
     assert same(evaluate(layout, samples, memory=memory, **options), whole)
-    assert plans[0].chips < ensemble.MOST_CHIPS
+    assert plans[0].chips < ensemble_scanned.MOST_CHIPS
     assert (plans[0].samples < len(samples)) == (memory < 200_000)
 
 

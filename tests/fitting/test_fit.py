@@ -6,7 +6,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -129,13 +131,14 @@ def test_excitation_and_time_constants_are_what_they_say(networks: ModuleType) -
     assert made.topology.has_latch("dc").all()
 
 
-def test_the_distance_of_the_ideal_run_is_zero(networks: ModuleType) -> None:
+@pytest.mark.parametrize("xp", [np, jnp])
+def test_the_distance_of_the_ideal_run_is_zero(xp: Any, networks: ModuleType) -> None:
     net = networks.with_readout()
     ideal = (np.random.default_rng(0).random((4, 30, net.n_neurons)) < 0.2).astype(np.float32)
     parts = tuple(to_params(net).topology.slices().values())
     output = np.concatenate(list(output_weights(net).values())).astype(np.float32)
-    assert float(distance(ideal, ideal, parts, output)) == pytest.approx(0, abs=1e-6)
-    assert float(distance(np.roll(ideal, 3, 1), ideal, parts, output)) > 0.01
+    assert float(distance(ideal, ideal, parts, output, xp)) == pytest.approx(0, abs=1e-6)
+    assert float(distance(np.roll(ideal, 3, 1), ideal, parts, output, xp)) > 0.01
 
 
 @pytest.mark.long

@@ -16,8 +16,8 @@ from nir_dynapse.circuit.params import Params
 from nir_dynapse.sim import circuit, ensemble, simulation
 from nir_dynapse.sim.circuit import RECORDABLE, Disturbance, internal_step, prepare, structure_of
 from nir_dynapse.sim.disturbance import disturbances
+from nir_dynapse.sim.native import here as native
 from nir_dynapse.sim.native import play as native_play
-from nir_dynapse.sim.native import run as native
 from nir_dynapse.sim.native import synapses as native_synapses
 from nir_dynapse.sim.native.synapses import Synapses, synapses_of
 from nir_dynapse.sim.simulation import run_circuit, simulate

@@ -18,6 +18,12 @@ from nir_dynapse.sim.reference import plan, run_plan
 DT = 1e-3
 
 
+@pytest.fixture(autouse=True)
+def by_xla(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in long runs."""
+    monkeypatch.setattr(reference, "COMPILING", -1.0)
+
+
 def population(name: str, n: int, kind: Any = "LIF", **changes: Any) -> Population:
     full = {key: np.full(n, value) for key, value in (("r", 1.0), ("v_leak", 0.0), ("v_reset", 0.0))}
     tau, threshold = (
@@ -143,8 +149,18 @@ def test_numpy_and_jax_agree_and_batches_do_not_mix(kind: Any) -> None:
     np.testing.assert_array_equal(alone.spikes["hidden"][0], a.spikes["hidden"][2])
 
 
+def test_what_is_over_sooner_runs_in_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = recurrent(1)
+    longer = nd.simulate(net, X, ideal=True)
+    monkeypatch.setattr(reference, "COMPILING", 0.3)
+    monkeypatch.setattr(reference, "_jitted", None)
+    np.testing.assert_array_equal(nd.simulate(net, X, ideal=True).spikes["hidden"], longer.spikes["hidden"])
+    with pytest.raises(TypeError):
+        nd.simulate(net, np.zeros((1, 50_000, X.shape[2])), ideal=True)
+
+
 def test_one_compilation_serves_every_network_of_a_structure() -> None:
-    jitted: Any = reference._jitted
+    jitted: Any = reference._jitted()
     nd.simulate(recurrent(1), X, ideal=True)
     before = jitted._cache_size()
     for seed in range(2, 5):

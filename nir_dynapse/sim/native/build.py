@@ -83,13 +83,15 @@ def source(what: str, name: str) -> str:
         "from nir_dynapse.sim.native.memory import *",
         "from nir_dynapse.sim.native.names import *",
         "from nir_dynapse.sim.native.scalar import absolute, bell, maximum, minimum, mixed, uniform, where",
+        *(["from nir_dynapse.sim.native.memory import formula as fused, rounded as loop"] if numpys else []),
         f"from nir_dynapse.sim.native.scalar import {'exp_float32 as exp' if numpys else 'exp'}",
         f"from nir_dynapse.sim.native.scalar import log_{name} as log",
+        *([] if numpys else ["exp, log = fused(exp.py_func), fused(log.py_func)"]),
         f"kind = np.{name}",
         f"GABA, SHUNT, LARGEST = {dynamics.GABA}, {dynamics.SHUNT}, kind({dynamics.LARGEST})",
         f"NMDA = {dynamics.NMDA}",
         f'SHARE = "nir_dynapse_{what}_{name}_share"',
-        *(f'@numba.njit(inline="always")\n{scalar.source_of(function)}' for function in FORMULAS),
+        *(f"@fused\n{scalar.source_of(function)}" for function in FORMULAS),
         *(
             (f"ALL = {what == 'play_all'}", kernels, play, f"play.compile({PLAY_TYPES!r})")
             if numpys

@@ -15,10 +15,13 @@ __all__ = [
     "advise",
     "called",
     "carray",
+    "formula",
+    "fused",
     "join",
     "loop",
     "pointer",
     "publish",
+    "rounded",
     "summed",
     "thread",
     "word",
@@ -29,12 +32,18 @@ _BYTE, _HALF, _WORD = (ir.IntType(bits).as_pointer() for bits in (8, 32, 64))
 # Functions are cached on disk. Products may be fused with sums and divisions by the same number merged.
 _options: dict[str, Any] = {"cache": True, "error_model": "numpy", "boundscheck": False}
 _exact = {"contract", "nsz", "arcp"}
-# What only kernels call: wrappers for callers from Python or C would be a sixth of the time of compiling.
-_inner: dict[str, Any] = {**_options, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+# What only kernels call: wrappers for callers from Python or C would be a sixth of the time of compiling, and the cache of
+# a caller holds them.
+_inner: dict[str, Any] = {**_options, "cache": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 loop = numba.njit(fastmath=_exact, **_inner)
+# Formulas within loops, inlined by LLVM: Numba, with `inline="always"`, spends a seventh of its time on copying them.
+_formula: dict[str, Any] = {**_inner, "forceinline": True}
+fused = numba.njit(fastmath=_exact, **_formula)
+formula = numba.njit(**_formula)
 summed = numba.njit(fastmath=_exact | {"reassoc"}, **_inner)
-# What Python calls, other threads beside it.
-called = numba.njit(fastmath=_exact, nogil=True, **_options)
+# The same, rounded as NumPy does; and what Python calls, other threads beside it.
+rounded = numba.njit(**_inner)
+called = numba.njit(nogil=True, **_options)
 
 carray: Any = numba.carray  # pyright: ignore[reportPrivateImportUsage]
 

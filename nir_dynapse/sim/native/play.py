@@ -1,12 +1,15 @@
 """Runs on CPUs without XLA: `kernels.play`, called from NumPy, with tiles of samples shared between threads.
 
-What a cell (a neuron in a sample) does depends neither on the tile that it lies in nor on the number of threads, so spikes
-are the same bit by bit however a run is cut.
+Nobody waits for a compiler, or for Numba, longer than `plain` takes, which gives the same bits in NumPy. What a cell (a
+neuron in a sample) does depends neither on the tile that it lies in nor on the number of threads, so spikes are the same
+bit by bit however a run is cut.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -16,6 +19,7 @@ import numpy as np
 from nir_dynapse.circuit.params import Params
 from nir_dynapse.sim.circuit import RECORDABLE, Disturbance, constants
 from nir_dynapse.sim.dynamics import SHUNT, Constants, Structure
+from nir_dynapse.sim.native import ahead, plain
 from nir_dynapse.sim.native.ahead import cpus
 from nir_dynapse.sim.native.names import P_CONSTANTS, PADDED
 from nir_dynapse.sim.native.synapses import Places, Synapses, synapses_of, used_dendrites
@@ -26,6 +30,9 @@ CELLS = 1024
 """Most cells (sample·neuron) of a tile, about: their vectors stay in the cache."""
 WORTHWHILE = 2**17
 """Steps of a neuron that are worth a thread."""
+LOADING, COMPILING = 0.5, 2.0
+"""Seconds of runs in NumPy of a process that are worth loading Numba and a kernel, and compiling one: while another process
+does that, shorter runs go on in NumPy."""
 
 
 @dataclass(frozen=True)
@@ -142,13 +149,14 @@ def play(
     The first bin of the events is bin `first_bin` of the run, for the draws of noise and lost events, and `first_place` of
     `found`.
     """
-    from nir_dynapse.sim.native.build import compiled
-
     batch, bins, n = len(sample), len(events.tonic), circuit.n
     if not batch or not bins:
         return
+    parts = circuit.structure
+    every = parts.gate or parts.feedback or parts.noise or parts.loss or found.wanted or state is not None
+    kernel = _KERNELS.choose("play_all" if every else "play", plain.seconds(batch, n, bins * circuit.substeps))
     most = max(1, min(threads or cpus(), batch * bins * circuit.substeps * n // WORTHWHILE))
-    rows = max(1, min(-(-batch // most), CELLS // n))
+    rows = max(1, min(-(-batch // most), (plain.CELLS if kernel is plain.play else CELLS) // n))
     share = min(most, -(-batch // rows))
     kinds = np.array(used_dendrites(circuit.structure), np.int64)
     s = circuit.synapses
@@ -172,14 +180,56 @@ def play(
         found.counts,
         found.traces,
     )
-    parts = circuit.structure
-    every = parts.gate or parts.feedback or parts.noise or parts.loss or found.wanted or state is not None
-    kernel = compiled("play_all" if every else "play", "float32").play
     if share == 1:
         kernel(*arguments, 0, 1)
         return
     with ThreadPoolExecutor(share) as pool:
         list(pool.map(lambda part: kernel(*arguments, part, share), range(share)))
+
+
+class _Kernels:
+    """The kernels that this process has loaded, and how long it has run without."""
+
+    def __init__(self) -> None:
+        self.loaded: dict[str, Callable[..., None]] = {}
+        self.spent, self.lock = 0.0, threading.Lock()
+
+    def choose(self, what: str, takes: float) -> Callable[..., None]:
+        """The kernel for a run that takes so many seconds in NumPy, or what does it there."""
+        if what not in self.loaded:
+            if self._goes_without(what, takes):
+                return plain.play
+            self.loaded[what] = _compiled(what)
+        return self.loaded[what]
+
+    def _goes_without(self, what: str, takes: float) -> bool:
+        if self._spend(takes, LOADING):
+            return True
+        if ahead.is_built(what, "float32"):
+            return False
+        if self._spend(takes, COMPILING):
+            return True
+        ahead.start(what)
+        return takes <= COMPILING and ahead.is_running(what, "float32")
+
+    def _spend(self, takes: float, limit: float) -> bool:
+        """Whether runs without a kernel have taken less than so many seconds, with this one."""
+        with self.lock:
+            fits = self.spent + takes <= limit
+            self.spent += takes if fits else 0.0
+        return fits
+
+
+_KERNELS = _Kernels()
+
+
+def _compiled(what: str) -> Callable[..., None]:
+    """The kernel, or what does without where there is no Numba (one that works: it lags behind new versions)."""
+    try:
+        from nir_dynapse.sim.native.build import compiled
+    except ImportError:
+        return plain.play
+    return compiled(what, "float32").play if os.name == "posix" else plain.play
 
 
 def _plan(circuit: Circuit, rows: int, first_bin: int, first_place: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from nir_dynapse.circuit.params import Topology
 from nir_dynapse.sim.adjoint import instantiate
 from nir_dynapse.sim.derivatives import SHAPES
 from nir_dynapse.sim.dynamics import SHUNT, Constants, Structure
-from nir_dynapse.sim.native import ahead
+from nir_dynapse.sim.native import ahead, here
 from nir_dynapse.sim.native.names import STRETCH, VECTOR
 from nir_dynapse.sim.surrogate import Surrogate
 
@@ -44,7 +44,7 @@ SPARSE_FROM, SPARSE_BELOW = 2**14, 0.2
 @cache
 def available() -> bool:
     """Whether the kernels can be compiled here: for CPUs, with Numba (one that works: it lags behind new versions)."""
-    if jax.default_backend() != "cpu" or os.name != "posix":
+    if os.name != "posix" or not here.available():
         return False
     try:
         import_module("numba")

@@ -13,11 +13,12 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
+
+from nir_dynapse.sim.native.memory import formula
 
 __all__ = [
     "absolute",
@@ -67,37 +68,37 @@ def source_of(function: Callable[..., Any]) -> str:
 # What NumPy's functions do, for ordered numbers: loops over these are compiled to vectors.
 
 
-@numba.njit(inline="always")
+@formula
 def maximum(a: Number, b: Number) -> Number:
     """The larger one."""
     return a if a > b else b
 
 
-@numba.njit(inline="always")
+@formula
 def minimum(a: Number, b: Number) -> Number:
     """The smaller one."""
     return a if a < b else b
 
 
-@numba.njit(inline="always")
+@formula
 def where(condition: Any, a: Number, b: Number) -> Number:
     """a where the condition holds, else b."""
     return a if condition else b
 
 
-@numba.njit(inline="always")
+@formula
 def absolute(a: Number) -> Number:
     """|a|."""
     return a if a >= a * 0 else -a
 
 
-@numba.njit(inline="always")
+@formula
 def exp(a: Number) -> Number:
     """e^a."""
     return math.exp(a)
 
 
-@numba.njit(inline="always")
+@formula
 def log_float64(a: Number) -> Number:
     """ln a."""
     return math.log(a)
@@ -113,7 +114,7 @@ _from_bits = _cast(types.int32, types.float32, ir.FloatType())
 _F = np.float32
 
 
-@numba.njit(inline="always")
+@formula
 def log_float32(x: Number) -> Number:
     """ln x of a positive normal float32 to its rounding, without a branch or a call.
 
@@ -135,7 +136,7 @@ def log_float32(x: Number) -> Number:
     return m + y + _F(0.693359375) * f
 
 
-@numba.njit(inline="always")
+@formula
 def exp_float32(x: Number) -> Number:
     """e^x of a float32 between -80 and 80 (beyond: that of the limit), without a branch or a call.
 
@@ -154,7 +155,7 @@ def exp_float32(x: Number) -> Number:
     return (p * (r * r) + r + _F(1)) * _from_bits(np.int32((n + np.int32(127)) << np.int32(23)))
 
 
-@numba.njit(inline="always")
+@formula
 def cos_float32(x: Number) -> Number:
     """cos x of a float32 from 0 to 2·π: by Moshier's polynomials (sinf, cosf) on the nearest eighth of a turn."""
     j = np.int32(x * _F(1.27323954473516))
@@ -174,7 +175,7 @@ def cos_float32(x: Number) -> Number:
 # Draws: `sim.disturbance`, for one cell.
 
 
-@numba.njit(inline="always")
+@formula
 def mixed(x: Number) -> Number:
     """`disturbance._mix` of an uint32."""
     x = np.uint32(x)
@@ -183,13 +184,13 @@ def mixed(x: Number) -> Number:
     return np.uint32(x ^ (x >> np.uint32(16)))
 
 
-@numba.njit(inline="always")
+@formula
 def uniform(key: Number, number: Number) -> Number:
     """`disturbance._uniform`."""
     return (_F(np.int32(mixed(np.uint32(key ^ number)) >> np.uint32(8))) + _F(0.5)) * _F(2.0**-24)
 
 
-@numba.njit(inline="always")
+@formula
 def bell(deviation: Number, first: Number, second: Number) -> Number:
     """A normal draw of this deviation from two uniform ones (Box-Muller)."""
     radius = np.sqrt(_F(-2) * log_float32(first))

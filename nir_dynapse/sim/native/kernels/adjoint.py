@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from nir_dynapse.sim.derivatives import fast_sigmoid, gaussian, membrane_slopes, triangle
@@ -27,7 +26,7 @@ from nir_dynapse.sim.native.kernels.run import (
     work_of,
     zero,
 )
-from nir_dynapse.sim.native.memory import loop, summed
+from nir_dynapse.sim.native.memory import fused, loop, summed
 from nir_dynapse.sim.native.names import (
     ADAPTATION,
     AHP_DECAY,
@@ -52,7 +51,7 @@ from nir_dynapse.sim.native.scalar import absolute, minimum
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-@numba.njit(inline="always")
+@fused
 def to_end(v: Any, end: Any, threshold: Any, h: Any, spike: Any, g_v: Any, g_spike: Any) -> Any:
     """Adjoint of y before the reset: along the membrane unless it fired or rests, and through the spike."""
     return (g_v if end <= threshold and not v + h < zero else zero) + spike * g_spike

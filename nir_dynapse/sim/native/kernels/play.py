@@ -160,10 +160,12 @@ def resumed_all(
 
 
 @loop
-def settle(v: Any, end: Any, threshold: Any, h: Any) -> None:
-    """`v` after the step where no cell fired; those that did are `reset` before."""
+def settle(v: Any, end: Any, threshold: Any, h: Any, spikes: Any) -> None:
+    """Which cells fired, and `v` after the step where they did not; those that did are `reset` later."""
     for k in range(v.shape[0]):
-        v[k] = v[k] if end[k] > threshold[k] else land(v[k], end[k], zero, one, threshold[k], h, None)
+        fired = end[k] > threshold[k]
+        spikes[k] = fired
+        v[k] = v[k] if fired else land(v[k], end[k], zero, one, threshold[k], h, None)
 
 
 @loop
@@ -347,8 +349,7 @@ def play(
                     advance_plain(v, current, leak, rate, floor, h, end)
             else:
                 advance_plain(v, current, leak, rate, floor, h, end)
-            for k in range(cells):
-                spikes[k] = end[k] > threshold[k]
+            settle(v, end, threshold, h, spikes)
             count = listed(spikes, size, sent)
             for j in range(count):
                 k = sent[j]
@@ -364,7 +365,6 @@ def play(
                     of_one = (rate[k], floor[k], threshold[k], fixed[3][k])
                     v[k], more = resumed(left, current[k], leak[k], of_one, plan[P_AGAIN])
                 spikes[k] += more
-            settle(v, end, threshold, h)
             if ALL:
                 for b in range(low, high if plan[WITH_LOSS] else low):
                     draw_losses(mixed(key ^ sample[b]), loss, (b - low) * n, n, spikes)

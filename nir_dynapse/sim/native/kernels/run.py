@@ -14,11 +14,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from nir_dynapse.sim.dynamics import GABA, LARGEST, SHUNT, begin, land, late, reach
-from nir_dynapse.sim.native.memory import loop
+from nir_dynapse.sim.native.memory import fused, loop
 from nir_dynapse.sim.native.names import (
     ADAPTATION,
     AGAIN,
@@ -48,7 +47,7 @@ kind = np.float32
 zero, one, most, soonest = kind(0), kind(1), kind(LARGEST), kind(1e-9)
 
 
-@numba.njit(inline="always")
+@fused
 def add(events: Any, base: Any, by: Any, line: Any, w: Any, wires: Any) -> None:
     """events[group, base + n] += by·w[line, n]."""
     group = wires.group[line]
@@ -60,7 +59,7 @@ def add(events: Any, base: Any, by: Any, line: Any, w: Any, wires: Any) -> None:
             events[group, U(base) + U(n)] += by * w[line, n]
 
 
-@numba.njit(inline="always")
+@fused
 def learn(g_w: Any, by: Any, line: Any, adjoint: Any, base: Any, wires: Any) -> None:
     """g_w[line, n] += by·adjoint[group, base + n]."""
     group = wires.group[line]
