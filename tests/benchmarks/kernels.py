@@ -31,7 +31,7 @@ def case(rng: np.random.Generator) -> tuple[bool, float]:
     native.SPARSE_FROM, native.SPARSE_BELOW = (0, 2.0) if lists else (2**14, 0.2)
     native.WORTHWHILE, native.threads = 1, lambda: threads
     latches = [name for name in ("adaptation", "dc") if rng.random() < 0.5]
-    refractory = float(rng.choice([0.4e-3, 0.6e-3, 1.2e-3, 3e-3]))
+    refractory = float(rng.choice([0.1e-3, 0.4e-3, 0.6e-3, 1.2e-3, 3e-3]))
     size = {"n_in": n_in, "n_hidden": n_hidden, "n_out": n_out, "fan_in": fan_in}
     params = circuits(*latches, scale=1.5, refractory=refractory, **size)
     shape = int(rng.integers(1, 12)), int(rng.integers(1, 40))
