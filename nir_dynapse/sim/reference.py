@@ -289,7 +289,8 @@ def run_reference(
     if backend == "jax" and (indices or _seconds(network, counts) > COMPILING):
         result = _jitted()(structure, arrays, indices, counts, traces)
     else:
-        result = _loop(structure, arrays, indices, counts, traces)
+        with np.errstate(over="ignore", invalid="ignore"):  # what grows beyond all numbers is told below
+            result = _loop(structure, arrays, indices, counts, traces)
     names = [p.name for p in network.populations]  # JAX sorts dictionaries
     spikes = {name: _counts(name, np.asarray(result.spikes[name])) for name in names}
     everywhere = (*names, *network.readout.names)
