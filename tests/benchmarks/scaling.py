@@ -1,0 +1,112 @@
+"""How seconds and memory of a run grow with neurons, simulated time and virtual chips, each case in a process of its own.
+
+    python3 -m uv run python tests/benchmarks/scaling.py [--quick] [--write]
+
+`simulate`: the networks of `full_chip` (64 CAM rows per neuron), 64 inputs at 250 Hz, bins of 1 ms, one sample; the second
+of two runs. `evaluate`: the Yin-Yang example on 20 samples. `ns` are per neuron and ms,
+or per neuron, ms, sample and chip; MB is what the largest resident set grows by with the first run (the counts of all
+neurons, a byte per ms each, are part of it). --write puts both tables into docs/development.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from full_chip import network
+
+import nir_dynapse as nd
+from nir_dynapse.files.whole import write_atomically
+from nir_dynapse.sim.native.play import _KERNELS
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "development.md"
+BEGIN, END = "<!-- scaling of tests/benchmarks/scaling.py -->", "<!-- end of scaling -->"
+NEURONS, SECONDS, CHIPS = (64, 256, 1024, 4096, 8192), (0.1, 1.0, 10.0, 100.0), (10, 100, 1000, 10000)
+MOST = 8192 * 10
+"""Neurons times seconds at most: beyond it the counts alone take more than 80 MB."""
+
+
+def simulated(neurons: int, seconds: float) -> tuple[float, float]:
+    """Seconds of the second run, and MB that the first one took."""
+    params = nd.to_params(network(neurons, min(neurons, 600)))
+    x = np.random.default_rng(0).poisson(0.25, (1, round(seconds * 1e3), 64)).astype(np.uint8)
+    nd.simulate(params, x[:, :10])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    nd.simulate(params, x)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    began = time.perf_counter()
+    nd.simulate(params, x)
+    return time.perf_counter() - began, grown
+
+
+def evaluated(chips: int) -> tuple[float, float]:
+    """Seconds of an evaluation, and MB that it took."""
+    layout = nd.compile(nd.from_nir(ROOT / "examples" / "networks" / "yin_yang.nir"))
+    data = nd.Data.load(ROOT / "examples" / "data" / "yin_yang_test.npz")
+    data = nd.Data(data.x[:20], data.y[:20], data.dt)
+    nd.evaluate(layout, data, devices=2)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.perf_counter()
+    nd.evaluate(layout, data, devices=chips)
+    took = time.perf_counter() - began
+    return took, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def apart(*case: str) -> tuple[float, float]:
+    made = subprocess.run(
+        [sys.executable, __file__, "--case", *case], check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    return tuple(json.loads(made[-1]))  # type: ignore[return-value]
+
+
+def tables(quick: bool) -> str:
+    neurons, times, chips = (NEURONS[:3], SECONDS[:2], CHIPS[:2]) if quick else (NEURONS, SECONDS, CHIPS)
+    lines = ["| neurons | simulated s | s | ns | MB |", "|---|---|---|---|---|"]
+    for n in neurons:
+        for seconds in times:
+            if n * seconds <= MOST:
+                took, grown = apart(str(n), str(seconds))
+                lines.append(f"| {n} | {seconds:g} | {took:.3g} | {took / n / seconds * 1e6:.1f} | {grown:.0f} |")
+                print(lines[-1], flush=True)
+    lines += ["", "| chips | s | ns | MB |", "|---|---|---|---|"]
+    for count in chips:
+        took, grown = apart(str(count))
+        each = took / count / 20 / 63 / 60 * 1e9
+        lines.append(f"| {count} | {took:.3g} | {each:.1f} | {grown:.0f} |")
+        print(lines[-1], flush=True)
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="small cases only")
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/development.md")
+    parser.add_argument("--case", nargs="+", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.case:
+        _KERNELS.choose("play", np.inf)  # not NumPy, which does the first half second of a process
+        found = (
+            simulated(int(given.case[0]), float(given.case[1]))
+            if len(given.case) == 2
+            else evaluated(int(given.case[0]))
+        )
+        print(json.dumps(found))
+        return
+    text = tables(given.quick)
+    if given.write:
+        before, begin, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+        _, end, after = rest.partition(END)
+        if not (begin and end):
+            sys.exit(f"{PAGE.name} lacks the markers {BEGIN} and {END}")
+        write_atomically(PAGE, f"{before}{BEGIN}\n{text}\n{END}{after}".encode())
+
+
+if __name__ == "__main__":
+    main()
