@@ -3,16 +3,15 @@
     python3 -m uv run python tests/benchmarks/scaling.py [--quick] [--write]
 
 `simulate`: the networks of `full_chip` (64 CAM rows per neuron), 64 inputs at 250 Hz, bins of 1 ms, one sample; the second
-of two runs. `evaluate`: the Yin-Yang example on 20 samples. `ns` are per neuron and ms,
-or per neuron, ms, sample and chip; MB is what the largest resident set grows by with the first run (the counts of all
-neurons, a byte per ms each, are part of it). --write puts both tables into docs/development.md.
+of two runs. `evaluate`: the Yin-Yang example on 20 samples. `ns` are per neuron and ms, or per neuron, ms, sample and chip;
+MB is what the resident set grows by at its peak in the first run (the counts of all neurons, a byte per ms each, are part of
+it). --write puts both tables into docs/development.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -33,17 +32,35 @@ MOST = 8192 * 10
 """Neurons times seconds at most: beyond it the counts alone take more than 80 MB."""
 
 
+class Growth:
+    """MB that the resident set is larger by at its peak than at the beginning (Linux)."""
+
+    mb = 0.0
+
+    def __enter__(self) -> Growth:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        self.before = self._status("VmRSS")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.mb = self._status("VmHWM") - self.before
+
+    @staticmethod
+    def _status(name: str) -> float:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
+
+
 def simulated(neurons: int, seconds: float) -> tuple[float, float]:
     """Seconds of the second run, and MB that the first one took."""
     params = nd.to_params(network(neurons, min(neurons, 600)))
     x = np.random.default_rng(0).poisson(0.25, (1, round(seconds * 1e3), 64)).astype(np.uint8)
     nd.simulate(params, x[:, :10])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    nd.simulate(params, x)
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    with Growth() as grown:
+        nd.simulate(params, x)
     began = time.perf_counter()
     nd.simulate(params, x)
-    return time.perf_counter() - began, grown
+    return time.perf_counter() - began, grown.mb
 
 
 def evaluated(chips: int) -> tuple[float, float]:
@@ -52,11 +69,10 @@ def evaluated(chips: int) -> tuple[float, float]:
     data = nd.Data.load(ROOT / "examples" / "data" / "yin_yang_test.npz")
     data = nd.Data(data.x[:20], data.y[:20], data.dt)
     nd.evaluate(layout, data, devices=2)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()
-    nd.evaluate(layout, data, devices=chips)
-    took = time.perf_counter() - began
-    return took, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    with Growth() as grown:
+        nd.evaluate(layout, data, devices=chips)
+    return time.perf_counter() - began, grown.mb
 
 
 def apart(*case: str) -> tuple[float, float]:
