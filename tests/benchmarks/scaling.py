@@ -4,7 +4,7 @@
 
 `simulate`: the networks of `full_chip` (64 CAM rows per neuron), 64 inputs at 250 Hz, bins of 1 ms, one sample; the second
 of two runs. `evaluate`: the Yin-Yang example on 20 samples. `ns` are per neuron and ms, or per neuron, ms, sample and chip;
-MB is what the resident set grows by at its peak in the first run (the counts of all neurons, a byte per ms each, are part of
+MB is what the resident set grows by at its peak in the first run (the counts of all neurons, a byte per ms each, belong to
 it). --write puts both tables into docs/development.md.
 """
 
