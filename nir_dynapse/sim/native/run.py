@@ -37,6 +37,8 @@ CELLS, FEW_CELLS = 1024, 128
 """Most and least cells (sample·neuron) of a tile, about: their vectors stay in the cache, and are worth a loop."""
 WORTHWHILE = 2**15
 """Steps of a neuron that are worth a thread."""
+HERE = "promise_in_bounds"
+"""Of indices: without it XLA computes for seconds, when it compiles, that none is out of bounds."""
 SPARSE_FROM, SPARSE_BELOW = 2**14, 0.2
 """Elements of the weights from which on lists are used instead of a matrix, if they are shorter by this factor."""
 
@@ -146,8 +148,8 @@ def weights_of(value: Array, lines: Lines, n: int, dtype: Any) -> Array:
     """Weights (lines, N), or (1, synapses) as lists, of what every synapse adds; parallel rows add."""
     value = jnp.asarray(value, dtype)
     if lines.sparse:
-        return value[lines.order][None]
-    return jnp.zeros((len(lines.group), n), dtype).at[lines.row, lines.column].add(value)
+        return value.at[lines.order].get(mode=HERE)[None]
+    return jnp.zeros((len(lines.group), n), dtype).at[lines.row, lines.column].add(value, mode=HERE)
 
 
 def constants_of(c: Constants, surrogate: Surrogate) -> Array:
