@@ -13,7 +13,8 @@ import jax.numpy as jnp
 
 from nir_dynapse.circuit.params import Params
 from nir_dynapse.sim.circuit import constants, structure_of, with_tonic
-from nir_dynapse.sim.dynamics import State, advance, begin, inflow, initial_state, land, late, rise
+from nir_dynapse.sim.dynamics import State, advance, begin, inflow, initial_state, land, late, rise, settle
+from nir_dynapse.sim.loops import repeat
 from nir_dynapse.sim.surrogate import FAST_SIGMOID, Surrogate
 from nir_dynapse.sim.wiring import drive, weights_of
 
@@ -55,7 +56,9 @@ def injected_counts(
         fired = sent > 0
         reset = land(state.v, jnp.where(fired, 2 * c.threshold, jnp.minimum(end, 0.999 * c.threshold)), since,
                      c.refractory, c.threshold, c.h, jnp)  # fmt: skip
-        v = jnp.where(fired, jax.lax.stop_gradient(reset), reset)
+        # Where both fire the membrane does what the model's does, which may go on within the step.
+        settled, _ = settle(state.v, end, flow, c, structure, jnp, repeat=repeat)
+        v = jnp.where(fired, jax.lax.stop_gradient(jnp.where(end > c.threshold, settled, reset)), reset)
         return State(dendrites, ahp, v, spikes, state.past), spikes
 
     start = initial_state(events.shape[0], c, structure, jnp)
