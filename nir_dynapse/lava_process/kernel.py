@@ -32,7 +32,7 @@ def membranes(v: np.ndarray, flow: Inflow, c: Constants, structure: Structure) -
     loops = compiled()
     if loops is None or flow.nmda is not None:
         raise RuntimeError("the compiled loops do not compute these equations")
-    begin, finish, _ = loops
+    begin, finish, *_ = loops
     n, h = v.shape[1], F(c.h)
     before = plain(v[0])
     current = flow.current[0] if flow.current.shape == v.shape else np.broadcast_to(flow.current, v.shape)[0]
@@ -43,7 +43,7 @@ def membranes(v: np.ndarray, flow: Inflow, c: Constants, structure: Structure) -
     finish(before, c.rate, c.floor, c.threshold, c.refractory, h, work, result[0, 0], result[1, 0])
     if structure.again:
         fixed = c.rate, c.floor, c.threshold, c.refractory
-        _go_on(work[0], result[:, 0], plain(current), leak, fixed, h, structure.again)
+        _go_on(work[0], result.reshape(2, n), plain(current), leak, fixed, h, structure.again)
     return result[0], result[1]
 
 
@@ -52,20 +52,20 @@ def _go_on(
 ) -> None:
     """Membranes and spikes `found` (2, N) of neurons for which something is `left` (N,) of the step: `dynamics.settle`."""
     loops = compiled()
+    if loops is None:
+        return
+    begin, finish, _, gather, scatter = loops
+    place, parts = np.empty(len(left), np.int64), np.empty((7, len(left)), F)
     for _ in range(most):
-        (chosen,) = np.nonzero(left > 0)
-        if loops is None or not len(chosen):
+        count = gather(left, current, leak, *fixed, place, parts)
+        if not count:
             return
-        begin, finish, _ = loops
-        rate, floor, threshold, refractory = (values[chosen] for values in fixed)
-        rest, work, result = np.zeros(len(chosen), F), np.empty((6, len(chosen)), F), np.empty((2, len(chosen)), F)
-        begin(rest, left[chosen], current[chosen], leak[chosen], rate, floor, h, work)
+        span, flow, less, rate, floor, threshold, refractory = parts[:, :count]
+        rest, work, result = np.zeros(count, F), np.empty((6, count), F), np.empty((2, count), F)
+        begin(rest, span, flow, less, rate, floor, h, work)
         np.log(work[5], out=work[5])
         finish(rest, rate, floor, threshold, refractory, F(0), work, result[0], result[1])
-        found[0, chosen] = result[0]
-        found[1, chosen] += result[0] < 0
-        left = np.zeros_like(left)
-        left[chosen] = work[0]
+        scatter(place, work, result, left, found)
 
 
 def add_events(events: np.ndarray, weights: np.ndarray, total: np.ndarray) -> None:
@@ -87,7 +87,7 @@ def plain(values: np.ndarray) -> np.ndarray:
 
 @cache
 def compiled() -> tuple[Callable[..., None], ...] | None:
-    """The three compiled loops, or None where Numba is not installed; to be called before Lava forks its workers."""
+    """The compiled loops, or None where Numba is not installed; to be called before Lava forks its workers."""
     try:
         import numba
     except ImportError:
@@ -97,16 +97,44 @@ def compiled() -> tuple[Callable[..., None], ...] | None:
         (row, row, row, row, row, row, number, table),
         (row, row, row, row, row, number, table, row, row),
         (row, table, row),
+        (row, row, row, row, row, row, row, numba.int64[::1], table),
+        (numba.int64[::1], table, table, row, table),
     )
 
     def compile_(function: Callable[..., None], signature: tuple[Any, ...], keep: bool) -> Any:
         return numba.njit([signature], cache=keep, error_model="numpy", boundscheck=False)(function)
 
-    loops = tuple(zip((_begin, _finish, _add), signatures, strict=True))
+    loops = tuple(zip((_begin, _finish, _add, _gather, _scatter), signatures, strict=True))
     try:
         return tuple(compile_(function, signature, True) for function, signature in loops)
     except RuntimeError:  # no folder to keep compiled code in
         return tuple(compile_(function, signature, False) for function, signature in loops)
+
+
+def _gather(
+    left: Any, current: Any, leak: Any, rate: Any, floor: Any, threshold: Any, refractory: Any, place: Any, parts: Any
+) -> Any:
+    """Where something is left, `place`, the values there, `parts` (7, N), and how many they are."""
+    count = 0
+    for k in range(len(left)):
+        if left[k] > F(0):
+            place[count] = k
+            parts[0, count], parts[1, count], parts[2, count] = left[k], current[k], leak[k]
+            parts[3, count], parts[4, count], parts[5, count] = rate[k], floor[k], threshold[k]
+            parts[6, count] = refractory[k]
+            count += 1
+    return count
+
+
+def _scatter(place: Any, work: Any, result: Any, left: Any, found: Any) -> None:
+    """Put what was computed of those back, and what is then left."""
+    for k in range(len(left)):
+        left[k] = F(0)
+    for j in range(work.shape[1]):
+        k = place[j]
+        left[k], found[0, k] = work[0, j], result[0, j]
+        if result[0, j] < F(0):
+            found[1, k] += F(1)
 
 
 def _add(events: Any, weights: Any, total: Any) -> None:
