@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-CONSTANTS = ("rate", "floor", "threshold", "refractory", "dc", "h", "ahp_decay", "ahp_kick", "slope")
+_SHARED = ("rate", "floor", "threshold", "refractory", "dc", "h", "ahp_decay", "ahp_kick")
+CONSTANTS = (*_SHARED, "slope")
 """Rows of the constants before the decays of the dendrites, per neuron (`h` and the slope of the surrogate: all alike)."""
 RATE, FLOOR, THRESHOLD, REFRACTORY, DC, STEP, AHP_DECAY, AHP_KICK, SLOPE = range(len(CONSTANTS))
 N_CONSTANTS = len(CONSTANTS)
@@ -17,38 +18,9 @@ HEAD = ("tile", "substeps", "adaptation", "leak", "sparse", "inputs", "shape", "
 TILE, SUBSTEPS, ADAPTATION, LEAK, SPARSE, INPUTS, SHAPE, THREADS, WORTHWHILE, AGAIN = range(len(HEAD))
 N_HEAD = len(HEAD)
 
-P_CONSTANTS = (
-    "rate",
-    "floor",
-    "threshold",
-    "refractory",
-    "dc",
-    "h",
-    "ahp_decay",
-    "ahp_kick",
-    "gate",
-    "feedback",
-    "noise",
-    "power",
-    "loss",
-)
-"""Rows of the constants of a run forward only, before the decays of the dendrites."""
-(
-    P_RATE,
-    P_FLOOR,
-    P_THRESHOLD,
-    P_REFRACTORY,
-    P_DC,
-    P_STEP,
-    P_AHP_DECAY,
-    P_AHP_KICK,
-    P_GATE,
-    P_FEEDBACK,
-    P_NOISE,
-    P_POWER,
-    P_LOSS,
-    PLAYED,
-) = range(len(P_CONSTANTS) + 1)
+P_CONSTANTS = (*_SHARED, "gate", "feedback", "noise", "power", "loss")
+"""Rows of the constants of a run forward only, before the decays of the dendrites; the first ones are those above."""
+P_GATE, P_FEEDBACK, P_NOISE, P_POWER, P_LOSS, PLAYED = range(len(_SHARED), len(P_CONSTANTS) + 1)
 P_PLAN = (
     "rows",
     "substeps",

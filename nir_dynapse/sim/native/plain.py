@@ -6,13 +6,25 @@ precision, and sums of weights are exact in any order. Only what fired is reset.
 
 from __future__ import annotations
 
-import math
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from nir_dynapse.sim.dynamics import Constants, Group, Inflow, State, Structure, advance, inflow, rise, settle
+from nir_dynapse.sim.circuit import RECORDABLE, observe
+from nir_dynapse.sim.disturbance import disturbances
+from nir_dynapse.sim.dynamics import (
+    Constants,
+    Group,
+    Inflow,
+    State,
+    Structure,
+    advance,
+    inflow,
+    initial_state,
+    rise,
+    settle,
+)
 from nir_dynapse.sim.native.names import (
     DEPTH,
     FIRST_BIN,
@@ -20,7 +32,6 @@ from nir_dynapse.sim.native.names import (
     P_AGAIN,
     P_CONSTANTS,
     P_LENGTH,
-    P_NOISE,
     P_ROWS,
     P_SUBSTEPS,
     PADDED,
@@ -42,7 +53,9 @@ STEP_SECONDS, CELL_SECONDS = 2e-4, 3e-8
 """What a step of a tile takes, about, and what each of its cells adds."""
 
 Array = np.ndarray
-F, J, W = np.float32, np.int32, np.uint32
+F, J = np.float32, np.int32
+_NAMES = {-1: "i_mem", -2: "i_ahp", -3: None}
+"""What is recorded by the codes that are no row of the dendrites (`play._codes`)."""
 
 
 def seconds(batch: int, n: int, steps: int) -> float:
@@ -115,27 +128,16 @@ def _cos(x: Array) -> Array:
     return np.where((quarter == 1) | (quarter == 2), -found, found)
 
 
-def _mixed(x: Array) -> Array:
-    """`scalar.mixed`."""
-    x = (x ^ (x >> W(16))) * W(0x7FEB352D)
-    x = (x ^ (x >> W(15))) * W(0x846CA68B)
-    return x ^ (x >> W(16))
-
-
-def _uniform(key: Array, number: int) -> Array:
-    """`scalar.uniform`."""
-    return ((_mixed(key ^ W(number)) >> W(8)).astype(J).astype(F) + F(0.5)) * F(2.0**-24)
-
-
-def _bell(deviation: Array, first: Array, second: Array) -> Array:
-    """`scalar.bell`."""
-    return deviation * np.sqrt(F(-2) * _log(first)) * _cos(F(2 * math.pi) * second)
-
-
 XP = SimpleNamespace(
-    maximum=np.maximum, minimum=np.minimum, where=np.where, zeros_like=np.zeros_like, log=_log, exp=_exp
+    **{
+        name: getattr(np, name)
+        for name in ("arange", "asarray", "maximum", "minimum", "sqrt", "uint32", "where", "zeros_like")
+    },
+    log=_log,
+    exp=_exp,
+    cos=_cos,
 )
-"""The array module for `sim.dynamics`."""
+"""The array module for `sim.dynamics` and `sim.disturbance`."""
 
 
 # --- the run ----------------------------------------------------------------------------------------------------------
@@ -211,26 +213,19 @@ def play(
         gate=bool(plan[WITH_GATE]),
         feedback=bool(plan[WITH_FEEDBACK]),
         adaptation=bool(plan[WITH_AHP]),
+        noise=bool(plan[WITH_NOISE]),
+        loss=bool(plan[WITH_LOSS]),
         again=int(plan[P_AGAIN]),
     )
     numbers = {name: c[k] for k, name in enumerate(P_CONSTANTS)}
     numbers |= {name: c[P_CONSTANTS.index(name), 0] for name in ("h", "power", "loss")}
     fixed = Constants(decay=tuple(c[PLAYED + g][None] for g in range(groups)), **numbers)
-    disturbed = plan[WITH_NOISE] > 0 or plan[WITH_LOSS] > 0
-    seed = _mixed(np.array([(int(plan[SEED]) + 0x9E3779B9) & 0xFFFFFFFF], W))
-    neurons = np.arange(n, dtype=W)
+    seen = [_NAMES[int(code)] if code < 0 else RECORDABLE[2 + kinds[code]] for code in wanted]
     for tile in range(part, -(-batch // rows), share):
         low, high = tile * rows, min((tile + 1) * rows, batch)
         b = np.arange(high - low)
-        shape = high - low, n
         events = np.zeros(depth * groups * cells, F)
-        now = State(
-            tuple(np.zeros((high - low, 1, n), F) for _ in kinds),
-            np.zeros(shape, F) if structure.adaptation else None,
-            np.zeros(shape, F) + fixed.floor,
-            np.zeros(shape, F),
-        )
-        shift = 0
+        now, shift = initial_state(high - low, fixed, structure, np), 0
         if state.size:
             now = _held(state[low:high], now, events, cells, groups)
         sent = np.flatnonzero(now.spikes)
@@ -251,15 +246,11 @@ def play(
             dendrites, ahp = advance(now, drive, fixed)
             due[:] = 0
             flow = inflow(dendrites, ahp, fixed, structure)
-            own, noise = neurons, F(0)
-            if disturbed:
-                key = _mixed(seed ^ W((int(plan[FIRST_BIN]) * substeps + t) & 0xFFFFFFFF))
-                own = _mixed(_mixed(key ^ sample[low:high])[:, None] ^ neurons)
-            if plan[WITH_NOISE]:
-                noise = _bell(c[P_NOISE], _uniform(own, 1), _uniform(own, 2))
+            step = (int(plan[FIRST_BIN]) * substeps + t) & 0xFFFFFFFF
+            noise, heard = disturbances(step, int(plan[SEED]), sample[low:high], fixed, structure, XP)
             v, spikes, sent = _membrane(now.v, flow, fixed, structure, noise)
-            if plan[WITH_LOSS]:
-                spikes *= _uniform(own, 3) >= fixed.loss
+            if structure.loss:
+                spikes *= heard
                 sent = np.flatnonzero(spikes)
             now = State(dendrites, ahp, v, spikes)
             if len(sent):
@@ -272,8 +263,10 @@ def play(
                     np.add.at(counts[low:high, offset + place], where, times.astype(np.uint8))
             shift = (shift + groups * cells) % len(events)
             if len(wanted) and t == (place + 1) * substeps - 1:
-                for k, name in enumerate(wanted):
-                    traces[k, low:high, offset + place] = _observed(int(name), now, fixed)
+                for k, name in enumerate(seen):
+                    traces[k, low:high, offset + place] = (
+                        0 if name is None else observe(name, now, fixed, structure, np)
+                    )
         if state.size:
             _keep(state[low:high], now, events, shift, cells, groups)
 
@@ -294,17 +287,6 @@ def _membrane(v: Array, flow: Inflow, c: Constants, structure: Structure, noise:
         reset, more = settle(v[fired], end[fired], Inflow(*parts), cell, structure, XP, own)
         after[fired], spikes[fired] = reset, 1 if more is None else 1 + more
     return after, spikes, sent
-
-
-def _observed(name: int, now: State, c: Constants) -> Any:
-    """What is recorded: dendrite `name`, or -1 the membrane, -2 the adaptation, -3 nothing."""
-    if name >= 0:
-        return now.dendrites[name][:, 0]
-    if name == -1:
-        return np.where(now.v < 0, c.floor, now.v)
-    if name == -2:
-        return 0 if now.ahp is None else now.ahp * c.ahp_decay + now.spikes * c.ahp_kick
-    return 0
 
 
 def _held(cell: Array, now: State, events: Array, cells: int, groups: int) -> State:

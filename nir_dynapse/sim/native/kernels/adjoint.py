@@ -22,6 +22,7 @@ from nir_dynapse.sim.native.kernels.run import (
     most,
     one,
     soonest,
+    state_of,
     stretch,
     work_of,
     zero,
@@ -252,15 +253,11 @@ def back(
     adaptation, kinds = plan[ADAPTATION] > 0, plan[N_HEAD:]
     inputs, cells, c_wanted, steps = wires.inputs, states.shape[3], g_c.size > 0, bins * substeps
     source, split = sources_of(wires, groups)
-    fixed_all, forward = fixed_of(c, cells), work_of(groups, cells, x.shape[2])
+    fixed_all, forward = fixed_of(c, N_CONSTANTS, cells), work_of(groups, cells, x.shape[2])
     rate, floor, threshold, refractory, _, ahp_decay, ahp_kick, decay = fixed_all
     h, slope = c[STEP, 0], c[SLOPE, 0]
-    drive, ahp, v_now, now = (
-        np.empty((groups, cells), kind),
-        np.empty(cells, kind),
-        np.empty(cells, kind),
-        np.empty(cells, np.uint8),
-    )
+    state = state_of(groups, cells)
+    drive, ahp, v_now, now = state
     parts = STRETCH if c_wanted else 0
     kept = (
         np.empty((STRETCH, cells), np.uint8),
@@ -303,7 +300,6 @@ def back(
                 copy(began[groups], ahp)
                 copy(began[groups + 1], v_now)
                 copy(began[groups + 2], now)
-                state = (drive, ahp, v_now, now)
                 stretch(low, high, first, t + 1, w, plan, wires, h, fixed_all, x, state, forward, uncounted, kept)
             place = t // substeps
             for b in range(low, high):

@@ -15,32 +15,38 @@ from typing import Any
 import numpy as np
 
 from nir_dynapse.sim.dynamics import GABA, NMDA, SHUNT, begin, fed_back, flowing, halfway, land, late, opening, reach
-from nir_dynapse.sim.native.kernels.run import copy, fill, kind, listed, most, one, resumed, soonest, tiled, zero
+from nir_dynapse.sim.native.kernels.run import (
+    arrived,
+    copy,
+    fill,
+    fixed_of,
+    kind,
+    listed,
+    most,
+    one,
+    resumed,
+    soonest,
+    tiled,
+    zero,
+)
 from nir_dynapse.sim.native.memory import called, loop
 from nir_dynapse.sim.native.names import (
     DEPTH,
     FIRST_BIN,
     FIRST_PLACE,
     P_AGAIN,
-    P_AHP_DECAY,
-    P_AHP_KICK,
-    P_DC,
     P_FEEDBACK,
-    P_FLOOR,
     P_GATE,
     P_LENGTH,
     P_LOSS,
     P_NOISE,
     P_POWER,
-    P_RATE,
-    P_REFRACTORY,
     P_ROWS,
-    P_STEP,
     P_SUBSTEPS,
-    P_THRESHOLD,
     PADDED,
     PLAYED,
     SEED,
+    STEP,
     WITH_AHP,
     WITH_FEEDBACK,
     WITH_GATE,
@@ -152,9 +158,7 @@ def resumed_all(
             reached = reach(floor, flow, less, span, floor, None)
             if with_gate and twice == 0:
                 opened = opening(floor, reached, gate, threshold, None)
-        since = late(floor, reached, left, whole, rate, threshold, None)
-        v = land(zero, reached, since, refractory, threshold, zero, None)
-        left = since - refractory if reached > threshold else zero
+        v, left = arrived(left, reached, whole, rate, floor, threshold, refractory)
         more += reached > threshold
     return v, more
 
@@ -276,20 +280,9 @@ def play(
     wires = (first, target, w, plan[P_LENGTH])
     inputs = first.shape[0] - 1 - n
     cells = (rows * n + PADDED - 1) // PADDED * PADDED
-    fixed = (
-        tiled(c[P_RATE], cells),
-        tiled(c[P_FLOOR], cells),
-        tiled(c[P_THRESHOLD], cells),
-        tiled(c[P_REFRACTORY], cells),
-        tiled(c[P_GATE], cells),
-        tiled(c[P_FEEDBACK], cells),
-    )
-    rate, floor, threshold = fixed[0], fixed[1], fixed[2]
-    dc, h, power, loss = tiled(c[P_DC], cells), c[P_STEP, 0], c[P_POWER, 0], c[P_LOSS, 0]
-    ahp_decay, ahp_kick = tiled(c[P_AHP_DECAY], cells), tiled(c[P_AHP_KICK], cells)
-    decay, drive = np.empty((groups, cells), kind), np.zeros((groups, cells), kind)
-    for g in range(groups):
-        copy(tiled(c[PLAYED + g], cells), decay[g])
+    rate, floor, threshold, refractory, dc, ahp_decay, ahp_kick, decay = fixed_of(c, PLAYED, cells)
+    fixed = (rate, floor, threshold, refractory, tiled(c[P_GATE], cells), tiled(c[P_FEEDBACK], cells))
+    h, power, loss, drive = c[STEP, 0], c[P_POWER, 0], c[P_LOSS, 0], np.zeros((groups, cells), kind)
     events = np.zeros(depth * groups * cells, kind)
     ahp, v, end = np.zeros(cells, kind), np.empty(cells, kind), np.empty(cells, kind)
     current, leak, nmda = np.zeros(cells, kind), np.ones(cells, kind), np.zeros(cells, kind)

@@ -199,11 +199,17 @@ def resumed(left: Any, current: Any, leak: Any, fixed: Any, again: Any) -> Any:
         if not left > zero:
             break
         reached = reach(floor, flow, less, left * rate, floor, None)
-        since = late(floor, reached, left, less, rate, threshold, None)
-        v = land(zero, reached, since, refractory, threshold, zero, None)
-        left = since - refractory if reached > threshold else zero
+        v, left = arrived(left, reached, less, rate, floor, threshold, refractory)
         more += reached > threshold
     return v, more
+
+
+@loop
+def arrived(left: Any, reached: Any, leak: Any, rate: Any, floor: Any, threshold: Any, refractory: Any) -> Any:
+    """`v` of a cell that came from its floor to `reached` in what was `left` of a step, and what is left after that."""
+    since = late(floor, reached, left, leak, rate, threshold, None)
+    v = land(zero, reached, since, refractory, threshold, zero, None)
+    return v, since - refractory if reached > threshold else zero
 
 
 @loop
@@ -221,12 +227,13 @@ def count_spikes(spikes: Any, low: Any, high: Any, place: Any, afresh: Any, coun
 
 
 @loop
-def fixed_of(c: Any, cells: Any) -> Any:
-    """The constants of all cells of a tile: rate, floor, threshold, refractory, dc, ahp_decay, ahp_kick and decays."""
-    groups = c.shape[0] - N_CONSTANTS
+def fixed_of(c: Any, first: Any, cells: Any) -> Any:
+    """The constants of all cells of a tile: rate, floor, threshold, refractory, dc, ahp_decay, ahp_kick, and the decays,
+    which are the rows from `first` on."""
+    groups = c.shape[0] - first
     decay = np.empty((groups, cells), kind)
     for g in range(groups):
-        copy(tiled(c[N_CONSTANTS + g], cells), decay[g])
+        copy(tiled(c[first + g], cells), decay[g])
     return (
         tiled(c[RATE], cells),
         tiled(c[FLOOR], cells),
@@ -237,6 +244,12 @@ def fixed_of(c: Any, cells: Any) -> Any:
         tiled(c[AHP_KICK], cells),
         decay,
     )
+
+
+@loop
+def state_of(groups: Any, cells: Any) -> Any:
+    """Room for the state of a tile: drive, ahp, v, spikes."""
+    return np.empty((groups, cells), kind), np.empty(cells, kind), np.empty(cells, kind), np.empty(cells, np.uint8)
 
 
 @loop
@@ -336,16 +349,10 @@ def run(
     cells), where not empty, the same before every `STRETCH` steps, for the adjoint. Of the tiles every `share`th is run,
     from `part` on.
     """
-    batch, bins, n = counts.shape
-    groups, rows = c.shape[0] - N_CONSTANTS, plan[TILE]
+    (batch, bins, n), groups, rows = counts.shape, c.shape[0] - N_CONSTANTS, plan[TILE]
     cells = (rows * n + VECTOR - 1) // VECTOR * VECTOR
-    fixed, work = fixed_of(c, cells), work_of(groups, cells, x.shape[2])
-    drive, ahp, v, spikes = (
-        np.empty((groups, cells), kind),
-        np.empty(cells, kind),
-        np.empty(cells, kind),
-        np.empty(cells, np.uint8),
-    )
+    fixed, work = fixed_of(c, N_CONSTANTS, cells), work_of(groups, cells, x.shape[2])
+    drive, ahp, v, spikes = state_of(groups, cells)
     none, nothing = np.empty((0, cells), kind), np.empty((0, groups, cells), kind)
     kept = (np.empty((0, cells), np.uint8), none, none, none, nothing, none)
     steps = bins * plan[SUBSTEPS]
