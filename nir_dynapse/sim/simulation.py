@@ -135,13 +135,13 @@ def run_circuit(
     if backend not in ("jax", "numpy"):
         raise ParameterRangeError(f"simulate: unknown backend {backend!r}. Choose 'jax' or 'numpy'.")
     topology = params.topology
-    n_sub = internal_step(params, dt)
     wanted = tuple(name for name in RECORDABLE if name in record and name != "spikes")
     disturbance = disturbance or Disturbance()
     run_all = _compiled if backend == "jax" and native.available() else partial(_scanned, backend=backend)
-    spikes, extras = run_all(params, counts, dt, _steps(params, dt, disturbance), disturbance, wanted)
+    by = _steps(params, dt, disturbance)
+    spikes, extras = run_all(params, counts, dt, by, disturbance, wanted)
     slices, states = topology.slices(), {}
-    amperes = end_currents(params, dt / n_sub) if wanted else {}
+    amperes = end_currents(params, dt / by.substeps) if wanted else {}
     for name, found in zip(wanted, extras, strict=True):
         values = found * amperes[name].astype(np.float32)
         states[name] = {node: values[..., part] for node, part in slices.items()}

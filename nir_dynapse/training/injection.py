@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from nir_dynapse.circuit.params import Params
 from nir_dynapse.sim.circuit import constants, structure_of, with_tonic
-from nir_dynapse.sim.dynamics import State, advance, begin, inflow, initial_state, land, late, rise, settle
+from nir_dynapse.sim.dynamics import State, advance, inflow, initial_state, land, rise, settle
 from nir_dynapse.sim.loops import repeat
 from nir_dynapse.sim.surrogate import FAST_SIGMOID, Surrogate
 from nir_dynapse.sim.wiring import drive, weights_of
@@ -49,12 +49,9 @@ def injected_counts(
         end = rise(state.v, flow, c, structure, jnp)
         own = surrogate(end / c.threshold - 1)
         spikes = own + jax.lax.stop_gradient(sent - own)
-        y, active = begin(state.v, c.floor, c.h, jnp)
-        leak = 1.0 if flow.leak is None else flow.leak
         # Where the chip fired and the model would not, the spike counts as one at the end of the step.
-        since = jnp.where(end > c.threshold, late(y, end, active, leak, c.rate, c.threshold, jnp), 0.0)
         fired = sent > 0
-        reset = land(state.v, jnp.where(fired, 2 * c.threshold, jnp.minimum(end, 0.999 * c.threshold)), since,
+        reset = land(state.v, jnp.where(fired, 2 * c.threshold, jnp.minimum(end, 0.999 * c.threshold)), 0.0,
                      c.refractory, c.threshold, c.h, jnp)  # fmt: skip
         # Where both fire the membrane does what the model's does, which may go on within the step.
         settled, _ = settle(state.v, end, flow, c, structure, jnp, repeat=repeat)
