@@ -111,7 +111,18 @@ def _cast(source: Any, target: Any, kind: Any) -> Any:
 
 _bits = _cast(types.float32, types.int32, ir.IntType(32))
 _from_bits = _cast(types.int32, types.float32, ir.FloatType())
-_F = np.float32
+
+
+def _of_two(name: str) -> Any:
+    """An operation of two numbers of 32 bits: Numba's own ones widen them, and vectors of half as many are the price."""
+    number = types.int32
+    return intrinsic(
+        lambda _, a, b: (number(number, number), lambda _, builder, __, args: getattr(builder, name)(args[0], args[1]))
+    )
+
+
+_less, _more, _up, _down, _both = (_of_two(name) for name in ("sub", "add", "shl", "ashr", "and_"))
+_I, _F = np.int32, np.float32
 
 
 @formula
@@ -120,8 +131,8 @@ def log_float32(x: Number) -> Number:
 
     x = m·2^e with m between √½ and √2, ln m as the polynomial of Moshier's Cephes library (logf).
     """
-    e = np.int32((_bits(x) - np.int32(0x3F3504F3)) >> np.int32(23))
-    m = _from_bits(np.int32(_bits(x) - np.int32(e << np.int32(23)))) - _F(1)
+    e = _down(_less(_bits(x), _I(0x3F3504F3)), _I(23))
+    m = _from_bits(_less(_bits(x), _up(e, _I(23)))) - _F(1)
     z = m * m
     p = _F(7.0376836292e-2) * m - _F(1.1514610310e-1)
     p = p * m + _F(1.1676998740e-1)
@@ -143,7 +154,7 @@ def exp_float32(x: Number) -> Number:
     e^x = 2^n·e^r with |r| ≤ ½·ln 2, e^r as the polynomial of Moshier's Cephes library (expf).
     """
     x = minimum(maximum(x, _F(-80)), _F(80))
-    n = np.int32(x * _F(1.44269504088896341) + _F(128.5)) - np.int32(128)
+    n = _less(_I(x * _F(1.44269504088896341) + _F(128.5)), _I(128))
     f = _F(n)
     r = x - f * _F(0.693359375)
     r = r + f * _F(2.12194440e-4)
@@ -152,14 +163,13 @@ def exp_float32(x: Number) -> Number:
     p = p * r + _F(4.1665795894e-2)
     p = p * r + _F(1.6666665459e-1)
     p = p * r + _F(5.0000001201e-1)
-    return (p * (r * r) + r + _F(1)) * _from_bits(np.int32((n + np.int32(127)) << np.int32(23)))
+    return (p * (r * r) + r + _F(1)) * _from_bits(_up(_more(n, _I(127)), _I(23)))
 
 
 @formula
 def cos_float32(x: Number) -> Number:
     """cos x of a float32 from 0 to 2·π: by Moshier's polynomials (sinf, cosf) on the nearest eighth of a turn."""
-    j = np.int32(x * _F(1.27323954473516))
-    j = np.int32((j + np.int32(1)) & np.int32(-2))
+    j = _both(_more(_I(x * _F(1.27323954473516)), _I(1)), _I(-2))
     f = _F(j)
     r = ((x - f * _F(0.78515625)) - f * _F(2.4187564849853515625e-4)) - f * _F(3.77489497744594108e-8)
     z = r * r
@@ -167,8 +177,8 @@ def cos_float32(x: Number) -> Number:
     c = (c * z + _F(4.166664568298827e-2)) * (z * z) - _F(0.5) * z + _F(1)
     s = _F(-1.9515295891e-4) * z + _F(8.3321608736e-3)
     s = (s * z - _F(1.6666654611e-1)) * (z * r) + r
-    quarter = np.int32((j >> np.int32(1)) & np.int32(3))
-    found = s if (quarter & np.int32(1)) != 0 else c
+    quarter = _both(_down(j, _I(1)), _I(3))
+    found = s if _both(quarter, _I(1)) != 0 else c
     return -found if quarter == 1 or quarter == 2 else found
 
 

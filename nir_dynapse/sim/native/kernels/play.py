@@ -24,7 +24,6 @@ from nir_dynapse.sim.native.kernels.run import (
     listed,
     most,
     one,
-    resumed,
     soonest,
     tiled,
     zero,
@@ -65,17 +64,22 @@ ALL = True
 @loop
 def deliver(source: Any, by: Any, base: Any, shift: Any, wires: Any, events: Any) -> None:
     """Add `by` events of a source to what the sample at `base` gets, from the step at `shift` on."""
-    first, target, w, length = wires
-    size = events.shape[0]
-    for q in range(first[source], first[source + 1]):
-        place = target[q] + shift
-        place = U(place - size if place >= size else place) + U(base)
-        if length == 1:
-            events[place] += by * w[U(q)]
-        else:
-            start = U(q * length)
+    first, target, w, length, ring = wires
+    size = U(events.shape[0])
+    begin, after, start = U(first[source]), U(first[source + 1]), U(base) + U(shift)
+    if length == 1 and not ring:
+        for q in range(begin, after):
+            events[U(np.uint32(target[q])) + start] += by * w[q]
+    elif length == 1:
+        for q in range(begin, after):
+            place = U(np.uint32(target[q])) + U(shift)
+            events[(place - size if place >= size else place) + U(base)] += by * w[q]
+    else:
+        for q in range(begin, after):
+            place = U(np.uint32(target[q])) + U(shift)
+            place = (place - size if place >= size else place) + U(base)
             for n in range(length):
-                events[place + U(n)] += by * w[start + U(n)]
+                events[place + U(n)] += by * w[q * U(length) + U(n)]
 
 
 @loop
@@ -161,6 +165,62 @@ def resumed_all(
         v, left = arrived(left, reached, whole, rate, floor, threshold, refractory)
         more += reached > threshold
     return v, more
+
+
+BLOCK = 16
+"""Cells that fired and go on side by side: those of a vector."""
+
+
+@loop
+def resume(
+    v: Any, end: Any, current: Any, leak: Any, fixed: Any, h: Any, sent: Any, count: Any, again: Any, spikes: Any, work: Any
+) -> None:
+    """`v` of the first `count` cells in `sent`, which fired, after the step, and how often they did: as `dynamics.settle`.
+
+    `fixed`: rate, floor, threshold, refractory; `work` (11, BLOCK). A block of cells is one vector, filled up with its last.
+    """
+    rates, floors, thresholds, periods, flows = work[0], work[1], work[2], work[3], work[4]
+    lesses, lefts, afters, reached, rests = work[5], work[6], work[7], work[8], work[9]
+    times = work[10]
+    for low in range(0, count, BLOCK):
+        for i in range(BLOCK):
+            k = U(sent[U(min(low + i, count - 1))])
+            rates[i], floors[i], thresholds[i], periods[i] = fixed[0][k], fixed[1][k], fixed[2][k], fixed[3][k]
+            flows[i], lesses[i], afters[i], reached[i] = current[k], leak[k], v[k], end[k]
+        for i in range(BLOCK):
+            flows[i] = flowing(flows[i], zero, None)
+        for i in range(BLOCK):
+            lesses[i] = minimum(lesses[i], most)
+        for i in range(BLOCK):
+            y, active = begin(afters[i], floors[i], h, None)
+            lefts[i] = late(y, reached[i], active, lesses[i], rates[i], thresholds[i], None) - periods[i]
+        for i in range(BLOCK):
+            afters[i] = minimum(lefts[i], -soonest)
+        fill(times, one)
+        for _ in range(again):
+            waiting = 0
+            for i in range(BLOCK):
+                waiting += lefts[i] > zero
+            if waiting == 0:
+                break
+            for i in range(BLOCK):
+                span = maximum(lefts[i], zero) * rates[i]
+                reached[i] = reach(floors[i], flows[i], lesses[i], span, floors[i], None)
+            for i in range(BLOCK):
+                since = late(floors[i], reached[i], lefts[i], lesses[i], rates[i], thresholds[i], None)
+                rests[i] = since - periods[i]
+            for i in range(BLOCK):
+                after = minimum(rests[i], -soonest) if reached[i] > thresholds[i] else reached[i]
+                afters[i] = after if lefts[i] > zero else afters[i]
+            for i in range(BLOCK):
+                lefts[i] = lefts[i] if reached[i] > thresholds[i] else zero
+            for i in range(BLOCK):
+                times[i] += one if lefts[i] > zero else zero
+            for i in range(BLOCK):
+                lefts[i] = rests[i] if lefts[i] > zero else zero
+        for i in range(min(BLOCK, count - low)):
+            k = U(sent[U(low + i)])
+            v[k], spikes[k] = afters[i], times[i]
 
 
 @loop
@@ -277,7 +337,7 @@ def play(
     no_step = plan[P_ROWS] * 0
     offset = plan[FIRST_PLACE]
     special = plan[WITH_GATE] + plan[WITH_FEEDBACK] + plan[WITH_NOISE] > 0
-    wires = (first, target, w, plan[P_LENGTH])
+    wires = (first, target, w, plan[P_LENGTH], depth > 1)
     inputs = first.shape[0] - 1 - n
     cells = (rows * n + PADDED - 1) // PADDED * PADDED
     rate, floor, threshold, refractory, dc, ahp_decay, ahp_kick, decay = fixed_of(c, PLAYED, cells)
@@ -287,7 +347,7 @@ def play(
     ahp, v, end = np.zeros(cells, kind), np.empty(cells, kind), np.empty(cells, kind)
     current, leak, nmda = np.zeros(cells, kind), np.ones(cells, kind), np.zeros(cells, kind)
     noise, work = np.zeros(cells, kind), np.empty((6, cells if special else 0), kind)
-    spikes, sent = np.zeros(cells, np.uint8), np.empty(cells + 1, np.int64)
+    spikes, sent, block = np.zeros(cells, np.uint8), np.empty(cells + 1, np.int64), np.empty((11, BLOCK), kind)
     for tile in range(part, (batch + rows - 1) // rows, share):
         low = tile * rows
         high = min(low + rows, batch)
@@ -344,20 +404,19 @@ def play(
                 advance_plain(v, current, leak, rate, floor, h, end)
             settle(v, end, threshold, h, spikes)
             count = listed(spikes, size, sent)
-            for j in range(count):
-                k = sent[j]
-                left, more = reset(v, end, leak, fixed, h, k), 0
-                if ALL:
+            if ALL and special:
+                for j in range(count):
+                    k = sent[j]
                     which = (plan[WITH_GATE] > 0, plan[WITH_FEEDBACK] > 0)
-                    of_cell = (rate[k], floor[k], threshold[k], fixed[3][k], fixed[4][k], fixed[5][k])
-                    with_noise = noise[k] if special else zero
+                    of_cell = (rate[k], floor[k], threshold[k], refractory[k], fixed[4][k], fixed[5][k])
+                    left = reset(v, end, leak, fixed, h, k)
                     v[k], more = resumed_all(
-                        left, current[k], nmda[k], leak[k], with_noise, of_cell, power, which, plan[P_AGAIN]
+                        left, current[k], nmda[k], leak[k], noise[k], of_cell, power, which, plan[P_AGAIN]
                     )
-                else:
-                    of_one = (rate[k], floor[k], threshold[k], fixed[3][k])
-                    v[k], more = resumed(left, current[k], leak[k], of_one, plan[P_AGAIN])
-                spikes[k] += more
+                    spikes[k] += more
+            else:
+                plain = (rate, floor, threshold, refractory)
+                resume(v, end, current, leak, plain, h, sent, count, plan[P_AGAIN], spikes, block)
             if ALL:
                 for b in range(low, high if plan[WITH_LOSS] else low):
                     draw_losses(mixed(key ^ sample[b]), loss, (b - low) * n, n, spikes)
