@@ -51,7 +51,9 @@ def _text(path: str) -> str:
 
 # The files of `kernels` are text to be compiled, not a package. Read when their tools are imported, so that both are of one
 # time.
-KERNELS, ADJOINT, FRAMES, PLAY = (_text(f"kernels/{part}") for part in ("run", "adjoint", "frames", "play"))
+KERNELS, ADJOINT, FRAMES, FIRED, PLAY = (
+    _text(f"kernels/{part}") for part in ("run", "adjoint", "frames", "fired", "play")
+)
 TOOLS = "".join(_text(module.__name__.rpartition(".")[2]) for module in (memory, names, scalar))
 
 
@@ -70,6 +72,7 @@ def source(what: str, name: str) -> str:
     """Text of the module with the call `what`: XLA's "run" or "back", or NumPy's "play" and "play_all" (float32
     only; see `kernels.play`)."""
     _, kernels = KERNELS.split(RULER)
+    _, fired = FIRED.split(RULER)
     _, play = PLAY.split(RULER)
     _, adjoint = ADJOINT.split(RULER)
     _, shared, run, back = FRAMES.split(RULER)
@@ -93,7 +96,7 @@ def source(what: str, name: str) -> str:
         f'SHARE = "nir_dynapse_{what}_{name}_share"',
         *(f"@fused\n{scalar.source_of(function)}" for function in FORMULAS),
         *(
-            (f"ALL = {what == 'play_all'}", kernels, play, f"play.compile({PLAY_TYPES!r})")
+            (f"ALL = {what == 'play_all'}", kernels, fired, play, f"play.compile({PLAY_TYPES!r})")
             if numpys
             else (kernels, adjoint, shared, run if what == "run" else back)
         ),
