@@ -19,7 +19,7 @@ from nir_dynapse.network.network import Network
 
 __all__ = ["finetune"]
 
-KEYWORDS = ("devices", "steps", "loss", "checkpoint", "log", "spend")
+KEYWORDS = ("devices", "steps", "minutes", "loss", "checkpoint", "log", "spend")
 """Options that are keywords of `fine_tune` by the same name, and of `TrainingOptions`; who leaves them out gets theirs."""
 OPTIONS = ("batch", "rate", "dropout", "worst", "patience", "check_every")
 
@@ -54,10 +54,10 @@ def finetune(args: argparse.Namespace, out: Output) -> int:
     if args.board is not None:
         board = open_board(args.board, device=silicon_of(device), bit_file=args.bit_file)
     usual = COPIED if keywords.get("spend", "none") != "none" else USUAL
-    steps = keywords.get("steps", usual.steps)
-    out.note(
-        f"compiling, then {steps} steps at most with checks on held-out chips; the time is told after the second step"
-    )
+    amount = f"{keywords.get('steps', usual.steps)} steps at most"
+    if args.minutes is not None:
+        amount = f"as many steps as fit in {args.minutes:g} min"
+    out.note(f"compiling, then {amount}, with checks on held-out chips; the time is told after the second step")
     with out.resumable(args.checkpoint, "training"), out.progress() as tell, board as chip:
         params, log = fine_tuned(thing, data, {**keywords, "board": chip}, tell)
     save_params(params, args.out)

@@ -51,7 +51,8 @@ def deploy(args: argparse.Namespace, out: Output) -> int:
 
 def _training(args: argparse.Namespace) -> dict[str, Any]:
     """The options of `deploy` about training, none where there is none; ConfigurationError for those without effect."""
-    asked = {"--train-steps": args.train_steps, "--train-devices": args.train_devices, "--checkpoint": args.checkpoint}
+    asked = {"--train-steps": args.train_steps, "--train-minutes": args.train_minutes}
+    asked |= {"--train-devices": args.train_devices, "--checkpoint": args.checkpoint}
     asked = {} if args.train is not None else asked
     if args.train is None and args.params is None:
         asked |= {"--uniform": args.uniform, "--compare": args.compare}
@@ -60,7 +61,8 @@ def _training(args: argparse.Namespace) -> dict[str, Any]:
         raise ConfigurationError(f"{', '.join(useless)}: nothing is trained. Give the data with --train TRAIN.npz.")
     if args.train is None and args.params is None:
         return {}
-    keywords = {"steps": args.train_steps, "devices": args.train_devices, "mismatch": spread_of(args)}
+    keywords = {"steps": args.train_steps, "minutes": args.train_minutes}
+    keywords |= {"devices": args.train_devices, "mismatch": spread_of(args)}
     if args.checkpoint is not None:
         keywords["checkpoint"] = args.checkpoint
     options: dict[str, Any] = {"training": {key: value for key, value in keywords.items() if value is not None}}

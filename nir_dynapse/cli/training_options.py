@@ -15,11 +15,18 @@ def training_options(verb: argparse.ArgumentParser) -> None:
     """What deploy is told about training."""
     group = verb.add_argument_group("fine-tuning")
     group.add_argument("--train", metavar="TRAIN.npz", help="fine-tune the network on this data before it is compiled")
-    group.add_argument(
+    amount = group.add_mutually_exclusive_group()
+    amount.add_argument(
         "--train-steps",
         type=limited(numbers.STEPS),
         metavar="N",
         help="steps of training (default 3000; without copies 1000)",
+    )
+    amount.add_argument(
+        "--train-minutes",
+        type=limited(numbers.MINUTES),
+        metavar="X",
+        help="as many steps of training as fit in that time",
     )
     group.add_argument(
         "--train-devices",
@@ -97,8 +104,12 @@ def finetune_options(verb: argparse.ArgumentParser) -> None:
     )
 
     group = verb.add_argument_group("steps")
-    group.add_argument(
+    amount = group.add_mutually_exclusive_group()
+    amount.add_argument(
         "--steps", type=limited(numbers.STEPS), metavar="N", help="how many (default 1000); with copies 3000"
+    )
+    amount.add_argument(
+        "--minutes", type=limited(numbers.MINUTES), metavar="X", help="as many steps as fit in that time, all included"
     )
     group.add_argument(
         "--batch",

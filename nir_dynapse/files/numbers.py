@@ -24,6 +24,7 @@ __all__ = [
     "DURATION",
     "KEY",
     "LEARNING_RATE",
+    "MINUTES",
     "NOISE",
     "PART",
     "PER_STEP",
@@ -145,6 +146,8 @@ PER_STEP = Whole(1, 10**6)
 """Virtual chips of a step of training."""
 STEPS = Whole(1, 10**9)
 """Steps of training, steps between two checks, checks without a better one."""
+MINUTES = Real(0, 10_000, "min", above=True)
+"""How long a training may take."""
 BATCH = Whole(1, 10**6)
 """Samples that each chip sees in a step of training."""
 PLACE_SECONDS = Real(0, 1e6, "s", above=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from nir_dynapse.data.data import Data
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
 from nir_dynapse.evaluation.checks import check_params
 from nir_dynapse.evaluation.evaluate import kept
-from nir_dynapse.files.numbers import KEY, PER_STEP, STEPS, Whole
+from nir_dynapse.files.numbers import KEY, MINUTES, PER_STEP, STEPS, Whole
 from nir_dynapse.files.places import check_apart
 from nir_dynapse.fitting.fit import fit_to_data
 from nir_dynapse.layout.decoding import as_params
@@ -33,7 +34,7 @@ from nir_dynapse.training.in_the_loop import InTheLoop
 from nir_dynapse.training.losses import Loss
 from nir_dynapse.training.options import TrainingOptions
 from nir_dynapse.training.rewiring import Candidates
-from nir_dynapse.training.run import Run
+from nir_dynapse.training.run import CHECKS, Run
 from nir_dynapse.training.start import start_of
 from nir_dynapse.training.state import Checkpoint
 from nir_dynapse.training.steps import Recipe
@@ -72,6 +73,7 @@ def fine_tune(
     mismatch: Mismatch | None = None,
     devices: int | None = None,
     steps: int | None = None,
+    minutes: float | None = None,
     loss: str | Loss | None = None,
     teacher: Network | bool | None = None,
     board: Board | None = None,
@@ -98,7 +100,9 @@ def fine_tune(
     Neurons with more synapses than CAM rows get those rows that let them follow the sum of all synapses best on `data`
     (`options.rewiring` can move them while training). With `spend` several neurons of the chip stand for one: "chip" takes
     as many as fit, a number or a dictionary of numbers by node says how many; they hear different copies and rows. Unless
-    given, `devices` and `steps` are 16 and 1000; with copies, whose errors average out, 2 and 3000.
+    given, `devices` and `steps` are 16 and 1000; with copies, whose errors average out, 2 and 3000. `minutes` instead of
+    `steps`: as many as fit in that time, all included, with twenty checks; `progress` is told how many they are, and the
+    same call with `steps` gives the same result (a `checkpoint` keeps them).
 
     `loss`: "counts" (classes by spike counts), "first-spike", "max-over-time", "trajectory" (where `data.y` is (sample,
     time, output)), or a `losses.Loss`. With `teacher` (True: the network's own ideal run; or another Network, with the
@@ -114,7 +118,8 @@ def fine_tune(
     options = TrainingOptions() if options is None else options
     if not isinstance(options, TrainingOptions):
         raise ConfigurationError(f"fine_tune: options is a {type(options).__name__}. Give TrainingOptions(...).")
-    _checked(devices, steps, bits, key)
+    called = time.monotonic()
+    _checked(devices, steps, bits, key, minutes)
     check_mismatch("fine_tune", mismatch)
     mismatch = device.mismatch if mismatch is None else mismatch
     check_apart({"checkpoint": checkpoint, "log": log}, {})
@@ -123,6 +128,11 @@ def fine_tune(
     circuit, candidates = _on_rows(circuit, data, device, spend, mismatch, key)
     amount = COPIED if circuit.topology.copies else USUAL
     devices, steps = amount.devices if devices is None else devices, amount.steps if steps is None else steps
+    known = None if minutes is None or checkpoint is None else Checkpoint.length(checkpoint)
+    if known is not None:
+        minutes, steps = None, known[0]
+        options = replace(options, check_every=known[1])
+    asked, tell = options.check_every, progress or (lambda what, fraction: None)
     batch, every = options.batch or amount.batch, options.check_every or amount.check_every
     options = replace(options, batch=batch, check_every=every)
     task = task_of(thing, circuit, data, validation, loss, teacher, options.distil)
@@ -162,6 +172,11 @@ def fine_tune(
     run = Run(trainer, task, options, steps, key, candidates if board is None else ())
     if board is not None:
         run.loop = InTheLoop(board, thing, chart, first, device)
+    if minutes is not None:
+        steps = trainer.steps = run.steps = run.choose_steps(first, called + 60 * minutes)
+        every = run.every = asked or -(-steps // CHECKS)
+        options = run.options = replace(options, check_every=every)
+        tell(f"{steps} steps in {minutes:g} min; the same again with steps={steps}, check_every={every}", 0.0)
     store = None
     if checkpoint is not None:
         what = (
@@ -177,9 +192,9 @@ def fine_tune(
             begun.free,
             (chart.bits, chart.unit, chart.base_range, chart.ranges),
         )
-        store = Checkpoint(checkpoint, what)
+        store = Checkpoint(checkpoint, what, (steps, every))
     with kept(None if store is None else store.path):
-        best = run.go(first, store, log, progress or (lambda what, fraction: None))
+        best = run.go(first, store, log, tell)
     return settled(chart if run.pre is None else chart.hearing(run.pre), best)
 
 
@@ -284,7 +299,13 @@ def _delays(chart: Any) -> np.ndarray:
     return Params(bias, np.zeros(chart.rows.n_synapses), None, chart.rows, chart.circuit).row_delays()
 
 
-def _checked(devices: int | None, steps: int | None, bits: int | None, key: int) -> None:
+def _checked(devices: int | None, steps: int | None, bits: int | None, key: int, minutes: float | None) -> None:
+    if minutes is not None:
+        if steps is not None:
+            raise ConfigurationError(
+                f"fine_tune: steps is {steps} and minutes is {minutes}. Give one of them: how many steps, or how long."
+            )
+        MINUTES.check("fine_tune", "minutes", minutes)
     for name, value, limit in (
         ("devices", devices, PER_STEP),
         ("steps", steps, Whole(0, STEPS.high)),

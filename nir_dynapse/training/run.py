@@ -18,9 +18,17 @@ from nir_dynapse.training.task import Task
 from nir_dynapse.training.trainable import Latent
 from nir_dynapse.training.trainer import Trainer, is_first_process
 
-__all__ = ["Run", "samples"]
+__all__ = ["CHECKS", "Run", "samples"]
 
 Progress = Callable[[str, float], None]
+
+
+TIMED = 4
+"""Steps that tell how long one takes."""
+CHECKS = 20
+"""Checks of a training whose time is given."""
+SURE = 0.95
+"""The part of that time that is used: what comes after the last step takes some, too."""
 
 
 class Run:
@@ -83,6 +91,24 @@ class Run:
             return first
         self.pre = state.best_pre
         return state.best
+
+    def choose_steps(self, first: Latent, until: float) -> int:
+        """As many steps as fit until then (`time.monotonic`), by what the first ones and a check take, which are then done
+        anew: it may stop a little earlier or later, the result is that of a training of so many steps."""
+        trainer, rows = self.trainer, self.trainer.recipe.chart.rows
+        state = self._step(State.new(first, trainer.start(first), rows.pre if self.candidates else None))
+        jax.block_until_ready(state.latent)  # compiled
+        begun = time.monotonic()
+        for _ in range(TIMED):
+            state = self._step(state)
+        jax.block_until_ready(state.latent)
+        step = (time.monotonic() - begun) / TIMED
+        self._found(state.latent)  # compiled
+        begun = time.monotonic()
+        self._found(state.latent)
+        now = time.monotonic()
+        left = (until - now) * SURE - (CHECKS + 1) * (now - begun)
+        return max(1, int(left / step))
 
     def _rewired(self, state: State) -> State:
         """`state` with rows that hear other sources, when it is time."""
@@ -151,7 +177,7 @@ class Run:
             "held_out": float(found.mean()),
             "held_out_low": float(np.quantile(found, 0.05)),
             "score": score if state.step >= self.options.ramp * self.steps else np.nan,
-            "learning_rate": float(self.trainer.rate(state.step)),
+            "learning_rate": self.trainer.rate(state.step),
             "seconds": state.seconds + seconds - state.since,
         }
         state = state._replace(log=state.log.append(row), recent=(), seconds=row["seconds"], since=seconds)

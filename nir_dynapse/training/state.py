@@ -51,11 +51,21 @@ class State(NamedTuple):
 
 
 class Checkpoint:
-    """An .npz file with the state of one training, told from others by a digest of all that it depends on."""
+    """An .npz file with the state of one training, told from others by a digest of all that it depends on; `length` are
+    its steps and those between two checks."""
 
-    def __init__(self, path: str | os.PathLike[str], identity: Any) -> None:
-        self.path, self.identity = Path(path), digest(identity)
+    def __init__(self, path: str | os.PathLike[str], identity: Any, length: tuple[int, int]) -> None:
+        self.path, self.identity, self.steps = Path(path), digest(identity), np.array(length)
         check_file(self.path)
+
+    @staticmethod
+    def length(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+        """Steps of the training in the file, and those between two checks; None where no such file tells."""
+        try:
+            steps, every = read_arrays(Path(path))["length"].tolist()
+            return int(steps), int(every)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def save(self, state: State) -> None:
         """Write the state, complete or not at all (by the first process)."""
@@ -66,7 +76,7 @@ class Checkpoint:
         text = {"format": np.array(FORMAT), "identity": np.array(self.identity)}
         if state.pre is not None:
             arrays |= {"pre": state.pre, "best_pre": np.asarray(state.best_pre)}
-        write_arrays(self.path, **arrays, **text, numbers=numbers, log=state.log.table())
+        write_arrays(self.path, **arrays, **text, numbers=numbers, log=state.log.table(), length=self.steps)
 
     def load(self, state: State) -> State:
         """`state` where there is no file; ConfigurationError where it is not a checkpoint of this training."""

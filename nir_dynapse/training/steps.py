@@ -36,9 +36,7 @@ __all__ = [
     "Recipe",
     "held_out",
     "mesh_of",
-    "optimiser",
     "place",
-    "schedule",
     "train_step",
     "wire_slopes",
 ]
@@ -280,13 +278,14 @@ def train_step(
     size: Array,
     wiring: Wiring | None = None,
     *,
+    length: Array,
     recipe: Recipe,
     update: Callable,
     mesh: Mesh,
 ) -> tuple[Latent, Any, Array, Array]:
     """Latent and state of the optimiser after one step, the mean loss over the chips and the share of right answers.
 
-    `wiring` says what the rows hear where that changes during the training.
+    `length` is how many steps the training has, `wiring` says what the rows hear where that changes on the way.
     """
 
     def part(latent: Latent, batch: Batch, size: Array, wiring: Wiring | None) -> tuple[Any, Array, Array]:
@@ -299,7 +298,7 @@ def train_step(
     )
     slope, loss, right = sharded(latent, batch, size, wiring)
     slope = jax.tree_util.tree_map(lambda g: jnp.where(jnp.isfinite(g), g, 0.0), slope)
-    change, opt = update(slope, opt, latent)
+    change, opt = update(slope, opt, latent, length=length)
     moved: Any = optax.apply_updates(latent, change)  # pyright: ignore[reportArgumentType]
     return _projected(recipe.chart, moved), opt, loss, right
 
@@ -347,37 +346,3 @@ def held_out(
         part, mesh=mesh, in_specs=(EVERYWHERE, CHIPS, *(EVERYWHERE,) * 3), out_specs=CHIPS, check_vma=False
     )
     return sharded(latent, keys, x, y, wiring)
-
-
-def optimiser(
-    rate: optax.ScalarOrSchedule,
-    trained: tuple[str, ...],
-    bias_rate: float = 0.3,
-    clip: float = 10.0,
-    transformation: Any = None,
-) -> Any:
-    """Adam with the rate for weights, `bias_rate` times it for base and bias currents; what is not `trained` stays.
-
-    `trained` names leaves of a Latent: "weight", "base" and bias currents. Gradients beyond a norm of `clip` are cut.
-    A `transformation` of optax takes the place of Adam, for all that is trained.
-    """
-    slower = (lambda step: bias_rate * rate(step)) if callable(rate) else bias_rate * rate
-
-    def label(path: Any, _: Any) -> str:
-        name = str(getattr(path[-1], "key", getattr(path[-1], "name", "")))
-        if name not in trained:
-            return "fixed"
-        return "weight" if name == "weight" or transformation is not None else "current"
-
-    kinds: dict[Any, Any] = {
-        "weight": transformation or optax.adam(rate),
-        "current": optax.adam(slower),
-        "fixed": optax.set_to_zero(),
-    }
-    labelled = partial(jax.tree_util.tree_map_with_path, label)
-    return optax.chain(optax.clip_by_global_norm(clip), optax.multi_transform(kinds, labelled))
-
-
-def schedule(rate: Any, steps: int) -> Callable[[Any], Any]:
-    """A schedule as it is, or a rate that falls to a hundredth of itself by a cosine over `steps`."""
-    return rate if callable(rate) else optax.cosine_decay_schedule(rate, max(1, steps), 0.01)

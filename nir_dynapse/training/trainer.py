@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,6 +13,7 @@ from jax.experimental import multihost_utils
 from nir_dynapse.chip.device import Mismatch
 from nir_dynapse.sim.ensemble import is_first_process
 from nir_dynapse.sim.native.run import wiring_of
+from nir_dynapse.training.optimiser import course, optimiser
 from nir_dynapse.training.steps import (
     CHIPS,
     EVERYWHERE,
@@ -21,9 +21,7 @@ from nir_dynapse.training.steps import (
     Recipe,
     held_out,
     mesh_of,
-    optimiser,
     place,
-    schedule,
     train_step,
     wire_slopes,
 )
@@ -38,9 +36,9 @@ CHECKS = 2**31 - 1
 class Trainer:
     """Steps and checks of one training on `devices` virtual chips per step and `held_out` ones per check.
 
-    Everything follows from `key` and the number of the step. `rate` is a learning rate that falls by a cosine over `steps`,
-    or an optax schedule; `transformation` an optax transformation in place of Adam; `rewires` whether what rows hear is
-    data, which needs the compiled kernels.
+    Everything follows from `key` and the number of the step; `steps` may change until the first one is counted. `rate` is a
+    learning rate that falls by a cosine over `steps`, or an optax schedule; `transformation` an optax transformation in
+    place of Adam; `rewires` whether what rows hear is data, which needs the compiled kernels.
     """
 
     def __init__(
@@ -60,9 +58,9 @@ class Trainer:
         rewires: bool = False,
     ) -> None:
         self.recipe, self.devices, self.held_out = recipe, devices, held_out
-        course = schedule(rate, steps)
-        self.rate: Callable[[Any], Any] = jax.jit(course)
-        self.tx = optimiser(course, trained, bias_rate, clip, transformation)
+        self.steps = steps
+        self._course = jax.jit(partial(course, rate))
+        self.tx = optimiser(rate, trained, bias_rate, clip, transformation)
         self.key = jax.random.key(key)
         self.mesh, self.check_mesh = mesh_of(devices), mesh_of(held_out)
         self.check_recipe = recipe if check_mismatch is None else replace(recipe, mismatch=check_mismatch)
@@ -89,6 +87,14 @@ class Trainer:
         found = wire_slopes(latent, Batch(cut[0], cut[1], keys), grown, self.wiring, recipe=self.recipe, mesh=self.mesh)
         return np.asarray(found)
 
+    @property
+    def _length(self) -> np.float32:
+        return np.float32(max(1, self.steps))
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step."""
+        return float(self._course(step, self._length))
+
     def start(self, latent: Latent) -> Any:
         """The optimiser's state before the first step."""
         return self.tx.init(latent)
@@ -113,9 +119,8 @@ class Trainer:
         cut = [None if part is None else place(part, self.mesh, CHIPS) for part in (x, y, spikes, counts)]
         latent, opt, grown = (place(tree, self.mesh, EVERYWHERE) for tree in (latent, opt, np.float32(size)))
         batch = Batch(cut[0], cut[1], keys, cut[2], cut[3])
-        latent, opt, loss, right = train_step(
-            latent, opt, batch, grown, self.wiring, recipe=self.recipe, update=self.tx.update, mesh=self.mesh
-        )
+        fixed = {"recipe": self.recipe, "update": self.tx.update, "mesh": self.mesh}
+        latent, opt, loss, right = train_step(latent, opt, batch, grown, self.wiring, length=self._length, **fixed)
         return latent, opt, (loss, right)
 
     def check(self, latent: Latent, x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -59,7 +59,7 @@ def training(path: Path) -> tuple[Any, Any]:
     """A checkpoint of `fine_tune` at `path`, and the state that it holds."""
     from nir_dynapse.training.state import Checkpoint
 
-    return Checkpoint(path, "identity"), _state()
+    return Checkpoint(path, "identity", (1, 1)), _state()
 
 
 def chips_table(rows: int) -> np.ndarray:
