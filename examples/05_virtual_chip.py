@@ -51,7 +51,7 @@ def main() -> None:
 
     # In the loop: every batch runs on the board.
     with nd.open_board(f"virtual:{number}") as board:
-        params = nd.fine_tune(
+        nd.fine_tune(
             network,
             train,
             board=board,
@@ -60,9 +60,11 @@ def main() -> None:
             options=nd.TrainingOptions(batch=64, check_every=max(1, args.steps // 4), validation_size=200),
             progress=lambda what, fraction: print(f"  {what}"),
         )
-        board.apply(nd.compile(network, params=params))
+        best = board.layout  # the bits that did best, in their places
         after = board.run_batch(test.x, test.dt).accuracy(test.y)
     before = recorded.accuracy(test.y)
+    if best is not None:
+        best.save(args.out / "layout.json")
     print(f"virtual:{number}, test set: {before:.1%} before, {after:.1%} after {args.steps} steps in the loop")
     if not (same and (counted == simulated.output[0]).all() and after > before):
         sys.exit("something above is not as it should be")

@@ -21,6 +21,11 @@ class Board(Protocol):
     A HardwareError in `apply`, `run` or `run_batch` closes the board; a mistake in the call leaves it open.
     """
 
+    @property
+    def layout(self) -> Layout | None:
+        """The Layout that is on the chips."""
+        ...
+
     def apply(self, layout: Layout) -> None:
         """Write the bits of `layout`, where one was written before only what differs; the chips are quiet afterwards."""
         ...

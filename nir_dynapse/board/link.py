@@ -171,6 +171,11 @@ class LinkedBoard:
             self.link.configure(layout, quiet=True)
         self._layout = layout
 
+    @property
+    def layout(self) -> Layout | None:
+        """The Layout that is on the chips, None before the first `apply`."""
+        return self._layout
+
     def run(self, events: Events, duration: float, *, echo: bool = False) -> Events:
         """Send `events` (µs from the beginning) and return what monitored neurons sent within `duration` s.
 

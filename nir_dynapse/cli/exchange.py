@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 WRITTEN = {f"--{name}": name for name in ("out", "config", "report", "checkpoint", "log", "plot")}
+WRITTEN |= {"--layout": "best_layout"}
 """Options that name files that are written. A checkpoint is read, too: it is its own."""
 READ = {"the network": "model", "what is read": "source", "the Layout": "layout"}
 READ |= {

@@ -33,6 +33,8 @@ def finetune(args: argparse.Namespace, out: Output) -> int:
     data = Data.load(args.train, labels=labels)
     validation = None if args.validation is None else Data.load(args.validation, labels=labels)
     thing = loaded(args)
+    if args.best_layout is not None and args.board is None:
+        raise ConfigurationError("--layout: no board says which Layout runs best on it. Give --board, or use compile.")
     if args.teacher and not isinstance(thing, Network):
         raise ConfigurationError(f"'{args.model}' has no ideal run that --teacher could follow. Give MODEL.nir.")
     findings = out.warned(thing)
@@ -60,10 +62,17 @@ def finetune(args: argparse.Namespace, out: Output) -> int:
     out.note(f"compiling, then {amount}, with checks on held-out chips; the time is told after the second step")
     with out.resumable(args.checkpoint, "training"), out.progress() as tell, board as chip:
         params, log = fine_tuned(thing, data, {**keywords, "board": chip}, tell)
+        if args.best_layout is not None and chip is not None and chip.layout is not None:
+            chip.layout.save(args.best_layout)
     save_params(params, args.out)
     if args.plot is not None:
         log.plot(args.plot, title=f"Fine-tuning of {Path(args.model).name}")
-    named = (args.out, *((args.log,) if args.log is not None and Path(args.log).exists() else ()), args.plot)
+    named = (
+        args.out,
+        args.best_layout,
+        *((args.log,) if args.log is not None and Path(args.log).exists() else ()),
+        args.plot,
+    )
     files = [str(path) for path in named if path is not None]
     result = {**_summary(log), "rows": params.topology.n_synapses, "seconds": round(time.monotonic() - begun, 3)}
     result |= {"next": following(args), "files": files, "findings": findings}
@@ -134,6 +143,8 @@ def following(args: argparse.Namespace) -> list[str]:
     """Commands that use what was written, with the options with which the network was read."""
     if not args.model.endswith(".nir"):  # without its network nothing can be compiled
         return [shlex.join(["nir-dynapse", "evaluate", args.out, "--data", "TEST.npz"])]
+    if args.best_layout is not None:
+        return [shlex.join(["nir-dynapse", "run", args.best_layout, "--board", args.board, "--input", "TEST.npz"])]
     given = {"--dt": args.dt, "--reset": args.reset}
     given |= {"--time-unit": args.time_unit} if args.time_unit != "s" else {}
     given |= {"--time-scale": args.time_scale} if args.time_scale != 1 else {}

@@ -138,6 +138,12 @@ def finetune_options(verb: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--checkpoint", metavar="FILE.npz", help="the training so far; the same command goes on from it, bit for bit"
     )
+    group.add_argument(
+        "--layout",
+        dest="best_layout",
+        metavar="LAYOUT.json",
+        help="the bits that ran best on the board, in their places: what runs on it next (with --board)",
+    )
     group.add_argument("--log", metavar="LOG.csv", help="loss and accuracies at every check")
     group.add_argument("--plot", metavar="LOG.svg", help="the same as a picture")
 

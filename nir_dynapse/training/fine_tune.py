@@ -108,7 +108,8 @@ def fine_tune(
     time, output)), or a `losses.Loss`. With `teacher` (True: the network's own ideal run; or another Network, with the
     same populations or one that `thing` has copies of, see `replicate`) labels are not looked at: filtered spikes of all
     populations follow the teacher's. With a `board` the samples run on that chip, and the model supplies the gradients (in
-    the loop); `devices` is 1 then.
+    the loop), those of a circuit like this chip, which its spikes tell; `devices` is 1 then. In the end the board holds
+    the best (`board.layout`): placed elsewhere, the same bits meet other neurons.
 
     `validation` (default: `data`) is seen by held-out virtual chips; the best state on them, the start included, is
     returned. `checkpoint` names an .npz file from which the same call goes on, bit for bit; `log` a .csv file.
@@ -195,6 +196,8 @@ def fine_tune(
         store = Checkpoint(checkpoint, what, (steps, every))
     with kept(None if store is None else store.path):
         best = run.go(first, store, log, tell)
+        if run.loop is not None:
+            run.loop.leave(best)
     return settled(chart if run.pre is None else chart.hearing(run.pre), best)
 
 

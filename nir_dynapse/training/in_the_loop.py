@@ -39,6 +39,10 @@ class InTheLoop:
         recording = self.board.run_batch(x, t.dt)
         return np.concatenate([recording.spikes[name] for name, _ in t.populations], axis=2).astype(np.float32)
 
+    def leave(self, latent: Latent) -> None:
+        """The board holds the bits of `latent` from now on, and its outputs are read out."""
+        self.board.apply(self.rewriter.layout(settled(self.chart, latent)))
+
     def score(self, latent: Latent, x: np.ndarray, y: np.ndarray, task: Any) -> float:
         """Share of right answers on the board (minus the loss, for trajectories)."""
         spikes = self.run(latent, x)

@@ -18,7 +18,7 @@ from nir_dynapse.sim.loops import repeat
 from nir_dynapse.sim.surrogate import FAST_SIGMOID, Surrogate
 from nir_dynapse.sim.wiring import drive, weights_of
 
-__all__ = ["injected_counts"]
+__all__ = ["driven", "injected_counts"]
 
 Array = Any
 
@@ -34,6 +34,17 @@ def injected_counts(
 
     One internal step per bin; `x` (B, T, C) are the events that the chip got; `longest_delay` as in `spike_counts`.
     """
+    return driven(params, x, recorded, surrogate, longest_delay)[0]
+
+
+def driven(
+    params: Params,
+    x: Array,
+    recorded: Array,
+    surrogate: Surrogate = FAST_SIGMOID,
+    longest_delay: float | None = None,
+) -> tuple[Array, Array]:
+    """`injected_counts`, and where the membrane came to in each bin, in units of the threshold (B, T, N)."""
     h = params.topology.dt
     structure = structure_of(params, h, longest_delay=longest_delay)
     kind = jnp.float32
@@ -41,7 +52,7 @@ def injected_counts(
     c = constants(params, h, structure, jnp, kind)
     events = with_tonic(jnp.asarray(x, kind), params, h, jnp)
 
-    def body(state: State, now: tuple[Array, Array]) -> tuple[State, Array]:
+    def body(state: State, now: tuple[Array, Array]) -> tuple[State, tuple[Array, Array]]:
         x_t, sent = now
         received, state = drive(state, x_t, weights, structure, jnp)
         dendrites, ahp = advance(state, received, c)
@@ -56,8 +67,9 @@ def injected_counts(
         # Where both fire the membrane does what the model's does, which may go on within the step.
         settled, _ = settle(state.v, end, flow, c, structure, jnp, repeat=repeat)
         v = jnp.where(fired, jax.lax.stop_gradient(jnp.where(end > c.threshold, settled, reset)), reset)
-        return State(dendrites, ahp, v, spikes, state.past), spikes
+        return State(dendrites, ahp, v, spikes, state.past), (spikes, end / c.threshold)
 
     start = initial_state(events.shape[0], c, structure, jnp)
     seen = (jnp.swapaxes(events, 0, 1), jnp.swapaxes(jnp.asarray(recorded, kind), 0, 1))
-    return jnp.swapaxes(jax.lax.scan(body, start, seen)[1], 0, 1)
+    spikes, reached = jax.lax.scan(body, start, seen)[1]
+    return jnp.swapaxes(spikes, 0, 1), jnp.swapaxes(reached, 0, 1)

@@ -72,6 +72,8 @@ class TrainingOptions:
     the share that the answers of the network's own ideal run have in a loss of classes (`losses.Distilled`) where they are
     right; `follow` weighs how far the mean spike counts of all neurons are from those of that run (None: 1 where rows are
     chosen, else 0). With `fit` the circuit of a Network is fitted to the data before it is trained.
+    On a board the gradients are those of a circuit like its chip, whose factors are estimated from the spikes on the way
+    (`twin=False`: those of the nominal circuit).
     """
 
     batch: int | None = None
@@ -99,6 +101,7 @@ class TrainingOptions:
     fit: bool = True
     distil: float = 0.5
     follow: float | None = None
+    twin: bool = True
 
     def __repr__(self) -> str:
         usual = {f.name: f.default if f.default is not MISSING else f.default_factory() for f in fields(self)}  # pyright: ignore[reportCallIssue]

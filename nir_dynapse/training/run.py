@@ -17,6 +17,7 @@ from nir_dynapse.training.state import Checkpoint, State
 from nir_dynapse.training.task import Task
 from nir_dynapse.training.trainable import Latent
 from nir_dynapse.training.trainer import Trainer, is_first_process
+from nir_dynapse.training.twin import new_twin
 
 __all__ = ["CHECKS", "Run", "samples"]
 
@@ -55,7 +56,7 @@ class Run:
         `pre` (R,) is then what its rows hear, None where they hear what they did.
         """
         rows = self.trainer.recipe.chart.rows
-        state = State.new(first, self.trainer.start(first), rows.pre if self.candidates else None)
+        state = State.new(first, self._start(first), rows.pre if self.candidates else None)
         if store is not None:
             state = store.load(state)
         if state.pre is not None:
@@ -95,8 +96,8 @@ class Run:
     def choose_steps(self, first: Latent, until: float) -> int:
         """As many steps as fit until then (`time.monotonic`), by what the first ones and a check take, which are then done
         anew: it may stop a little earlier or later, the result is that of a training of so many steps."""
-        trainer, rows = self.trainer, self.trainer.recipe.chart.rows
-        state = self._step(State.new(first, trainer.start(first), rows.pre if self.candidates else None))
+        rows = self.trainer.recipe.chart.rows
+        state = self._step(State.new(first, self._start(first), rows.pre if self.candidates else None))
         jax.block_until_ready(state.latent)  # compiled
         begun = time.monotonic()
         for _ in range(TIMED):
@@ -109,6 +110,13 @@ class Run:
         now = time.monotonic()
         left = (until - now) * SURE - (CHECKS + 1) * (now - begun)
         return max(1, int(left / step))
+
+    def _start(self, first: Latent) -> Any:
+        """The optimiser's state before the first step; on a board, and what is known of its chip."""
+        opt = self.trainer.start(first)
+        if self.loop is None:
+            return opt
+        return opt, new_twin(self.trainer.recipe.chart) if self.options.twin else None
 
     def _rewired(self, state: State) -> State:
         """`state` with rows that hear other sources, when it is time."""
@@ -143,11 +151,17 @@ class Run:
 
     def _step(self, state: State) -> State:
         x, y = self._batch(state.step)
-        spikes = None if self.loop is None else self.loop.run(state.latent, x[0])[None]
-        grown, counts = self._grown(state.step), None
+        grown, counts, spikes, opt, twin = self._grown(state.step), None, None, state.opt, None
+        if self.loop is not None:
+            spikes = self.loop.run(state.latent, x[0])[None]
+            opt, twin = opt
+            if twin is not None:
+                twin = self.trainer.observed(twin, state.latent, x[0], spikes[0])
         if self.trainer.recipe.follow and self.task.counts is not None:
             counts = self.task.counts[self._samples(state.step)]
-        latent, opt, said = self.trainer.step(state.latent, state.opt, state.step, x, y, spikes, grown, counts)
+        chip = None if twin is None else twin.factors
+        latent, opt, said = self.trainer.step(state.latent, opt, state.step, x, y, spikes, grown, counts, chip)
+        opt = opt if self.loop is None else (opt, twin)
         return state._replace(latent=latent, opt=opt, step=state.step + 1, recent=(*state.recent, said))
 
     def _batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:

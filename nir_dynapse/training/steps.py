@@ -96,8 +96,10 @@ class Recipe:
 
 
 class Batch(NamedTuple):
-    """Samples of every chip: counts `x` (M, B, T, C), targets `y` (M, B, ...), `keys` (M,) of the chips; where a board ran
-    the samples, `spikes` (M, B, T, N) are what it sent; `counts` (M, B, n) spikes that neurons of the network should fire.
+    """Samples of every chip: counts `x` (M, B, T, C), targets `y` (M, B, ...), `keys` (M,) of the chips.
+
+    Where a board ran the samples, `spikes` (M, B, T, N) are what it sent and `chip` what it is taken for (None: nominal);
+    `counts` (M, B, n) are spikes that neurons of the network should fire.
     """
 
     x: Array
@@ -105,6 +107,7 @@ class Batch(NamedTuple):
     keys: Array
     spikes: Array | None = None
     counts: Array | None = None
+    chip: Factors | None = None
 
 
 def mesh_of(chips: int) -> Mesh:
@@ -215,8 +218,9 @@ def _objective(
     bits = quantised(recipe.chart, latent, rounded=recipe.rounded)
 
     def one(key: Array, x: Array, recorded: Array | None) -> Array:
-        if recorded is not None:  # the chip that made them is not known
-            return spikes_of(recipe, bits, nominal(recipe.chart), x, recorded, wiring, probe)
+        if recorded is not None:
+            chip = nominal(recipe.chart) if batch.chip is None else batch.chip
+            return spikes_of(recipe, bits, chip, x, recorded, wiring, probe)
         part = size * (1 - recipe.mixed * jax.random.uniform(jax.random.fold_in(key, 1)))
         return spikes_of(
             recipe, bits, draw(recipe.chart, key, recipe.mismatch, part, recipe.drop), x, None, wiring, probe
@@ -293,8 +297,10 @@ def train_step(
         (_, (losses, right)), slope = loss_of(latent, recipe, batch, size, "chips", wiring)
         return jax.lax.psum(slope, "chips"), jax.lax.pmean(losses.mean(), "chips"), jax.lax.pmean(right.mean(), "chips")
 
+    same: Any = EVERYWHERE
+    dealt: Any = Batch(CHIPS, CHIPS, CHIPS, CHIPS, CHIPS, same)
     sharded: Any = jax.shard_map(
-        part, mesh=mesh, in_specs=(EVERYWHERE, CHIPS, EVERYWHERE, EVERYWHERE), out_specs=EVERYWHERE, check_vma=False
+        part, mesh=mesh, in_specs=(EVERYWHERE, dealt, EVERYWHERE, EVERYWHERE), out_specs=EVERYWHERE, check_vma=False
     )
     slope, loss, right = sharded(latent, batch, size, wiring)
     slope = jax.tree_util.tree_map(lambda g: jnp.where(jnp.isfinite(g), g, 0.0), slope)

@@ -26,6 +26,7 @@ from nir_dynapse.training.steps import (
     wire_slopes,
 )
 from nir_dynapse.training.trainable import Latent
+from nir_dynapse.training.twin import Twin, observed
 
 __all__ = ["Trainer", "is_first_process", "leaves", "unflattened"]
 
@@ -109,19 +110,25 @@ class Trainer:
         spikes: np.ndarray | None,
         size: float,
         counts: np.ndarray | None = None,
+        chip: Any = None,
     ) -> tuple[Latent, Any, tuple[Any, Any]]:
         """Latent and optimiser after step `number`, and its (loss, share of right answers), still being computed.
 
         Counts `x` (M, B, T, C) and targets `y` (M, B, ...); `spikes` (M, B, T, N) where a board ran them; `size` is the
-        part of the mismatch that the chips have; `counts` (M, B, n) as in `Batch`.
+        part of the mismatch that the chips have; `counts` (M, B, n) and `chip` as in `Batch`.
         """
         keys = self._keys(number, self.devices, self.mesh)
         cut = [None if part is None else place(part, self.mesh, CHIPS) for part in (x, y, spikes, counts)]
         latent, opt, grown = (place(tree, self.mesh, EVERYWHERE) for tree in (latent, opt, np.float32(size)))
-        batch = Batch(cut[0], cut[1], keys, cut[2], cut[3])
+        chip = None if chip is None else place(chip, self.mesh, EVERYWHERE)
+        batch = Batch(cut[0], cut[1], keys, cut[2], cut[3], chip)
         fixed = {"recipe": self.recipe, "update": self.tx.update, "mesh": self.mesh}
         latent, opt, loss, right = train_step(latent, opt, batch, grown, self.wiring, length=self._length, **fixed)
         return latent, opt, (loss, right)
+
+    def observed(self, twin: Twin, latent: Latent, x: np.ndarray, spikes: np.ndarray) -> Twin:
+        """What the chip is taken for after counts `x` (B, T, C), for which it sent `spikes` (B, T, N)."""
+        return observed(twin, latent, x, spikes, recipe=self.recipe)
 
     def check(self, latent: Latent, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Share of right answers (minus the loss, for trajectories) of samples `x` (B, T, C) on each held-out chip."""
