@@ -169,9 +169,7 @@ def _rows(params: Params, value: Array, h: float, structure: Structure, xp: Any,
     return Rows(_scatter_add(shape, index, value, xp, dtype), _scatter_add(shape, index, column, xp, np.int32))
 
 
-def lags_of(
-    params: Params, h: float, depth: int, value: Array, late: np.ndarray, xp: Any = np
-) -> tuple[Array, Array]:
+def lags_of(params: Params, h: float, depth: int, value: Array, late: np.ndarray, xp: Any = np) -> tuple[Array, Array]:
     """Whole steps that events of the synapses and, one step later, of the `late` ones take, and what they add then."""
     delay = params.row_delays(xp) / h
     lag = xp.minimum(xp.asarray(xp.floor(delay), xp.int32), depth - 2)
