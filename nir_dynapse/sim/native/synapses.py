@@ -45,8 +45,8 @@ class Synapses(NamedTuple):
 class Places(NamedTuple):
     """Where the values of the synapses of a topology go; the same for all chips.
 
-    As over matrices parallel rows add, and `w` may have values of no synapse. As over a `table` of CAM rows each value stays
-    alone, and those of `late` synapses come once more, a step later.
+    As over matrices parallel rows add, and `w` may have values of no synapse. As over a `table` of CAM rows each value
+    stays alone, and those of `late` synapses come once more, a step later.
     """
 
     synapses: Synapses  # without values
@@ -72,7 +72,7 @@ _LAST: list[tuple[tuple[weakref.ref[np.ndarray], ...], tuple[Any, ...], Places]]
 
 
 def places_of(t: Topology, structure: Structure) -> Places:
-    """Lists for `t`, or rows of all neurons where they are not much longer; those of the last call where `t` is the same."""
+    """Lists for `t`, or rows of all neurons where they are not much longer; those of the last call if `t` is the same."""
     used = used_dendrites(structure)
     key = (used, structure.rows, t.n_neurons, t.n_channels, SPARSE_FROM, SPARSE_BELOW)
     arrays = [t.pre, t.post, t.dendrite] + ([] if t.delay is None else [t.delay])
