@@ -17,7 +17,8 @@ from nir_dynapse.circuit.params import Params
 from nir_dynapse.sim.circuit import Disturbance, internal_step, structure_of, tonic_events
 from nir_dynapse.sim.first_output import counted, taken
 from nir_dynapse.sim.mismatch import fabricate
-from nir_dynapse.sim.native.play import Circuit, Events, Found, cpus, play
+from nir_dynapse.sim.native import plain
+from nir_dynapse.sim.native.play import Circuit, Events, Found, cpus, expect, play
 from nir_dynapse.sim.native.synapses import places_of
 
 __all__ = ["NOMINAL", "chip_counts"]
@@ -43,7 +44,8 @@ def chip_counts(
     threads, (own, processes) = cpus(), process
     size = max(ROUND, 2 * threads) * processes
     rounds = [numbers[first : first + size] for first in range(0, len(numbers), size)]
-    chips = _Chips(params, x, dt, mismatch, memory // (threads + 1), len(numbers))
+    chips = _Chips(params, x, dt, mismatch, memory // (threads + 1))
+    expect(len(numbers) * plain.seconds(len(x), params.topology.n_neurons, x.shape[1]))
     waiting: list[tuple[int, Future[np.ndarray]]] | None = None
     with ThreadPoolExecutor(threads) as pool:
         try:
@@ -63,7 +65,7 @@ def chip_counts(
 class _Chips:
     """The virtual chips by number, and the input that all of them get."""
 
-    def __init__(self, params: Params, x: np.ndarray, dt: float, mismatch: Mismatch, memory: int, chips: int) -> None:
+    def __init__(self, params: Params, x: np.ndarray, dt: float, mismatch: Mismatch, memory: int) -> None:
         self.params, self.x, self.dt, self.mismatch = params, x, dt, mismatch
         t = params.topology
         slices, self.per_bin = taken(t)
@@ -79,7 +81,6 @@ class _Chips:
         size = int(min(max(memory // max(each, 1), 1), max(len(x), 1)))
         self.parts = [slice(first, first + size) for first in range(0, len(x), size)]
         self.kept = [self._events(part) for part in self.parts] if len(self.parts) <= 1 else None
-        self.runs = len(self.parts) * chips
         self.places = places_of(t, structure_of(params, dt, lists=True))
 
     def _events(self, part: slice) -> Events:
@@ -97,7 +98,7 @@ class _Chips:
             events = self._events(part) if self.kept is None else self.kept[k]
             sample = np.arange(len(self.x), dtype=np.uint32)[part]
             found = Found.of(len(sample), self.x.shape[1], self.columns, per_bin=self.per_bin)
-            play(circuit, events, sample, found, column=self.column, threads=threads, times=self.runs)
+            play(circuit, events, sample, found, column=self.column, threads=threads)
             spikes = found.counts if self.per_bin else found.total[:, None]
             results.append(counted(spikes, self.params.topology, self.dt))
         return np.concatenate(results)

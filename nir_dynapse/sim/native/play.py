@@ -24,7 +24,7 @@ from nir_dynapse.sim.native.ahead import cpus
 from nir_dynapse.sim.native.names import P_CONSTANTS, PADDED
 from nir_dynapse.sim.native.synapses import Places, Synapses, synapses_of, used_dendrites
 
-__all__ = ["Circuit", "Events", "Found", "cpus", "play"]
+__all__ = ["Circuit", "Events", "Found", "cpus", "expect", "play"]
 
 CELLS = 1024
 """Most cells (sample·neuron) of a tile, about: their vectors stay in the cache."""
@@ -142,21 +142,19 @@ def play(
     first_bin: int = 0,
     first_place: int = 0,
     threads: int | None = None,
-    times: int = 1,
 ) -> None:
     """Run `events` of the samples with the numbers `sample` (B,), from silence or from `state`, which it changes.
 
     `column` (N,) says in which column of `found` the spikes of a neuron are counted (-1: nowhere; None: each in its own).
     The first bin of the events is bin `first_bin` of the run, for the draws of noise and lost events, and `first_place` of
-    `found`. Where it is one of many runs, `times` of them are still to come, with this one.
+    `found`.
     """
     batch, bins, n = len(sample), len(events.tonic), circuit.n
     if not batch or not bins:
         return
     parts = circuit.structure
     every = parts.gate or parts.feedback or parts.noise or parts.loss or found.wanted or state is not None
-    takes = plain.seconds(batch, n, bins * circuit.substeps)
-    kernel = _KERNELS.choose("play_all" if every else "play", takes, (times - 1) * takes)
+    kernel = _KERNELS.choose("play_all" if every else "play", plain.seconds(batch, n, bins * circuit.substeps))
     most = max(1, min(threads or cpus(), batch * bins * circuit.substeps * n // WORTHWHILE))
     rows = max(1, min(-(-batch // most), (plain.CELLS if kernel is plain.play else CELLS) // n))
     share = min(most, -(-batch // rows))
@@ -196,16 +194,21 @@ class _Kernels:
         self.loaded: dict[str, Callable[..., None]] = {}
         self.spent, self.lock = 0.0, threading.Lock()
 
-    def choose(self, what: str, takes: float, later: float = 0.0) -> Callable[..., None]:
-        """The kernel for a run that takes so many seconds in NumPy, with `later` ones, or what does it there."""
+    def expect(self, seconds: float) -> None:
+        """`expect` of the module."""
+        with self.lock:
+            self.spent = max(self.spent, min(seconds, LOADING))
+
+    def choose(self, what: str, takes: float) -> Callable[..., None]:
+        """The kernel for a run that takes so many seconds in NumPy, or what does it there."""
         if what not in self.loaded:
-            if self._goes_without(what, takes, later):
+            if self._goes_without(what, takes):
                 return plain.play
             self.loaded[what] = _compiled(what)
         return self.loaded[what]
 
-    def _goes_without(self, what: str, takes: float, later: float) -> bool:
-        if self._spend(takes, LOADING - later):
+    def _goes_without(self, what: str, takes: float) -> bool:
+        if self._spend(takes, LOADING):
             return True
         if ahead.is_built(what, "float32"):
             return False
@@ -223,6 +226,11 @@ class _Kernels:
 
 
 _KERNELS = _Kernels()
+
+
+def expect(seconds: float) -> None:
+    """Runs that would take so many seconds in NumPy are to come: where those are many, a kernel is loaded for the first."""
+    _KERNELS.expect(seconds)
 
 
 def _compiled(what: str) -> Callable[..., None]:

@@ -69,10 +69,12 @@ def used_dendrites(structure: Structure) -> tuple[int, ...]:
 
 _LAST: list[tuple[tuple[weakref.ref[np.ndarray], ...], tuple[Any, ...], Places]] = []
 """The places found last, with the arrays that they follow from, while those live: nobody can write to them."""
+KNOWN = 8
+"""Most of them."""
 
 
 def places_of(t: Topology, structure: Structure) -> Places:
-    """Lists for `t`, or rows of all neurons where they are not much longer; those of the last call if `t` is the same."""
+    """Lists for `t`, or rows of all neurons where they are not much longer; those of before if `t` is known."""
     used = used_dendrites(structure)
     key = (used, structure.rows, t.n_neurons, t.n_channels, SPARSE_FROM, SPARSE_BELOW)
     arrays = [t.pre, t.post, t.dendrite] + ([] if t.delay is None else [t.delay])
@@ -80,7 +82,7 @@ def places_of(t: Topology, structure: Structure) -> Places:
         if given == key and len(known) == len(arrays) and all(a() is b for a, b in zip(known, arrays, strict=True)):
             return places
     places = _in_table(t, used) if structure.rows else _in_matrix(t, used)
-    _LAST[:] = [(tuple(weakref.ref(a, _forget) for a in arrays), key, places)]
+    _LAST[:] = [(tuple(weakref.ref(a, _forget) for a in arrays), key, places), *_LAST[: KNOWN - 1]]
     return places
 
 
