@@ -45,7 +45,7 @@ def chip_counts(
     size = max(ROUND, 2 * threads) * processes
     rounds = [numbers[first : first + size] for first in range(0, len(numbers), size)]
     chips = _Chips(params, x, dt, mismatch, memory // (threads + 1))
-    expect(len(numbers) * plain.seconds(len(x), params.topology.n_neurons, x.shape[1]))
+    expect(len(numbers) * plain.seconds(len(x), max(params.topology.n_neurons, 1), x.shape[1]))
     waiting: list[tuple[int, Future[np.ndarray]]] | None = None
     with ThreadPoolExecutor(threads) as pool:
         try:
