@@ -15,6 +15,7 @@ of the prior. What a single neuron's factors are is learnt from the ensemble, by
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -25,6 +26,7 @@ from nir_dynapse.calibration.design import DRIVE, STEP, Experiment, experiments,
 from nir_dynapse.chip.device import BASE_WEIGHTS, CURRENTS, DELAYS, DENDRITES, LATCHES, PARAMETERS, Device, Mismatch
 from nir_dynapse.circuit.params import Params, Topology
 from nir_dynapse.network.network import Port
+from nir_dynapse.sim.native.play import cpus, expect
 from nir_dynapse.sim.simulation import run_circuit
 
 __all__ = ["FITTED", "FLOOR", "PRIOR", "Response", "log_scales", "measure", "response"]
@@ -39,6 +41,8 @@ STEP_IN_X = 0.1
 FARTHEST = 0.6
 """Largest change of a log scale in one step."""
 MEMBERS = 192
+MANY = 10.0
+"""Seconds that the runs of an ensemble would take in NumPy, at least."""
 RIDGE = 1e-3
 
 FITTED: tuple[str, ...] = tuple(n for n in PARAMETERS if n not in (*DELAYS, "i_w0", "i_w_ahp"))
@@ -230,16 +234,20 @@ def response(device: Device, mismatch: Mismatch, members: int = MEMBERS) -> Resp
 
         def answers(x: np.ndarray, touched: np.ndarray) -> np.ndarray:
             found = np.zeros((len(owner), size))
-            for windows, numbers, group in groups:
-                if touched[windows].any():
-                    found[windows] = group.answers(x[numbers], factors)
+            wanted = [part for part in groups if touched[part[0]].any()]
+            with ThreadPoolExecutor(cpus()) as pool:  # each is one sample, which one thread runs
+                answered = pool.map(lambda part: part[2].answers(x[part[1]], factors), wanted)
+                for (windows, _, _), g in zip(wanted, answered, strict=True):
+                    found[windows] = g
             return found
 
         return answers
 
+    expect(MANY)
     many, nowhere, everything = 8 * members, np.zeros((len(plan), len(FITTED))), np.ones(len(owner), bool)
     single = ensemble(many)(nowhere, everything).T
-    logs = np.stack([np.log(_factors(mismatch, many)[name]) for name in FITTED], 1)
+    factors = _factors(mismatch, many)
+    logs = np.stack([np.log(factors[name]) for name in FITTED], 1)
     inverse, told = _inverse(single - single.mean(0), logs)
     run = ensemble(members)
     slopes = np.zeros(touches.shape)

@@ -5,6 +5,8 @@ Nothing heavy is imported before a verb runs, so that --help and usage errors an
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -14,9 +16,11 @@ from typing import TextIO
 from nir_dynapse.cli.interrupt import Ended, interruptible
 from nir_dynapse.cli.options import FRONTENDS, USAGE, WrongUsage
 from nir_dynapse.cli.parser import parser
+from nir_dynapse.files.bulk import rare_collector
 
 __all__ = ["FRONTENDS", "main", "parser"]
 
+atexit.register(gc.freeze)  # so that Python ends without a last look through everything
 FAULT, MISSING, INTERRUPTED, SIGNALLED = 1, 3, 130, 128
 
 
@@ -46,7 +50,7 @@ def _open_streams() -> None:
 def _guarded(argv: Sequence[str] | None) -> int:
     """The exit code of one command, also where it is interrupted or its output leads nowhere."""
     try:
-        with interruptible():
+        with interruptible(), rare_collector():
             code = _run(argv)
             sys.stdout.flush()
         return code

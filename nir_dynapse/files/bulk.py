@@ -6,7 +6,10 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["no_collector"]
+__all__ = ["no_collector", "rare_collector"]
+
+RARE = (50_000, 5, 5)
+"""New objects, and times of that, after which the collector looks through the youngest, the younger and all."""
 
 
 @contextmanager
@@ -22,3 +25,14 @@ def no_collector() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
+
+
+@contextmanager
+def rare_collector() -> Iterator[None]:
+    """With a collector of cycles that comes seldom: it finds nothing in what is imported, a quarter of the time of that."""
+    before = gc.get_threshold()
+    gc.set_threshold(*RARE)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)

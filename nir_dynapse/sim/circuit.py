@@ -88,16 +88,17 @@ def structure_of(
     *,
     longest_delay: float | None = None,
     whole: bool = False,
+    lists: bool = False,
     substeps: int = 1,
 ) -> Structure:
     """What the equations of `params` contain, at `substeps` internal steps of `h` s per bin; never looks at weights or
     bias currents, except for those of refractory periods (`further_spikes`) and of delays.
 
     The longest delay decides how far back the past is kept; give `longest_delay` in s where `params` is traced by JAX.
-    `whole=True` keeps all four dendrites together.
+    `whole=True` keeps all four dendrites together, `lists=True` those in use: lists of synapses are not cut into groups.
     """
     t = params.topology
-    used = tuple(range(len(DENDRITES))) if whole else tuple(int(d) for d in np.unique(t.dendrite)) or (0,)
+    used = tuple(d for d in range(len(DENDRITES)) if whole or (t.dendrite == d).any()) or (0,)
     depth, rows = 0, False
     if t.delay is not None:
         if longest_delay is None:
@@ -113,7 +114,7 @@ def structure_of(
     rows = rows or (dense > ROWS_FROM and dense > 100 * t.n_synapses)
     disturbance = disturbance or Disturbance()
     return Structure(
-        groups=(Group(used),) if rows or whole else groups_of(params, used),
+        groups=(Group(used),) if rows or whole or lists else groups_of(params, used),
         gate=bool(t.has_latch("nmda_gate").any()) and 1 in used,
         feedback=bool(t.has_latch("exponential").any()),
         adaptation=bool(t.has_latch("adaptation").any()),

@@ -17,8 +17,9 @@ from nir_dynapse.circuit.params import Params
 from nir_dynapse.sim.circuit import Disturbance, internal_step, structure_of, tonic_events
 from nir_dynapse.sim.first_output import counted, taken
 from nir_dynapse.sim.mismatch import fabricate
-from nir_dynapse.sim.native.play import Circuit, Events, Found, cpus, play
-from nir_dynapse.sim.native.synapses import Places, places_of
+from nir_dynapse.sim.native import plain
+from nir_dynapse.sim.native.play import Circuit, Events, Found, cpus, expect, play
+from nir_dynapse.sim.native.synapses import places_of
 
 __all__ = ["NOMINAL", "chip_counts"]
 
@@ -44,6 +45,7 @@ def chip_counts(
     size = max(ROUND, 2 * threads) * processes
     rounds = [numbers[first : first + size] for first in range(0, len(numbers), size)]
     chips = _Chips(params, x, dt, mismatch, memory // (threads + 1))
+    expect(len(numbers) * plain.seconds(len(x), max(params.topology.n_neurons, 1), x.shape[1]))
     waiting: list[tuple[int, Future[np.ndarray]]] | None = None
     with ThreadPoolExecutor(threads) as pool:
         try:
@@ -79,24 +81,17 @@ class _Chips:
         size = int(min(max(memory // max(each, 1), 1), max(len(x), 1)))
         self.parts = [slice(first, first + size) for first in range(0, len(x), size)]
         self.kept = [self._events(part) for part in self.parts] if len(self.parts) <= 1 else None
-        self.places = self._places()
+        self.places = places_of(t, structure_of(params, dt, lists=True))
 
     def _events(self, part: slice) -> Events:
         return Events.of(self.x[part], self.tonic)
-
-    def _places(self) -> Places | None:
-        """Where the values of the synapses go; None where it differs from chip to chip."""
-        if self.params.topology.delay is not None:
-            return None
-        structure = structure_of(self.params, self.dt)
-        return None if structure.rows else places_of(self.params.topology, structure)
 
     def run(self, number: int, threads: int) -> np.ndarray:
         """What the first output of chip `number` counts (sample, output)."""
         mismatch = Mismatch.none() if number == NOMINAL else self.mismatch
         chip, disturbance = fabricate(self.params, mismatch, number), Disturbance.of(mismatch, number)
         substeps = internal_step(chip, self.dt)
-        structure = structure_of(chip, self.dt / substeps, disturbance, substeps=substeps)
+        structure = structure_of(chip, self.dt / substeps, disturbance, lists=True, substeps=substeps)
         circuit = Circuit.of(chip, self.dt, substeps, structure, self.most, disturbance, self.places)
         results: list[Any] = []
         for k, part in enumerate(self.parts):

@@ -137,8 +137,9 @@ def run_circuit(
     topology = params.topology
     wanted = tuple(name for name in RECORDABLE if name in record and name != "spikes")
     disturbance = disturbance or Disturbance()
-    run_all = _compiled if backend == "jax" and native.available() else partial(_scanned, backend=backend)
-    by = _steps(params, dt, disturbance)
+    lists = backend == "jax" and native.available()
+    run_all = _compiled if lists else partial(_scanned, backend=backend)
+    by = _steps(params, dt, disturbance, lists)
     spikes, extras = run_all(params, counts, dt, by, disturbance, wanted)
     slices, states = topology.slices(), {}
     amperes = end_currents(params, dt / by.substeps) if wanted else {}
@@ -156,9 +157,10 @@ def run_events(
     params: Params, bins: np.ndarray, channel: np.ndarray, steps: int, dt: float, disturbance: Disturbance
 ) -> np.ndarray:
     """Spike counts (steps, N) for single events on `channel` (E,) in `bins` (E,) of `dt` s: the kernels take lists."""
-    t, by = params.topology, _steps(params, dt, disturbance)
+    t, lists = params.topology, native.available()
+    by = _steps(params, dt, disturbance, lists)
     place, times = np.unique(bins * t.n_channels + channel, return_counts=True)
-    if not native.available():
+    if not lists:
         counts = np.zeros((1, steps, t.n_channels), np.float32)
         counts.reshape(-1)[place] = times
         return _scanned(params, counts, dt, by, disturbance, (), "jax")[0][0]
@@ -172,9 +174,9 @@ def run_events(
     return found.counts[0]
 
 
-def _steps(params: Params, dt: float, disturbance: Disturbance) -> Steps:
+def _steps(params: Params, dt: float, disturbance: Disturbance, lists: bool) -> Steps:
     n_sub = internal_step(params, dt)
-    return Steps(structure_of(params, dt / n_sub, disturbance, substeps=n_sub), n_sub)
+    return Steps(structure_of(params, dt / n_sub, disturbance, lists=lists, substeps=n_sub), n_sub)
 
 
 def _compiled(

@@ -58,10 +58,9 @@ def groups_of(params: Params, used: tuple[int, ...]) -> tuple[Group, ...]:
     n_inputs = t.n_channels + 1
     parts = []
     for d in used:
-        sources = np.unique(t.pre[t.dendrite == d])
-        parts.append(
-            Group((d,), _indices(sources[sources < n_inputs]), _indices(sources[sources >= n_inputs] - n_inputs))
-        )
+        sources = np.flatnonzero(np.bincount(t.pre[t.dendrite == d], minlength=t.n_sources))
+        inputs = np.searchsorted(sources, n_inputs)
+        parts.append(Group((d,), tuple(sources[:inputs].tolist()), tuple((sources[inputs:] - n_inputs).tolist())))
     cost = sum(len(g.inputs or ()) + len(g.neurons or ()) for g in parts)
     neurons = [n for g in parts for n in g.neurons or ()]
     worth = t.n_sources * t.n_neurons >= SPLIT_FROM and cost <= 0.6 * t.n_sources * len(used)
@@ -72,10 +71,6 @@ def groups_of(params: Params, used: tuple[int, ...]) -> tuple[Group, ...]:
     # Spares the silent tonic channel, and all products with spikes where no neuron has a target.
     recurrent = bool((t.pre >= n_inputs).any())
     return (Group(used, None if t.tonic_period else tuple(range(t.n_channels)), None if recurrent else ()),)
-
-
-def _indices(values: np.ndarray) -> tuple[int, ...]:
-    return tuple(int(v) for v in values)
 
 
 def tau_of(params: Params, dendrite: int, xp: Any) -> Any:
@@ -104,6 +99,28 @@ def synaptic_values(params: Params, h: float, xp: Any) -> Any:
     return params.row_currents(xp) * synaptic_kick(params, h, xp)[t.dendrite, t.post]
 
 
+def stable_order(*keys: np.ndarray) -> np.ndarray:
+    """The order by the first key, then by the second, …; keys are whole numbers from 0 on, fast where they have 16 bits."""
+    order = None
+    for key in reversed(keys):
+        key = key if order is None else key[order]
+        if (key[1:] >= key[:-1]).all():
+            continue
+        more = np.argsort(key.astype(np.uint16) if key.max() < 2**16 else key, kind="stable")
+        order = more if order is None else order[more]
+    return np.arange(len(keys[0])) if order is None else order
+
+
+def slots_of(column: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """The stable order of entries by `column`, and the slot of each in a table of columns that is filled in order, and how
+    many slots it needs.
+    """
+    order, count = stable_order(column), np.bincount(column, minlength=columns)
+    slot = np.empty(len(column), np.int64)
+    slot[order] = np.arange(len(column)) - np.repeat(np.cumsum(count) - count, count)
+    return order, slot, int(count.max(initial=1))
+
+
 def weights_of(params: Params, h: float, structure: Structure, xp: Any, dtype: Any) -> Weights:
     """What every event adds to the dendrites of every neuron, as matrices or as tables of CAM rows; parallel rows add."""
     t = params.topology
@@ -130,34 +147,34 @@ def weights_of(params: Params, h: float, structure: Structure, xp: Any, dtype: A
 def _scatter_add(shape: tuple[int, ...], index: tuple[Array, ...], value: Array, xp: Any, dtype: Any) -> Array:
     if xp is not np:
         return xp.zeros(shape, dtype).at[index].add(xp.asarray(value, dtype))
-    result = np.zeros(shape)
-    np.add.at(result, index, value)
-    return result.astype(dtype)
+    if not len(value):
+        return np.zeros(shape, dtype)
+    flat = np.ravel_multi_index(index, shape)
+    return np.bincount(flat, value, int(np.prod(shape))).reshape(shape).astype(dtype)
 
 
 def _rows(params: Params, value: Array, h: float, structure: Structure, xp: Any, dtype: Any) -> Rows:
     """Tables of CAM rows; a delayed row is two, one step apart, that share the weight by where the delay lies between."""
     t, (used,) = params.topology, (group.dendrites for group in structure.groups)
-    lag = np.zeros(t.n_synapses, int)
-    entry = np.arange(t.n_synapses)
+    n, entry, lag = t.n_neurons, np.arange(t.n_synapses), 0
     if t.delay is not None:
-        delay = params.row_delays(xp) / h
-        lag = xp.minimum(xp.asarray(xp.floor(delay), xp.int32), structure.depth - 2)
         late = np.flatnonzero(t.delay)
-        share = xp.clip(delay - lag, 0, 1)
         entry = np.r_[entry, late]
-        lag = xp.concatenate([lag, lag[late] + 1])
-        value = xp.concatenate([value * (1 - share), (value * share)[late]])
-    dendrite, post = np.searchsorted(used, t.dendrite[entry]), t.post[entry]
-    place = dendrite * t.n_neurons + post
-    order = np.argsort(place, kind="stable")
-    start = np.searchsorted(place[order], place[order])
-    slot = np.empty(len(entry), int)
-    slot[order] = np.arange(len(entry)) - start
-    shape = (len(used), t.n_neurons, int(slot.max(initial=0)) + 1)
-    index = (dendrite, post, slot)
+        lag, value = lags_of(params, h, structure.depth, value, late, xp)
+    place = np.searchsorted(used, t.dendrite[entry]) * n + t.post[entry]
+    _, slot, width = slots_of(place, len(used) * n)
+    shape = (len(used), n, width)
+    index = (place // n, place % n, slot)
     column = t.pre[entry] + lag * t.n_sources
     return Rows(_scatter_add(shape, index, value, xp, dtype), _scatter_add(shape, index, column, xp, np.int32))
+
+
+def lags_of(params: Params, h: float, depth: int, value: Array, late: np.ndarray, xp: Any = np) -> tuple[Array, Array]:
+    """Whole steps that events of the synapses and, one step later, of the `late` ones take, and what they add then."""
+    delay = params.row_delays(xp) / h
+    lag = xp.minimum(xp.asarray(xp.floor(delay), xp.int32), depth - 2)
+    share = xp.clip(delay - lag, 0, 1)
+    return xp.concatenate([lag, lag[late] + 1]), xp.concatenate([value * (1 - share), (value * share)[late]])
 
 
 def drive(
@@ -210,6 +227,11 @@ def summable(weights: Weights, most: float) -> Weights:
 
 def on_grid(values: np.ndarray, total: np.ndarray) -> np.ndarray:
     """float32 of `values`, cut to multiples of 2^-24 of the next power of two above `total`."""
-    _, exponent = np.frexp(total)
-    grid = np.ldexp(1.0, exponent - 24)
+    grid = grid_of(total)
     return (np.floor(values / grid) * grid).astype(np.float32)
+
+
+def grid_of(total: np.ndarray) -> np.ndarray:
+    """2^-24 of the next power of two above `total`."""
+    _, exponent = np.frexp(total)
+    return np.ldexp(1.0, exponent - 24)

@@ -130,6 +130,16 @@ def test_kernels_that_are_kept_are_loaded_sooner(chosen: list[str], monkeypatch:
     assert chosen == ["play"]
 
 
+@HAS_KERNELS
+def test_many_runs_to_come_load_a_kernel_for_the_first(chosen: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "is_built", lambda what, kind: True)
+    native_play.expect(0.5 * native_play.LOADING)
+    assert native_play._KERNELS.choose("play", 0.1 * native_play.LOADING) is plain.play
+    native_play.expect(100.0)
+    assert native_play._KERNELS.choose("play", 0.1 * native_play.LOADING) is not plain.play
+    assert chosen == ["play"]
+
+
 def test_without_numba_it_is_all_in_numpy(chosen: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nir_dynapse.sim.native.build", None)
     for name in ("LOADING", "COMPILING"):

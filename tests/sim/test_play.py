@@ -19,7 +19,7 @@ from nir_dynapse.sim.disturbance import disturbances
 from nir_dynapse.sim.native import here as native
 from nir_dynapse.sim.native import play as native_play
 from nir_dynapse.sim.native import synapses as native_synapses
-from nir_dynapse.sim.native.synapses import Synapses, synapses_of
+from nir_dynapse.sim.native.synapses import Synapses, places_of, synapses_of
 from nir_dynapse.sim.simulation import run_circuit, simulate
 from nir_dynapse.sim.wiring import Rows
 
@@ -206,6 +206,41 @@ def test_tables_of_rows_are_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = [spikes_of(run_circuit(few, x, DT, ("spikes",), backend)) for backend in ("jax", "numpy")]
     assert runs[0].any()
     assert (runs[0] != runs[1]).mean() < 1e-3
+
+
+@pytest.mark.parametrize("near", [native_synapses.NEAR, 0.5])  # 0.5: no sum is far enough from a power of two
+@pytest.mark.parametrize("delays", [False, True])
+def test_lists_are_the_tables_of_rows_bit_by_bit(delays: bool, near: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(circuit, "ROWS_FROM", 0)
+    monkeypatch.setattr(native_synapses, "NEAR", near)
+    params = circuits("adaptation", delays=delays, scale=1.5)
+    t, few = params.topology, slice(None) if delays else slice(5)
+    names = ("pre", "post", "dendrite", "row") + (("delay",) if delays else ())
+    t = replace(t, **{name: getattr(t, name)[few] for name in names})
+    weight = np.array(params.weight)[few]
+    weight[1] = 0.0
+    params = replace(params, weight=weight, topology=t)
+    structure = structure_of(params, DT)
+    weights, _ = prepare(params, DT, structure, 20.0)
+    assert isinstance(weights, Rows)
+    s = synapses_of(params, DT, structure, 20.0)
+    kinds, n, width = weights.value.shape
+    rows = np.zeros((int(s.lag.max(initial=0)) + 1, t.n_sources, kinds, n), np.float32)
+    index = np.indices((kinds, n, width))
+    there = weights.value != 0
+    lag, source = np.divmod(weights.column[there], t.n_sources)
+    np.add.at(rows, (lag, source, index[0][there], index[1][there]), weights.value[there])
+    assert rows.any()
+    assert (dense(s, kinds, n) == rows).all()
+
+
+def test_places_are_found_once_per_wiring() -> None:
+    params = circuits(scale=1.5)
+    t, structure = params.topology, structure_of(params, DT, lists=True)
+    places = places_of(t, structure)
+    assert places_of(replace(t, group=t.group[::-1]), structure) is places  # the same arrays, which nobody writes to
+    other = places_of(replace(t, post=t.post[::-1]), structure)
+    assert not np.array_equal(other.column, places.column)
 
 
 @pytest.mark.long

@@ -24,7 +24,7 @@ from nir_dynapse.sim.native.ahead import cpus
 from nir_dynapse.sim.native.names import P_CONSTANTS, PADDED
 from nir_dynapse.sim.native.synapses import Places, Synapses, synapses_of, used_dendrites
 
-__all__ = ["Circuit", "Events", "Found", "cpus", "play"]
+__all__ = ["Circuit", "Events", "Found", "cpus", "expect", "play"]
 
 CELLS = 1024
 """Most cells (sample·neuron) of a tile, about: their vectors stay in the cache."""
@@ -100,7 +100,7 @@ class Events(NamedTuple):
         """Of counts `x` (batch, time, channel)."""
         batch, steps, channels = x.shape
         flat = np.ascontiguousarray(x).reshape(-1)
-        at = np.flatnonzero(flat)
+        at = np.flatnonzero(flat != 0)  # of booleans: several times as fast
         place = at // max(channels, 1)
         ends = np.zeros(batch * steps + 1, np.int64)
         np.cumsum(np.bincount(place, minlength=batch * steps), out=ends[1:])
@@ -194,6 +194,11 @@ class _Kernels:
         self.loaded: dict[str, Callable[..., None]] = {}
         self.spent, self.lock = 0.0, threading.Lock()
 
+    def expect(self, seconds: float) -> None:
+        """`expect` of the module."""
+        with self.lock:
+            self.spent = max(self.spent, min(seconds, LOADING))
+
     def choose(self, what: str, takes: float) -> Callable[..., None]:
         """The kernel for a run that takes so many seconds in NumPy, or what does it there."""
         if what not in self.loaded:
@@ -221,6 +226,11 @@ class _Kernels:
 
 
 _KERNELS = _Kernels()
+
+
+def expect(seconds: float) -> None:
+    """Runs that would take so many seconds in NumPy are to come: where those are many, a kernel is loaded for the first."""
+    _KERNELS.expect(seconds)
 
 
 def _compiled(what: str) -> Callable[..., None]:
