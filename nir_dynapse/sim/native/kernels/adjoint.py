@@ -19,6 +19,7 @@ from nir_dynapse.sim.native.kernels.run import (
     from_inputs,
     from_neurons,
     kind,
+    listed,
     most,
     one,
     soonest,
@@ -34,6 +35,7 @@ from nir_dynapse.sim.native.names import (
     AHP_KICK,
     DC,
     FLOOR,
+    LEAK,
     N_CONSTANTS,
     N_HEAD,
     RATE,
@@ -235,6 +237,8 @@ def back(
     start: Any,
     x: Any,
     states: Any,
+    flows: Any,
+    fired: Any,
     g_counts: Any,
     g_state: Any,
     g_w: Any,
@@ -250,7 +254,7 @@ def back(
     """
     batch, bins, n = g_counts.shape
     groups, rows, substeps = c.shape[0] - N_CONSTANTS, plan[TILE], plan[SUBSTEPS]
-    adaptation, kinds = plan[ADAPTATION] > 0, plan[N_HEAD:]
+    adaptation, leak_varies, kinds = plan[ADAPTATION] > 0, plan[LEAK] > 0, plan[N_HEAD:]
     inputs, cells, c_wanted, steps = wires.inputs, states.shape[3], g_c.size > 0, bins * substeps
     source, split = sources_of(wires, groups)
     fixed_all, forward = fixed_of(c, N_CONSTANTS, cells), work_of(groups, cells, x.shape[2])
@@ -259,15 +263,10 @@ def back(
     state = state_of(groups, cells)
     drive, ahp, v_now, now = state
     parts = STRETCH if c_wanted else 0
-    kept = (
-        np.empty((STRETCH, cells), np.uint8),
-        np.empty((STRETCH, cells), kind),
-        np.empty((STRETCH, cells), kind),
-        np.ones((STRETCH, cells), kind),
-        np.empty((parts, groups, cells), kind),
-        np.empty((parts, cells), kind),
-    )
-    fired, v_kept, currents, leaks, drives, ahps = kept
+    whole, ones = flows.size > 0, np.ones(cells, kind)
+    spare = 0 if whole else STRETCH
+    spare_fired, spare_flows = np.empty((spare, cells), np.uint8), np.empty((spare, flows.shape[2], cells), kind)
+    drives, ahps = np.empty((parts, groups, cells), kind), np.empty((parts, cells), kind)
     uncounted = np.empty((0, 0, 0), kind)
     adjoint = np.empty((groups, cells), kind)
     end, spike, by = np.empty(cells, kind), np.empty(cells, kind), np.zeros((5, cells), kind)
@@ -292,21 +291,26 @@ def back(
         for t in range(steps - 1, -1, -1):
             at = t % STRETCH
             first = t - at
-            if at == STRETCH - 1 or t == steps - 1:
-                # The stretch once more, from where it began: cheaper than to keep what it computed.
+            if (at == STRETCH - 1 or t == steps - 1) and (c_wanted or not whole):
+                # The stretch once more, from where it began, or of it what was not kept: the dendrites.
                 began = states[tile, t // STRETCH]
                 for g in range(groups):
                     copy(began[g], drive[g])
                 copy(began[groups], ahp)
                 copy(began[groups + 1], v_now)
                 copy(began[groups + 2], now)
-                stretch(low, high, first, t + 1, w, plan, wires, h, fixed_all, x, state, forward, uncounted, kept)
+                known = fired[tile, first : t + 1] if whole else spare_fired
+                kept = (known, flows[tile, first : t + 1] if whole else spare_flows, drives, ahps)
+                stretch(
+                    low, high, first, t + 1, w, plan, wires, h, fixed_all, x, state, forward, uncounted, kept, whole
+                )
             place = t // substeps
             for b in range(low, high):
                 base = (b - low) * n
                 for m in range(n):
                     g_spike[U(base) + U(m)] += g_counts[b, place, m]
-            v, leak, current = v_kept[at], leaks[at], currents[at]
+            flow = flows[tile, t] if whole else spare_flows[at]
+            v, current, leak = flow[0], flow[1], flow[2] if leak_varies else ones
             if plan[SHAPE] == 0 and not c_wanted:
                 pull(v, current, leak, rate, floor, threshold, h, slope, g_v, g_spike, g_in, g_leak)
             else:
@@ -327,10 +331,10 @@ def back(
                 low_line, high_line = split[2 * g + 1], split[2 * g + 2]
                 collect(w, adjoint, g, low_line, high_line, source, inputs, high - low, wires, work, g_spike, n)
             if at > 0:
-                copy(fired[at - 1], before)
+                copy(fired[tile, t - 1] if whole else spare_fired[at - 1], before)
             else:
                 copy(states[tile, t // STRETCH, groups + 2], before)
-            from_neurons(before, size, wires, g_w, sent, adjoint, True)
+            from_neurons(before, sent, listed(before, size, sent), wires, g_w, adjoint, True)
             if t == place * substeps:
                 from_inputs(x, low, high, place, wires, g_w, seen, adjoint, True)
                 if g_x.size > 0:
