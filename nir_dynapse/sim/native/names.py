@@ -58,8 +58,7 @@ P_PLAN = (
 PADDED = 64
 """Cells of a tile are filled up to a multiple of this, so that no loop has a remainder."""
 STRETCH = 16
-"""Steps between the states that a run keeps for its adjoint, which runs them once more where nothing else was kept, and
-the dendrites alone where their decays have gradients: that stays in the cache."""
+"""Steps between the states that a run keeps for its adjoint, which runs them once more: that stays in the cache."""
 
 
 class Wires(NamedTuple):
@@ -81,13 +80,12 @@ U = np.uint64
 
 _INTEGERS = ("plan", "first", "lines", "group", "ends", "post")
 _GIVEN = ("w", *_INTEGERS, "c", "start", "x")
-_KEPT = ("states", "flows", "fired")
-ARGUMENTS = {"run": _GIVEN, "back": (*_GIVEN, *_KEPT, "g_counts", "g_state")}
-RESULTS = {"run": ("counts", "state", *_KEPT), "back": ("g_w", "g_start", "g_c", "g_x")}
+ARGUMENTS = {"run": _GIVEN, "back": (*_GIVEN, "states", "g_counts", "g_state")}
+RESULTS = {"run": ("counts", "state", "states"), "back": ("g_w", "g_start", "g_c", "g_x")}
 """Buffers of the two calls in order."""
 W, PLAN, FIRST, LINES, GROUP, ENDS, POST, C, START, X = range(len(_GIVEN))
 """Places of those that both get."""
-RANKS = {"w": 2, "c": 2, "g_w": 2, "g_c": 2, "states": 4, "flows": 4} | dict.fromkeys(_INTEGERS, 1)
+RANKS = {"w": 2, "c": 2, "g_w": 2, "g_c": 2, "states": 4} | dict.fromkeys(_INTEGERS, 1)
 """Axes of a buffer without those of virtual chips; 3 where not given."""
-BYTES = dict.fromkeys(_INTEGERS, 4) | {"fired": 1}
+BYTES = dict.fromkeys(_INTEGERS, 4)
 """Bytes of an element; those of the kernels' float where not given."""

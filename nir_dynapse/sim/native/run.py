@@ -37,8 +37,6 @@ CELLS, FEW_CELLS = 1024, 128
 """Most and least cells (sample·neuron) of a tile, about: their vectors stay in the cache, and are worth a loop."""
 WORTHWHILE = 2**15
 """Steps of a neuron that are worth a thread."""
-KEPT_BYTES = 2**28
-"""What a run of one chip keeps at most for its adjoint, of every step; beyond, the adjoint runs its stretches once more."""
 HERE = "promise_in_bounds"
 """Of indices: without it XLA computes for seconds, when it compiles, that none is out of bounds."""
 SPARSE_FROM, SPARSE_BELOW = 2**14, 0.2
@@ -201,13 +199,12 @@ def run(w: Array, c: Array, start: Array, x: Array, lines: Lines, plan: Plan) ->
 
 @partial(jax.custom_vjp, nondiff_argnums=(5,))
 def _run(w: Array, c: Array, start: Array, x: Array, lines: tuple[Array, ...], plan: Plan) -> tuple[Array, Array]:
-    counts, state, *_ = _forward(w, c, start, x, lines, plan, keep=False)
+    counts, state, _ = _forward(w, c, start, x, lines, plan, keep=False)
     return counts, state
 
 
 def _forward(w: Array, c: Array, start: Array, x: Array, lines: Any, plan: Plan, keep: bool) -> list[Array]:
-    """Counts, last state, and if `keep` what the adjoint needs: the state before every stretch, and what flowed in every
-    step as far as that is at most `KEPT_BYTES`."""
+    """Counts, last state, and the states that the adjoint begins from if `keep`."""
     from nir_dynapse.sim.native.build import register
 
     (batch, bins, _), n, kind = x.shape, c.shape[1], c.dtype
@@ -217,14 +214,10 @@ def _forward(w: Array, c: Array, start: Array, x: Array, lines: Any, plan: Plan,
     rows = _tile(batch, n)
     tiles, stretches = -(-batch // rows), -(-bins * plan.substeps // STRETCH)
     cells = -(-rows * n // PADDED) * PADDED
-    size = tiles * bins * plan.substeps * cells * ((2 + plan.leak) * kind.itemsize + 1)
-    all_steps = bins * plan.substeps if keep and size <= KEPT_BYTES else 0
     results = (
         jax.ShapeDtypeStruct((batch, bins, n), kind),
         jax.ShapeDtypeStruct((batch, groups + 3, n), kind),
         jax.ShapeDtypeStruct((tiles, stretches if keep else 0, groups + 3, cells), kind),
-        jax.ShapeDtypeStruct((tiles, all_steps, 2 + plan.leak, cells), kind),
-        jax.ShapeDtypeStruct((tiles, all_steps, cells), np.uint8),
     )
     call = jax.ffi.ffi_call(register("run", kind.name), results, vmap_method="expand_dims")
     return list(call(w, plan.numbers(rows), *lines, c, start, x))
@@ -238,14 +231,14 @@ def _tile(batch: int, n: int) -> int:
 def _run_forward(w: Any, c: Any, start: Any, x: Any, lines: Any, plan: Plan):
     wanted = (c.perturbed, x.perturbed)
     values = (w.value, c.value, start.value, x.value, tuple(part.value for part in lines))
-    counts, state, *kept = _forward(*values, plan, keep=True)
-    return (counts, state), (values, kept, tuple(() if flag else None for flag in wanted))
+    counts, state, states = _forward(*values, plan, keep=True)
+    return (counts, state), (values, states, tuple(() if flag else None for flag in wanted))
 
 
 def _run_backward(plan: Plan, saved: Any, cotangents: Any):
     from nir_dynapse.sim.native.build import register
 
-    (w, c, start, x, lines), kept, (c_wanted, x_wanted) = saved
+    (w, c, start, x, lines), states, (c_wanted, x_wanted) = saved
     g_counts, g_state = map(instantiate, cotangents)
     kind, none = c.dtype, (0, 0, 0)
     results = (
@@ -256,7 +249,7 @@ def _run_backward(plan: Plan, saved: Any, cotangents: Any):
     )
     call = jax.ffi.ffi_call(register("back", kind.name), results, vmap_method="expand_dims")
     numbers = plan.numbers(_tile(x.shape[0], c.shape[1]))
-    g_w, g_start, g_c, g_x = call(w, numbers, *lines, c, start, x, *kept, g_counts, g_state)
+    g_w, g_start, g_c, g_x = call(w, numbers, *lines, c, start, x, states, g_counts, g_state)
     g_c = jnp.zeros_like(c) if c_wanted is None else g_c
     return g_w, g_c, g_start, jnp.zeros_like(x) if x_wanted is None else g_x, (None,) * len(lines)
 

@@ -200,18 +200,24 @@ def collect(
             for line in range(low, high):
                 total = zero
                 if wires.sparse:
-                    for k in range(wires.ends[line], wires.ends[line + 1]):
-                        total += w[0, U(k)] * adjoint[g, U(b * n) + U(wires.post[k])]
+                    for k in range(U(wires.ends[U(line)]), U(wires.ends[U(line + 1)])):
+                        total += w[0, k] * adjoint[g, U(b * n) + U(wires.post[k])]
                 else:
                     for k in range(n):
-                        total += w[line, k] * adjoint[g, U(b * n) + U(k)]
-                result[b * wide + source[line] - less] += total
+                        total += w[U(line), U(k)] * adjoint[g, U(b * n) + U(k)]
+                result[U(b * wide + source[U(line)] - less)] += total
         return
     found = work[: rows * count].reshape(rows, count)
     np.dot(adjoint[g, : rows * n].reshape(rows, n), w[low:high].T, found)
+    first = source[low] - less
+    if source[high - 1] - source[low] == count - 1:  # lines are in the order of their sources: these lie side by side
+        for b in range(rows):
+            for k in range(count):
+                result[U(b * wide + first) + U(k)] += found[U(b), U(k)]
+        return
     for b in range(rows):
         for line in range(count):
-            result[b * wide + source[low + line] - less] += found[b, line]
+            result[U(b * wide + source[U(low + line)] - less)] += found[U(b), U(line)]
 
 
 @loop
@@ -237,8 +243,6 @@ def back(
     start: Any,
     x: Any,
     states: Any,
-    flows: Any,
-    fired: Any,
     g_counts: Any,
     g_state: Any,
     g_w: Any,
@@ -263,9 +267,8 @@ def back(
     state = state_of(groups, cells)
     drive, ahp, v_now, now = state
     parts = STRETCH if c_wanted else 0
-    whole, ones = flows.size > 0, np.ones(cells, kind)
-    spare = 0 if whole else STRETCH
-    spare_fired, spare_flows = np.empty((spare, cells), np.uint8), np.empty((spare, flows.shape[2], cells), kind)
+    ones, fired = np.ones(cells, kind), np.empty((STRETCH, cells), np.uint8)
+    flows = np.empty((STRETCH, 3 if leak_varies else 2, cells), kind)
     drives, ahps = np.empty((parts, groups, cells), kind), np.empty((parts, cells), kind)
     uncounted = np.empty((0, 0, 0), kind)
     adjoint = np.empty((groups, cells), kind)
@@ -291,26 +294,22 @@ def back(
         for t in range(steps - 1, -1, -1):
             at = t % STRETCH
             first = t - at
-            if (at == STRETCH - 1 or t == steps - 1) and (c_wanted or not whole):
-                # The stretch once more, from where it began, or of it what was not kept: the dendrites.
+            if at == STRETCH - 1 or t == steps - 1:
+                # The stretch once more, from where it began: memory that is new costs more than to compute this.
                 began = states[tile, t // STRETCH]
                 for g in range(groups):
                     copy(began[g], drive[g])
                 copy(began[groups], ahp)
                 copy(began[groups + 1], v_now)
                 copy(began[groups + 2], now)
-                known = fired[tile, first : t + 1] if whole else spare_fired
-                kept = (known, flows[tile, first : t + 1] if whole else spare_flows, drives, ahps)
-                stretch(
-                    low, high, first, t + 1, w, plan, wires, h, fixed_all, x, state, forward, uncounted, kept, whole
-                )
+                kept = (fired, flows, drives, ahps)
+                stretch(low, high, first, t + 1, w, plan, wires, h, fixed_all, x, state, forward, uncounted, kept)
             place = t // substeps
             for b in range(low, high):
                 base = (b - low) * n
                 for m in range(n):
                     g_spike[U(base) + U(m)] += g_counts[b, place, m]
-            flow = flows[tile, t] if whole else spare_flows[at]
-            v, current, leak = flow[0], flow[1], flow[2] if leak_varies else ones
+            v, current, leak = flows[at, 0], flows[at, 1], flows[at, 2] if leak_varies else ones
             if plan[SHAPE] == 0 and not c_wanted:
                 pull(v, current, leak, rate, floor, threshold, h, slope, g_v, g_spike, g_in, g_leak)
             else:
@@ -331,7 +330,7 @@ def back(
                 low_line, high_line = split[2 * g + 1], split[2 * g + 2]
                 collect(w, adjoint, g, low_line, high_line, source, inputs, high - low, wires, work, g_spike, n)
             if at > 0:
-                copy(fired[tile, t - 1] if whole else spare_fired[at - 1], before)
+                copy(fired[at - 1], before)
             else:
                 copy(states[tile, t // STRETCH, groups + 2], before)
             from_neurons(before, sent, listed(before, size, sent), wires, g_w, adjoint, True)

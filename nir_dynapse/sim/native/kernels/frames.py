@@ -127,12 +127,6 @@ def deep(row: Any) -> Any:
 
 
 @loop
-def bytes_of(row: Any) -> Any:
-    """A buffer of bytes with three axes."""
-    return carray(pointer(row[0]), (row[1], row[2], row[3]), np.uint8)
-
-
-@loop
 def deepest(row: Any) -> Any:
     """A buffer with four axes."""
     return carray(pointer(row[0]), (row[1], row[2], row[3], row[4]), kind)
@@ -208,8 +202,7 @@ def run_share(work: Any) -> Any:
             deep(table[RUN_RESULT]),
             deep(table[RUN_RESULT + 1]),
         )
-        states, flows, fired = deepest(table[RUN_RESULT + 2]), deepest(table[RUN_RESULT + 3]), bytes_of(table[RUN_RESULT + 4])
-        run(w, plan, wires, c, start, x, counts, state, states, flows, fired, part, share)
+        run(w, plan, wires, c, start, x, counts, state, deepest(table[RUN_RESULT + 2]), part, share)
     return 0
 
 
@@ -258,8 +251,8 @@ def back_share(work: Any) -> Any:
             g_c.fill(0)
         w, plan, c, wires = flat(table[W]), integers(table[PLAN]), flat(table[C]), wires_of(table)
         start, x, g_counts, g_state = deep(table[START]), deep(table[X]), deep(table[G_COUNTS]), deep(table[G_STATE])
-        states, flows, fired = deepest(table[X + 1]), deepest(table[X + 2]), bytes_of(table[X + 3])
-        back(w, plan, wires, c, start, x, states, flows, fired, g_counts, g_state, g_w, g_start, g_c, g_x, part, share)
+        states = deepest(table[X + 1])
+        back(w, plan, wires, c, start, x, states, g_counts, g_state, g_w, g_start, g_c, g_x, part, share)
     return 0
 
 

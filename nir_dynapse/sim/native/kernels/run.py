@@ -288,13 +288,12 @@ def stretch(
     work: Any,
     counts: Any,
     kept: Any,
-    known: Any,
 ) -> None:
     """Steps `first` to `last` of samples `low` to `high`, from and to `state`: drive (groups, cells), ahp, v, spikes.
 
     Spikes are added to `counts` where that is not empty. `kept` for the adjoint, where not empty: spikes as bytes (steps,
     cells); the membrane before, what flowed in and, if that varies, out (steps, 2 or 3, cells); the dendrites (steps, groups,
-    cells) and the adaptation before. With `known` spikes are those that were kept, and no membrane is computed.
+    cells) and the adaptation before.
     """
     rate, floor, threshold, refractory, dc, ahp_decay, ahp_kick, decay = fixed
     drive, ahp, v, spikes = state
@@ -310,7 +309,7 @@ def stretch(
             for g in range(drive.shape[0]):
                 copy(drive[g], drives[at, g])
             copy(ahp, ahps[at])
-        if flows.size > 0 and not known:
+        if flows.size > 0:
             before, current = flows[at, 0], flows[at, 1]
             leak = flows[at, 2] if leak_varies else leak
         if afresh:
@@ -328,10 +327,6 @@ def stretch(
                 absorb(drive[g], decay[g], events[g], one, leak)
             else:
                 absorb(drive[g], decay[g], events[g], -one if kinds[g] == GABA else one, current)
-        if known:
-            copy(fired[at], spikes)
-            count = listed(spikes, size, sent)
-            continue
         advance(v, current, leak, rate, floor, threshold, refractory, h, before, spikes)
         count = listed(spikes, size, sent)
         for j in range(count):
@@ -356,22 +351,21 @@ def run(
     counts: Any,
     state: Any,
     states: Any,
-    flows: Any,
-    fired: Any,
     part: Any,
     share: Any,
 ) -> None:
     """Spike counts (B, T, N) and the last state of events `x` (B, T, inputs).
 
     `start`, `state` (B, groups + 3, N): dendrites, adaptation, membrane, spikes; `states` (tiles, stretches, groups + 3,
-    cells), where not empty, the same before every `STRETCH` steps, for the adjoint; `flows`, `fired` (tiles, steps, …)
-    what `stretch` keeps of every step. Of the tiles every `share`th is run, from `part` on.
+    cells), where not empty, the same before every `STRETCH` steps, for the adjoint. Of the tiles every `share`th is run,
+    from `part` on.
     """
     (batch, bins, n), groups, rows = counts.shape, c.shape[0] - N_CONSTANTS, plan[TILE]
     cells = (rows * n + PADDED - 1) // PADDED * PADDED
     fixed, work = fixed_of(c, N_CONSTANTS, cells), work_of(groups, cells, x.shape[2])
     drive, ahp, v, spikes = state_of(groups, cells)
-    no_drives, no_ahps = np.empty((0, groups, cells), kind), np.empty((0, cells), kind)
+    nothing = np.empty((0, groups, cells), kind)
+    kept = (np.empty((0, cells), np.uint8), nothing, nothing, np.empty((0, cells), kind))
     steps = bins * plan[SUBSTEPS]
     for tile in range(part, (batch + rows - 1) // rows, share):
         low = tile * rows
@@ -394,7 +388,6 @@ def run(
                 copy(v, states[tile, place, groups + 1])
                 copy(spikes, states[tile, place, groups + 2])
             last = min(first + STRETCH, steps)
-            kept = (fired[tile, first:last], flows[tile, first:last], no_drives, no_ahps)
             stretch(
                 low,
                 high,
@@ -410,7 +403,6 @@ def run(
                 work,
                 counts,
                 kept,
-                False,
             )
         for k in range((high - low) * n):
             b, m = low + k // n, k % n
