@@ -292,8 +292,8 @@ def stretch(
     """Steps `first` to `last` of samples `low` to `high`, from and to `state`: drive (groups, cells), ahp, v, spikes.
 
     Spikes are added to `counts` where that is not empty. `kept` for the adjoint, where not empty: spikes as bytes (steps,
-    cells); the membrane before, what flowed in and, if that varies, out (steps, 2 or 3, cells); the dendrites (steps, groups,
-    cells) and the adaptation before.
+    cells); the membrane before, what flowed in and, if that varies, out (steps, 2 or 3, cells); the dendrites (steps,
+    groups, cells) and the adaptation before.
     """
     rate, floor, threshold, refractory, dc, ahp_decay, ahp_kick, decay = fixed
     drive, ahp, v, spikes = state
@@ -388,22 +388,8 @@ def run(
                 copy(v, states[tile, place, groups + 1])
                 copy(spikes, states[tile, place, groups + 2])
             last = min(first + STRETCH, steps)
-            stretch(
-                low,
-                high,
-                first,
-                last,
-                w,
-                plan,
-                wires,
-                c[STEP, 0],
-                fixed,
-                x,
-                (drive, ahp, v, spikes),
-                work,
-                counts,
-                kept,
-            )
+            now = (drive, ahp, v, spikes)
+            stretch(low, high, first, last, w, plan, wires, c[STEP, 0], fixed, x, now, work, counts, kept)
         for k in range((high - low) * n):
             b, m = low + k // n, k % n
             for g in range(groups):
