@@ -19,6 +19,8 @@ __all__ = [
     "fused",
     "join",
     "loop",
+    "lowest",
+    "marks",
     "pointer",
     "publish",
     "rounded",
@@ -68,7 +70,31 @@ def _pointer(_: Any, address: Any) -> Any:
     return types.voidptr(address), lambda _, builder, __, args: builder.inttoptr(args[0], _BYTE)
 
 
+def _marks(_: Any, values: Any, first: Any) -> Any:
+    """Which of the elements from `first` on are not 0, as the bits of a word: 64 of bytes, 16 of floats."""
+    size = values.dtype.bitwidth // 8
+    count = 64 if size == 1 else 16
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        vector = ir.VectorType(data.type.pointee, count)
+        place = builder.bitcast(builder.gep(data, [args[1]]), vector.as_pointer())
+        found, none = builder.load(place, align=size), ir.Constant(vector, None)
+        flags = builder.icmp_unsigned("!=", found, none) if size == 1 else builder.fcmp_unordered("!=", found, none)
+        word = builder.bitcast(flags, ir.IntType(count))
+        return word if count == 64 else builder.zext(word, ir.IntType(64))
+
+    return types.int64(values, first), generate
+
+
+def _lowest(_: Any, word: Any) -> Any:
+    """The number of the lowest bit that is set of a word that is not 0."""
+    return types.int64(word), lambda _, builder, __, args: builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+
 word: Any = intrinsic(_word)
+marks: Any = intrinsic(_marks)
+lowest: Any = intrinsic(_lowest)
 write: Any = intrinsic(_write)
 pointer: Any = intrinsic(_pointer)
 

@@ -56,9 +56,7 @@ P_PLAN = (
 ) = range(len(P_PLAN))
 
 PADDED = 64
-"""Cells of a tile of such a run are filled up to a multiple of this, so that no loop has a remainder."""
-VECTOR = 16
-"""Cells of a tile are filled up to a multiple of this."""
+"""Cells of a tile are filled up to a multiple of this, so that no loop has a remainder."""
 STRETCH = 16
 """Steps between the states that a run keeps for its adjoint, which runs them once more: that stays in the cache."""
 

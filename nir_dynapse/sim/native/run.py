@@ -16,7 +16,7 @@ from nir_dynapse.sim.adjoint import instantiate
 from nir_dynapse.sim.derivatives import SHAPES
 from nir_dynapse.sim.dynamics import SHUNT, Constants, Structure
 from nir_dynapse.sim.native import ahead, here
-from nir_dynapse.sim.native.names import STRETCH, VECTOR
+from nir_dynapse.sim.native.names import PADDED, STRETCH
 from nir_dynapse.sim.surrogate import Surrogate
 
 __all__ = [
@@ -213,7 +213,7 @@ def _forward(w: Array, c: Array, start: Array, x: Array, lines: Any, plan: Plan,
     groups = len(plan.groups)
     rows = _tile(batch, n)
     tiles, stretches = -(-batch // rows), -(-bins * plan.substeps // STRETCH)
-    cells = -(-rows * n // VECTOR) * VECTOR
+    cells = -(-rows * n // PADDED) * PADDED
     results = (
         jax.ShapeDtypeStruct((batch, bins, n), kind),
         jax.ShapeDtypeStruct((batch, groups + 3, n), kind),

@@ -19,6 +19,7 @@ from nir_dynapse.sim.native.kernels.run import (
     from_inputs,
     from_neurons,
     kind,
+    listed,
     most,
     one,
     soonest,
@@ -34,6 +35,7 @@ from nir_dynapse.sim.native.names import (
     AHP_KICK,
     DC,
     FLOOR,
+    LEAK,
     N_CONSTANTS,
     N_HEAD,
     RATE,
@@ -198,18 +200,24 @@ def collect(
             for line in range(low, high):
                 total = zero
                 if wires.sparse:
-                    for k in range(wires.ends[line], wires.ends[line + 1]):
-                        total += w[0, U(k)] * adjoint[g, U(b * n) + U(wires.post[k])]
+                    for k in range(U(wires.ends[U(line)]), U(wires.ends[U(line + 1)])):
+                        total += w[0, k] * adjoint[g, U(b * n) + U(wires.post[k])]
                 else:
                     for k in range(n):
-                        total += w[line, k] * adjoint[g, U(b * n) + U(k)]
-                result[b * wide + source[line] - less] += total
+                        total += w[U(line), U(k)] * adjoint[g, U(b * n) + U(k)]
+                result[U(b * wide + source[U(line)] - less)] += total
         return
     found = work[: rows * count].reshape(rows, count)
     np.dot(adjoint[g, : rows * n].reshape(rows, n), w[low:high].T, found)
+    first = source[low] - less
+    if source[high - 1] - source[low] == count - 1:  # lines are in the order of their sources: these lie side by side
+        for b in range(rows):
+            for k in range(count):
+                result[U(b * wide + first) + U(k)] += found[U(b), U(k)]
+        return
     for b in range(rows):
         for line in range(count):
-            result[b * wide + source[low + line] - less] += found[b, line]
+            result[U(b * wide + source[U(low + line)] - less)] += found[U(b), U(line)]
 
 
 @loop
@@ -250,7 +258,7 @@ def back(
     """
     batch, bins, n = g_counts.shape
     groups, rows, substeps = c.shape[0] - N_CONSTANTS, plan[TILE], plan[SUBSTEPS]
-    adaptation, kinds = plan[ADAPTATION] > 0, plan[N_HEAD:]
+    adaptation, leak_varies, kinds = plan[ADAPTATION] > 0, plan[LEAK] > 0, plan[N_HEAD:]
     inputs, cells, c_wanted, steps = wires.inputs, states.shape[3], g_c.size > 0, bins * substeps
     source, split = sources_of(wires, groups)
     fixed_all, forward = fixed_of(c, N_CONSTANTS, cells), work_of(groups, cells, x.shape[2])
@@ -259,15 +267,9 @@ def back(
     state = state_of(groups, cells)
     drive, ahp, v_now, now = state
     parts = STRETCH if c_wanted else 0
-    kept = (
-        np.empty((STRETCH, cells), np.uint8),
-        np.empty((STRETCH, cells), kind),
-        np.empty((STRETCH, cells), kind),
-        np.ones((STRETCH, cells), kind),
-        np.empty((parts, groups, cells), kind),
-        np.empty((parts, cells), kind),
-    )
-    fired, v_kept, currents, leaks, drives, ahps = kept
+    ones, fired = np.ones(cells, kind), np.empty((STRETCH, cells), np.uint8)
+    flows = np.empty((STRETCH, 3 if leak_varies else 2, cells), kind)
+    drives, ahps = np.empty((parts, groups, cells), kind), np.empty((parts, cells), kind)
     uncounted = np.empty((0, 0, 0), kind)
     adjoint = np.empty((groups, cells), kind)
     end, spike, by = np.empty(cells, kind), np.empty(cells, kind), np.zeros((5, cells), kind)
@@ -293,20 +295,21 @@ def back(
             at = t % STRETCH
             first = t - at
             if at == STRETCH - 1 or t == steps - 1:
-                # The stretch once more, from where it began: cheaper than to keep what it computed.
+                # The stretch once more, from where it began: memory that is new costs more than to compute this.
                 began = states[tile, t // STRETCH]
                 for g in range(groups):
                     copy(began[g], drive[g])
                 copy(began[groups], ahp)
                 copy(began[groups + 1], v_now)
                 copy(began[groups + 2], now)
+                kept = (fired, flows, drives, ahps)
                 stretch(low, high, first, t + 1, w, plan, wires, h, fixed_all, x, state, forward, uncounted, kept)
             place = t // substeps
             for b in range(low, high):
                 base = (b - low) * n
                 for m in range(n):
                     g_spike[U(base) + U(m)] += g_counts[b, place, m]
-            v, leak, current = v_kept[at], leaks[at], currents[at]
+            v, current, leak = flows[at, 0], flows[at, 1], flows[at, 2] if leak_varies else ones
             if plan[SHAPE] == 0 and not c_wanted:
                 pull(v, current, leak, rate, floor, threshold, h, slope, g_v, g_spike, g_in, g_leak)
             else:
@@ -330,7 +333,7 @@ def back(
                 copy(fired[at - 1], before)
             else:
                 copy(states[tile, t // STRETCH, groups + 2], before)
-            from_neurons(before, size, wires, g_w, sent, adjoint, True)
+            from_neurons(before, sent, listed(before, size, sent), wires, g_w, adjoint, True)
             if t == place * substeps:
                 from_inputs(x, low, high, place, wires, g_w, seen, adjoint, True)
                 if g_x.size > 0:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from nir_dynapse.sim.dynamics import GABA, LARGEST, SHUNT, begin, land, late, reach
-from nir_dynapse.sim.native.memory import fused, loop
+from nir_dynapse.sim.native.memory import fused, loop, lowest, marks
 from nir_dynapse.sim.native.names import (
     ADAPTATION,
     AGAIN,
@@ -28,6 +28,7 @@ from nir_dynapse.sim.native.names import (
     LEAK,
     N_CONSTANTS,
     N_HEAD,
+    PADDED,
     RATE,
     REFRACTORY,
     STEP,
@@ -35,7 +36,6 @@ from nir_dynapse.sim.native.names import (
     SUBSTEPS,
     THRESHOLD,
     TILE,
-    VECTOR,
     U,
 )
 from nir_dynapse.sim.native.scalar import maximum, minimum
@@ -50,67 +50,83 @@ zero, one, most, soonest = kind(0), kind(1), kind(LARGEST), kind(1e-9)
 @fused
 def add(events: Any, base: Any, by: Any, line: Any, w: Any, wires: Any) -> None:
     """events[group, base + n] += by·w[line, n]."""
-    group = wires.group[line]
+    group = U(wires.group[line])
     if wires.sparse:
-        for k in range(wires.ends[line], wires.ends[line + 1]):
-            events[group, U(base) + U(wires.post[k])] += by * w[0, U(k)]
+        for k in range(U(wires.ends[line]), U(wires.ends[line + U(1)])):
+            events[group, U(base) + U(wires.post[k])] += by * w[0, k]
     else:
         for n in range(w.shape[1]):
-            events[group, U(base) + U(n)] += by * w[line, n]
+            events[group, U(base) + U(n)] += by * w[line, U(n)]
 
 
 @fused
 def learn(g_w: Any, by: Any, line: Any, adjoint: Any, base: Any, wires: Any) -> None:
     """g_w[line, n] += by·adjoint[group, base + n]."""
-    group = wires.group[line]
+    group = U(wires.group[line])
     if wires.sparse:
-        for k in range(wires.ends[line], wires.ends[line + 1]):
-            g_w[0, U(k)] += by * adjoint[group, U(base) + U(wires.post[k])]
+        for k in range(U(wires.ends[line]), U(wires.ends[line + U(1)])):
+            g_w[0, k] += by * adjoint[group, U(base) + U(wires.post[k])]
     else:
         for n in range(g_w.shape[1]):
-            g_w[line, n] += by * adjoint[group, U(base) + U(n)]
+            g_w[line, U(n)] += by * adjoint[group, U(base) + U(n)]
 
 
 @loop
-def from_inputs(x: Any, low: Any, high: Any, place: Any, wires: Any, w: Any, seen: Any, events: Any, back: Any) -> None:
-    """Add what the input events of a bin do to `events`; or, of the adjoints `events`, to those of the weights, `w`."""
-    for b in range(low, high):
-        base, count = (b - low) * wires.n, 0
-        for i in range(x.shape[2]):
-            seen[count] = i
-            count += x[b, place, i] != 0
-        for j in range(count):
-            i = seen[j]
-            for q in range(wires.first[i], wires.first[i + 1]):
-                if back:
-                    learn(w, x[b, place, i], wires.lines[q], events, base, wires)
-                else:
-                    add(events, base, x[b, place, i], wires.lines[q], w, wires)
+def sends(source: Any, by: Any, base: Any, wires: Any, w: Any, events: Any, back: Any) -> None:
+    """Add what `by` events of a source do to `events`; or, of the adjoints `events`, to those of the weights, `w`."""
+    for q in range(U(wires.first[U(source)]), U(wires.first[U(source + 1)])):
+        if back:
+            learn(w, by, U(wires.lines[q]), events, base, wires)
+        else:
+            add(events, base, by, U(wires.lines[q]), w, wires)
 
 
 @loop
-def listed(spikes: Any, size: Any, sent: Any) -> Any:
-    """Cells that fired, in `sent`, and how many."""
-    count, words = 0, spikes.view(np.uint64)
-    for i in range(words.shape[0]):
-        if words[i] != 0:
-            for k in range(8 * i, min(8 * i + 8, size)):
-                sent[count] = k
-                count += spikes[k] != 0
+def unfold(word: Any, first: Any, found: Any, count: Any) -> Any:
+    """Places of the bits of a word that are set, from `first` on, added to the `count` found before."""
+    while word != 0:
+        found[U(count)] = first + lowest(word)
+        word &= word - 1
+        count += 1
     return count
 
 
 @loop
-def from_neurons(spikes: Any, size: Any, wires: Any, w: Any, sent: Any, events: Any, back: Any) -> None:
-    """The same for the spikes of the first `size` cells of a tile."""
-    for j in range(listed(spikes, size, sent)):
-        base, times = sent[j] // wires.n * wires.n, kind(spikes[sent[j]])
-        source = wires.inputs + sent[j] - base
-        for q in range(wires.first[source], wires.first[source + 1]):
-            if back:
-                learn(w, times, wires.lines[q], events, base, wires)
-            else:
-                add(events, base, times, wires.lines[q], w, wires)
+def from_inputs(x: Any, low: Any, high: Any, place: Any, wires: Any, w: Any, seen: Any, events: Any, back: Any) -> None:
+    """What the input events of a bin do."""
+    inputs = x.shape[2]
+    whole = inputs // 16 * 16
+    for b in range(low, high):
+        row, count = x[b, place], 0
+        for i in range(0, whole, 16):
+            count = unfold(marks(row, i), i, seen, count)
+        for i in range(whole, inputs):
+            seen[U(count)] = i
+            count += row[U(i)] != 0
+        for j in range(count):
+            sends(seen[U(j)], row[U(seen[U(j)])], (b - low) * wires.n, wires, w, events, back)
+
+
+@loop
+def listed(spikes: Any, size: Any, sent: Any) -> Any:
+    """Which of the first `size` cells fired, in `sent`, and how many; bytes of cells come in `PADDED`s."""
+    count = 0
+    for k in range(0, size, 64):
+        count = unfold(marks(spikes, k), k, sent, count)
+    while count > 0 and sent[U(count - 1)] >= size:
+        count -= 1
+    return count
+
+
+@loop
+def from_neurons(spikes: Any, sent: Any, count: Any, wires: Any, w: Any, events: Any, back: Any) -> None:
+    """What the spikes of the first `count` cells in `sent` do."""
+    base = 0
+    for j in range(count):
+        k = sent[U(j)]
+        while k >= base + wires.n:
+            base += wires.n
+        sends(wires.inputs + k - base, kind(spikes[U(k)]), base, wires, w, events, back)
 
 
 @loop
@@ -145,47 +161,38 @@ def clear(values: Any) -> None:
 
 
 @loop
-def relax(drive: Any, decay: Any, events: Any) -> None:
-    """A step of the dendrites."""
-    for g in range(drive.shape[0]):
-        for k in range(drive.shape[1]):
-            drive[g, k] = drive[g, k] * decay[g, k] + events[g, k]
-
-
-@loop
-def inflow(
-    drive: Any, kinds: Any, dc: Any, ahp: Any, adaptation: Any, leak_varies: Any, current: Any, leak: Any
-) -> None:
-    """Input current and leak of all cells from the dendritic currents (groups, cells)."""
-    copy(dc, current)
-    if leak_varies:
-        for k in range(leak.shape[0]):
-            leak[k] = one + ahp[k] if adaptation else one
-    for g in range(drive.shape[0]):
-        if kinds[g] == SHUNT:
-            for k in range(leak.shape[0]):
-                leak[k] += drive[g, k]
-        elif kinds[g] == GABA:
-            for k in range(current.shape[0]):
-                current[k] -= drive[g, k]
-        else:
-            for k in range(current.shape[0]):
-                current[k] += drive[g, k]
+def absorb(drive: Any, decay: Any, events: Any, sign: Any, into: Any) -> None:
+    """A step of one kind of dendrite, and what it adds to `into`; its events are used up."""
+    for k in range(drive.shape[0]):
+        now = drive[k] * decay[k] + events[k]
+        drive[k] = now
+        into[k] += sign * now
+        events[k] = zero
 
 
 @loop
 def advance(
-    v: Any, current: Any, leak: Any, rate: Any, floor: Any, threshold: Any, refractory: Any, h: Any, end: Any
+    v: Any,
+    current: Any,
+    leak: Any,
+    rate: Any,
+    floor: Any,
+    threshold: Any,
+    refractory: Any,
+    h: Any,
+    before: Any,
+    spikes: Any,
 ) -> None:
-    """A step of the membrane: `end` as it was before the reset, and `v`; of cells that fired not yet `resumed`."""
+    """A step of the membrane: `v` (and what it was `before`) and spikes; of cells that fired not yet `resumed`."""
     for k in range(v.shape[0]):
         y, active = begin(v[k], floor[k], h, None)
         less = minimum(leak[k], most)
         reached = reach(y, minimum(maximum(current[k], zero), most), less, active * rate[k], floor[k], None)
         since = late(y, reached, active, less, rate[k], threshold[k], None)
         stays = land(v[k], reached, zero, one, threshold[k], h, None)
+        before[k] = v[k]
+        spikes[k] = reached > threshold[k]
         v[k] = since - refractory[k] if reached > threshold[k] else stays
-        end[k] = reached
 
 
 @loop
@@ -254,9 +261,9 @@ def state_of(groups: Any, cells: Any) -> Any:
 
 @loop
 def work_of(groups: Any, cells: Any, inputs: Any) -> Any:
-    """What a step computes with: events, y before the reset, input current, leak, cells that fired, inputs that sent."""
+    """What a step computes with: events, `v` before, input current, leak, cells that fired, inputs that sent."""
     return (
-        np.empty((groups, cells), kind),
+        np.zeros((groups, cells), kind),
         np.empty(cells, kind),
         np.zeros(cells, kind),
         np.ones(cells, kind),
@@ -284,47 +291,51 @@ def stretch(
 ) -> None:
     """Steps `first` to `last` of samples `low` to `high`, from and to `state`: drive (groups, cells), ahp, v, spikes.
 
-    Spikes are added to `counts` where that is not empty. `kept` for the adjoint, where not empty (steps, cells): spikes as
-    bytes, the membrane before, what flowed in and out (1 unless that varies), and the dendrites (steps, groups, cells) and
-    the adaptation before.
+    Spikes are added to `counts` where that is not empty. `kept` for the adjoint, where not empty: spikes as bytes (steps,
+    cells); the membrane before, what flowed in and, if that varies, out (steps, 2 or 3, cells); the dendrites (steps,
+    groups, cells) and the adaptation before.
     """
     rate, floor, threshold, refractory, dc, ahp_decay, ahp_kick, decay = fixed
     drive, ahp, v, spikes = state
-    events, end, current, leak, sent, seen = work
-    fired, v_kept, currents, leaks, drives, ahps = kept
+    events, before, current, leak, sent, seen = work
+    fired, flows, drives, ahps = kept
     substeps, size, cells = plan[SUBSTEPS], (high - low) * wires.n, v.shape[0]
     adaptation, leak_varies, kinds = plan[ADAPTATION] > 0, plan[LEAK] > 0, plan[N_HEAD:]
+    count = listed(spikes, size, sent)
     for t in range(first, last):
-        place = t // substeps
+        at, place = t - first, t // substeps
         afresh = t == place * substeps
         if drives.size > 0:
             for g in range(drive.shape[0]):
-                copy(drive[g], drives[t - first, g])
-            copy(ahp, ahps[t - first])
-        clear(events)
+                copy(drive[g], drives[at, g])
+            copy(ahp, ahps[at])
+        if flows.size > 0:
+            before, current = flows[at, 0], flows[at, 1]
+            leak = flows[at, 2] if leak_varies else leak
         if afresh:
             from_inputs(x, low, high, place, wires, w, seen, events, False)
-        from_neurons(spikes, size, wires, w, sent, events, False)
+        from_neurons(spikes, sent, count, wires, w, events, False)
         if adaptation:
             for k in range(cells):
                 ahp[k] = ahp[k] * ahp_decay[k] + kind(spikes[k]) * ahp_kick[k]
-        relax(drive, decay, events)
-        inflow(drive, kinds, dc, ahp, adaptation, leak_varies, current, leak)
-        if v_kept.size > 0:
-            copy(v, v_kept[t - first])
-            copy(current, currents[t - first])
-            if leak_varies:
-                copy(leak, leaks[t - first])
-        advance(v, current, leak, rate, floor, threshold, refractory, h, end)
-        for k in range(cells):
-            spikes[k] = end[k] > threshold[k]
-        for j in range(listed(spikes, cells, sent)):
-            k = sent[j]
+                leak[k] = one + ahp[k]
+        elif leak_varies:
+            fill(leak, one)
+        copy(dc, current)
+        for g in range(drive.shape[0]):
+            if kinds[g] == SHUNT:
+                absorb(drive[g], decay[g], events[g], one, leak)
+            else:
+                absorb(drive[g], decay[g], events[g], -one if kinds[g] == GABA else one, current)
+        advance(v, current, leak, rate, floor, threshold, refractory, h, before, spikes)
+        count = listed(spikes, size, sent)
+        for j in range(count):
+            k = U(sent[U(j)])
             of_cell = (rate[k], floor[k], threshold[k], refractory[k])
             v[k], more = resumed(v[k], current[k], leak[k], of_cell, plan[AGAIN])
             spikes[k] += more
-        if v_kept.size > 0:
-            copy(spikes, fired[t - first])
+        if fired.size > 0:
+            copy(spikes, fired[at])
         if counts.size > 0:
             count_spikes(spikes, low, high, place, afresh, counts)
 
@@ -350,11 +361,11 @@ def run(
     from `part` on.
     """
     (batch, bins, n), groups, rows = counts.shape, c.shape[0] - N_CONSTANTS, plan[TILE]
-    cells = (rows * n + VECTOR - 1) // VECTOR * VECTOR
+    cells = (rows * n + PADDED - 1) // PADDED * PADDED
     fixed, work = fixed_of(c, N_CONSTANTS, cells), work_of(groups, cells, x.shape[2])
     drive, ahp, v, spikes = state_of(groups, cells)
-    none, nothing = np.empty((0, cells), kind), np.empty((0, groups, cells), kind)
-    kept = (np.empty((0, cells), np.uint8), none, none, none, nothing, none)
+    nothing = np.empty((0, groups, cells), kind)
+    kept = (np.empty((0, cells), np.uint8), nothing, nothing, np.empty((0, cells), kind))
     steps = bins * plan[SUBSTEPS]
     for tile in range(part, (batch + rows - 1) // rows, share):
         low = tile * rows
@@ -377,22 +388,8 @@ def run(
                 copy(v, states[tile, place, groups + 1])
                 copy(spikes, states[tile, place, groups + 2])
             last = min(first + STRETCH, steps)
-            stretch(
-                low,
-                high,
-                first,
-                last,
-                w,
-                plan,
-                wires,
-                c[STEP, 0],
-                fixed,
-                x,
-                (drive, ahp, v, spikes),
-                work,
-                counts,
-                kept,
-            )
+            now = (drive, ahp, v, spikes)
+            stretch(low, high, first, last, w, plan, wires, c[STEP, 0], fixed, x, now, work, counts, kept)
         for k in range((high - low) * n):
             b, m = low + k // n, k % n
             for g in range(groups):
