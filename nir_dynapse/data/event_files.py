@@ -287,7 +287,7 @@ def _events(seen: Sensed, view: View, node: str, shape: tuple[int, ...] | None, 
 
 def _only_for_sensors(path: str | os.PathLike[str], view: View, also: tuple[str, ...] = ("duration",)) -> None:
     if view != View(**{name: getattr(view, name) for name in also}):
-        pixels = ", ".join(name for name in ("crop", "pool", "polarity", "start") if name not in also)
+        pixels = "crop, pool and polarity" if "start" in also else "crop, pool, polarity and start"
         raise ConfigurationError(f"{path}: it holds channels, not pixels: leave {pixels} out.")
 
 

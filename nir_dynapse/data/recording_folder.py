@@ -253,24 +253,29 @@ def write_recording(
 
 def _rows(spikes: Mapping[str, np.ndarray], counts: np.ndarray, first: int, dt: float) -> tuple[np.ndarray, ...]:
     """`COLUMNS` of counts (batch, bin, neuron of all nodes) that begin at bin `first`, in order of time."""
-    turned = np.ascontiguousarray(counts.swapaxes(0, 1))
+    samples, steps, n = counts.shape
+    turned = np.ascontiguousarray(counts.swapaxes(0, 1)).reshape(-1)
     place = np.flatnonzero(turned)
-    repeat = turned.reshape(-1)[place].astype(np.int64)
-    bins, sample, neuron = np.unravel_index(place, turned.shape)
-    bins = bins + first
-    begin, stop = first_us(bins, dt), first_us(bins + 1, dt)
-    names, sizes = list(spikes), [v.shape[2] for v in spikes.values()]
-    offsets = np.cumsum([0, *sizes])
-    node = np.searchsorted(offsets[1:], neuron, side="right")
-    if (full := repeat > stop - begin).any():
+    repeat = turned[place]
+    each = np.diff(np.searchsorted(place, np.arange(steps + 1) * (samples * n)))
+    edges = first_us(first + np.arange(steps + 1), dt)
+    time = np.repeat(edges[:-1], each)
+    sample, neuron = np.divmod(place - np.repeat(np.arange(steps) * (samples * n), each), max(n, 1))
+    sizes = [v.shape[2] for v in spikes.values()]
+    node = np.repeat(np.arange(len(sizes), dtype=np.uint16), sizes)[neuron]
+    index = np.concatenate([np.zeros(0, np.uint32), *(np.arange(k, dtype=np.uint32) for k in sizes)])[neuron]
+    if repeat.max(initial=0) <= 1:
+        return time, sample, node, index
+    if (full := repeat > (room := np.repeat(np.diff(edges), each))).any():
         k = int(full.argmax())
-        what = f"{repeat[k]} spikes in bin {bins[k]}, which has {stop[k] - begin[k]} whole µs, one for each."
-        hint, at = "Give longer bins, or record in memory (without to).", int(neuron[k] - offsets[node[k]])
-        raise ConfigurationError(Finding("error", "counts", what, names[int(node[k])], at, int(repeat[k]), hint=hint))
-    index = neuron - offsets[node]
-    if (repeat == 1).all():
-        return begin, sample, node, index
+        bin_ = first + int(np.searchsorted(np.cumsum(each), k, side="right"))
+        what = f"{repeat[k]} spikes in bin {bin_}, which has {room[k]} whole µs, one for each."
+        hint, name = "Give longer bins, or record in memory (without to).", [*spikes][int(node[k])]
+        raise ConfigurationError(
+            Finding("error", "counts", what, name, int(index[k]), int(repeat[k]), int(room[k]), hint=hint)
+        )
+    repeat = repeat.astype(np.int64)
     within = np.arange(repeat.sum()) - np.repeat(np.cumsum(repeat) - repeat, repeat)
-    time = np.repeat(begin, repeat) + within
+    time = np.repeat(time, repeat) + within
     order = np.argsort(time, kind="stable")
     return (time[order], *(np.repeat(values, repeat)[order] for values in (sample, node, index)))

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from nir_dynapse.files.bounds import UnreadableError
+from nir_dynapse.files.bounds import BROKEN, UnreadableError, array_header
 
 __all__ = ["Growing", "growing", "mapped"]
 
 HEADER = 128
 """Bytes before the numbers: room for any number of rows, and numbers that are aligned when they are mapped."""
+MOST = 1 << 62
+"""Most bytes of an array: they stay on the disk."""
 MAGIC = b"\x93NUMPY\x01\x00"
 
 
@@ -52,19 +56,24 @@ def growing(path: str | os.PathLike[str], dtype: str, shape: tuple[int, ...] = (
         os.fsync(stream.fileno())
 
 
-def mapped(path: str | os.PathLike[str], dtype: str, shape: tuple[int | None, ...]) -> np.ndarray:
-    """The array of an .npy, read from the disk where it is looked at; None in `shape` stands for any length.
+def mapped(path: str | os.PathLike[str], dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The array of an .npy, read from the disk where it is looked at.
 
-    OSError where there is no file; UnreadableError where it is another array, or shorter than it says.
+    OSError where there is no file; UnreadableError where it is another array, or has another size than it says.
     """
+    name, kind = Path(path).name, np.dtype(dtype)
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except OSError:
+        with Path(path).open("rb") as stream:
+            found, fortran, held = array_header(stream, name, MOST)
+            if (found, held) != (shape, kind) or fortran or kind.hasobject:
+                raise UnreadableError(f"{name} holds {held} of shape {found} in place of {kind} of shape {shape}")
+            begin, count = stream.tell(), math.prod(shape)
+            there = os.fstat(stream.fileno()).st_size - begin
+            if there != count * kind.itemsize:
+                raise UnreadableError(f"{name} has {there} bytes of {count * kind.itemsize}")
+            return np.frombuffer(mmap(stream.fileno(), 0, access=ACCESS_READ), kind, count, begin).reshape(shape)
+    except UnreadableError:
         raise
-    except Exception as error:  # NumPy's parser of headers has no error of its own
+    except BROKEN as error:
         lines = str(error).splitlines()
         raise UnreadableError(lines[0][:200] if lines else type(error).__name__) from error
-    fits = isinstance(array, np.memmap) and array.dtype == np.dtype(dtype) and array.ndim == len(shape)
-    if not fits or any(want is not None and want != n for want, n in zip(shape, array.shape, strict=True)):
-        raise UnreadableError(f"it holds {getattr(array, 'dtype', 'no array')} of shape {getattr(array, 'shape', '')}")
-    return array

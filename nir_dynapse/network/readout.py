@@ -73,7 +73,7 @@ class ReadoutBlocks:
             known = counts.astype(np.int64)
             known = np.concatenate([self._kept[name], known], 1) if name in self._kept else known
             whole = known.shape[1] // k * k
-            gathered[name] = known[:, :whole].reshape(len(counts), whole // k, k, -1).sum(2)
+            gathered[name] = known[:, :whole].reshape(len(counts), whole // k, k, counts.shape[2]).sum(2)
             self._kept[name] = known[:, whole:]
         over = (self._done + np.arange(bins) + 1) // k - self._done // k
         self._done += bins

@@ -37,7 +37,7 @@ from nir_dynapse.sim.simulation import Steps, steps_of
 
 __all__ = ["stream_circuit", "stream_ideal"]
 
-STRETCH = 1 << 24
+STRETCH = 1 << 22
 """Bytes of counts and currents of a stretch, about."""
 MANY = 4096
 """Bins in which the tonic channel shows the most events that it has in one."""

@@ -89,7 +89,7 @@ def test_as_the_input_of_another_network(folder: Path) -> None:
     ("call", "message"),
     [
         (lambda f: read_events(f, sample=3), "it has no sample 3"),
-        (lambda f: read_events(f, pool=2), "leave crop, pool, polarity out"),
+        (lambda f: read_events(f, pool=2), "leave crop, pool and polarity out"),
         (lambda f: read_data(f, [Port("b", (2,))], DT), "it has no classes"),
         (lambda f: read_data(f, [Port("b", (1,))], DT, labels=False), "events are of channels that it has not"),
         (lambda f: read_data(f, [Port("b", (2,))], DT, labels=False, samples=slice(5, 6)), "none of its samples"),
@@ -146,7 +146,7 @@ def test_damaged_folders(folder: Path) -> None:
             RecordingFolder.load(folder)
         (folder / name).write_bytes(whole[name])
     np.save(folder / "i_mem.npy", other)
-    with pytest.raises(ConfigurationError, match="it holds float32 of shape"):
+    with pytest.raises(ConfigurationError, match=r"i_mem\.npy holds float32 of shape"):
         RecordingFolder.load(folder)
     (folder / "i_mem.npy").write_bytes(whole["i_mem.npy"])
     strange = np.load(folder / "index.npy")
