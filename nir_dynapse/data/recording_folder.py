@@ -24,14 +24,14 @@ from nir_dynapse.data.recording import Recording
 from nir_dynapse.errors import ConfigurationError, DynapseError, Finding
 from nir_dynapse.files.bounds import UnreadableError, parse_json, read_text
 from nir_dynapse.files.columns import Growing, growing, mapped
-from nir_dynapse.files.numbers import Real, Whole
+from nir_dynapse.files.numbers import COPIES, STEP, Whole
 from nir_dynapse.files.whole import whole_files
 
 __all__ = ["RecordingFolder", "Stretch", "files_of", "write_recording"]
 
 MANIFEST, FORMAT, VERSION = "recording.json", "nir_dynapse.recording", 1
 COLUMNS = {"time_us": "<i8", "sample": "<u4", "node": "<u2", "index": "<u4"}
-VALUES = "values"
+VALUES, WIDE = "values", ("uint32", "int64")
 PIECE = 1 << 20
 """Events that are looked at together."""
 DAMAGED = "Write the recording again with simulate(..., to=FOLDER)."
@@ -98,9 +98,17 @@ class RecordingFolder:
             traces = {str(name): _trace(folder, name, held, (bins, samples)) for name, held in said["traces"].items()}
             columns = {name: mapped(folder / f"{name}.npy", kind, (events,)) for name, kind in COLUMNS.items()}
             outputs = {str(name): str(node) for name, node in said["outputs"]}
-            copies = {str(name): int(n) for name, n in said["copies"]}
-            values, dt = traces.pop(VALUES, {}), Real(0, 1e9, "s", above=True).check("recording", "dt", said["dt"])
-            wide = str(np.dtype(said["wide"]))
+            copies = {str(name): COPIES.check("recording", "copies", n) for name, n in said["copies"]}
+            dt, wide = STEP.check("recording", "dt", said["dt"]), str(np.dtype(said["wide"]))
+            values = traces.pop(VALUES, {})
+            if (
+                samples * max(sum(sizes.values()), 1) > MOST_ELEMENTS
+                or bins * dt > LONGEST_TIME * 1e-6
+                or wide not in WIDE
+                or not {*outputs.values()} <= {*sizes, *values}
+                or len(sizes) != len(said["sizes"])
+            ):
+                raise UnreadableError("its numbers and names do not fit each other")
             return cls(folder, dt, samples, bins, sizes, outputs, copies, traces, values, columns, wide)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, DynapseError) as error:
             reason = getattr(error, "strerror", None) or error
@@ -226,29 +234,46 @@ def write_recording(
     """
     said: dict[str, Any] = {"format": FORMAT, "version": VERSION, "dt": float(dt), "wide": wide}
     said |= {"outputs": [*(outputs or {}).items()], "copies": [*(copies or {}).items()]}
-    with whole_files(path, files_of(traces)) as folder:
-        with ExitStack() as stack:
-            events = [stack.enter_context(growing(folder / f"{name}.npy", kind)) for name, kind in COLUMNS.items()]
-            kept: dict[str, Growing] = {}
-            bins = samples = 0
-            for part in stretches:
-                counts = np.concatenate([*part.spikes.values()], axis=2) if part.spikes else np.zeros((0, 0, 0))
-                for column, values in zip(events, _rows(part.spikes, counts, bins, dt), strict=True):
-                    column.append(values)
-                for name in traces:
-                    held = part.traces[name]
-                    rows = np.concatenate([*held.values()], axis=2).swapaxes(0, 1)
-                    if name not in kept:
-                        kind = rows.dtype.newbyteorder("<").str
-                        sizes = [(node, v.shape[2]) for node, v in held.items()]
-                        said.setdefault("traces", {})[name] = {"dtype": kind, "sizes": sizes}
-                        kept[name] = stack.enter_context(growing(folder / f"{name}.npy", kind, rows.shape[1:]))
-                    kept[name].append(rows)
-                said["sizes"] = [(name, v.shape[2]) for name, v in part.spikes.items()]
-                samples, bins = counts.shape[0], bins + counts.shape[1]
-            said |= {"samples": samples, "bins": bins, "events": events[0].rows, "traces": said.get("traces", {})}
-        (folder / MANIFEST).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+    try:
+        with whole_files(path, files_of(traces)) as folder:
+            with ExitStack() as stack:
+                events = [stack.enter_context(growing(folder / f"{name}.npy", kind)) for name, kind in COLUMNS.items()]
+                kept: dict[str, Growing] = {}
+                bins = samples = 0
+                for part in _apart(stretches):
+                    counts = np.concatenate([*part.spikes.values()], axis=2) if part.spikes else np.zeros((0, 0, 0))
+                    for column, values in zip(events, _rows(part.spikes, counts, bins, dt), strict=True):
+                        column.append(values)
+                    for name in traces:
+                        held = part.traces[name]
+                        rows = np.concatenate([*held.values()], axis=2).swapaxes(0, 1)
+                        if name not in kept:
+                            kind = rows.dtype.newbyteorder("<").str
+                            sizes = [(node, v.shape[2]) for node, v in held.items()]
+                            said.setdefault("traces", {})[name] = {"dtype": kind, "sizes": sizes}
+                            kept[name] = stack.enter_context(growing(folder / f"{name}.npy", kind, rows.shape[1:]))
+                        kept[name].append(rows)
+                    said["sizes"] = [(name, v.shape[2]) for name, v in part.spikes.items()]
+                    samples, bins = counts.shape[0], bins + counts.shape[1]
+                said |= {"samples": samples, "bins": bins, "events": events[0].rows, "traces": said.get("traces", {})}
+            (folder / MANIFEST).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+    except _Broken as broken:
+        raise broken.error from None
     return RecordingFolder.load(path)
+
+
+class _Broken(Exception):
+    """What broke the run is its own error, not one of the files that are written."""
+
+    def __init__(self, error: OSError) -> None:
+        self.error = error
+
+
+def _apart(stretches: Iterable[Stretch]) -> Iterator[Stretch]:
+    try:
+        yield from stretches
+    except OSError as error:
+        raise _Broken(error) from error
 
 
 def _rows(spikes: Mapping[str, np.ndarray], counts: np.ndarray, first: int, dt: float) -> tuple[np.ndarray, ...]:

@@ -129,6 +129,9 @@ def test_whole_or_not_there(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError, match="unplugged"):
         simulate(EVERYTHING, broken(), to=folder)
+    blocks = (np.load(tmp_path / f"block_{k}.npy") for k in range(2))
+    with pytest.raises(FileNotFoundError, match="block_0"):  # not that the recording could not be written
+        simulate(EVERYTHING, blocks, to=folder)
     same(first, simulate(EVERYTHING, x))
     assert sorted(p.name for p in folder.iterdir()) == sorted(
         ["index.npy", "node.npy", "recording.json", "sample.npy", "time_us.npy"]
