@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "development.md"
 BEGIN, END = "<!-- scaling of tests/benchmarks/scaling.py -->", "<!-- end of scaling -->"
 NEURONS, SECONDS, CHIPS = (64, 256, 1024, 4096, 8192), (0.1, 1.0, 10.0, 100.0), (10, 100, 1000, 10000)
-LONG = ((1024, 10.0), (8192, 10.0), (8192, 40.0))
+LONG = ((1024, 10.0), (1024, 40.0), (8192, 10.0), (8192, 40.0))
 MOST = 8192 * 10
 """Neurons times seconds at most: beyond it the counts alone take more than 80 MB."""
 
