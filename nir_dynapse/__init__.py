@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from nir_dynapse.data.event_files import events_to_data, read_data, read_events
     from nir_dynapse.data.nir_data import data_from_nir, from_nir_data, to_nir_data
     from nir_dynapse.data.recording import Recording
+    from nir_dynapse.data.recording_folder import RecordingFolder
     from nir_dynapse.deployment.deploy import deploy
     from nir_dynapse.errors import (
         CapacityError,
@@ -104,6 +105,7 @@ __all__ = [
     "Params",
     "ReaderWarning",
     "Recording",
+    "RecordingFolder",
     "Report",
     "Timing",
     "TrainingLog",
@@ -152,6 +154,7 @@ _HOME = {
     "data.event_files": ("events_to_data", "read_data", "read_events"),
     "data.nir_data": ("data_from_nir", "from_nir_data", "to_nir_data"),
     "data.recording": ("Recording",),
+    "data.recording_folder": ("RecordingFolder",),
     "deployment.deploy": ("deploy",),
     "errors": (
         "CapacityError",

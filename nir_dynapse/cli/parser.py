@@ -32,6 +32,7 @@ EXIT_CODES = (
 )
 SHELLS = ("bash", "zsh", "fish")
 SHOWN = ("device", "parameters", "primitives", "frontends", "readers")
+RECORDED = ("i_mem", "i_ampa", "i_nmda", "i_gaba", "i_shunt", "i_ahp", "v", "i_syn")
 THING = "MODEL.nir|PARAMS.npz|LAYOUT.json"
 THING_HELP = "the network, what finetune wrote, or what compile wrote"
 DATA_HELP = "an .npz with x (sample, time, channel), y (sample,) and dt in seconds"
@@ -195,14 +196,29 @@ def _simulate_and_evaluate(verbs: _Verbs, model: Parser) -> None:
     examples = (f"{DIGITS} --data {DIGITS_TEST} --ideal", f"layout.json --data {DIGITS_TEST} --chip 7 -o spikes.npz")
     p = verbs.add("simulate", "Run a network or a Layout on data.", examples, model)
     p.add_argument("model", metavar=THING, help=THING_HELP)
-    p.add_argument("--data", required=True, metavar="X.npz|FILE", help=f"{DATA_HELP}; or a file of events")
+    p.add_argument(
+        "--data", required=True, metavar="X.npz|FILE", help=f"{DATA_HELP}; or a file of events; or a recording (--to)"
+    )
     sensor_options(p)
     kind = p.add_mutually_exclusive_group()
     kind.add_argument("--ideal", action="store_true", help="NIR's equations instead of the circuits")
     kind.add_argument(
         "--chip", type=limited(numbers.SEED), metavar="SEED", help="with the mismatch of this virtual chip"
     )
-    p.add_argument("-o", "--out", metavar="SPIKES.npz", help="where to write the spikes of every node")
+    place = p.add_mutually_exclusive_group()
+    place.add_argument("-o", "--out", metavar="SPIKES.npz", help="where to write the spikes of every node")
+    place.add_argument(
+        "--to",
+        metavar="FOLDER",
+        help="folder for the recording, written while it runs, spikes as events: memory does not grow with its length",
+    )
+    p.add_argument(
+        "--record",
+        action="append",
+        choices=RECORDED,
+        metavar="NAME",
+        help=f"with --to, record this, too: {', '.join(RECORDED[:-2])} in A; with --ideal: v, i_syn (several times)",
+    )
 
     purpose = "Accuracy on many virtual chips: median, quartiles, worst twentieth, minimum, mean."
     examples = (
@@ -243,7 +259,7 @@ def _boards(verbs: _Verbs) -> None:
         required=True,
         metavar="X.npz|FILE",
         help="samples: x (sample, time, channel) and dt in seconds (y is optional); an event list: time_us, node (names of "
-        "input nodes) and index; or a file of events",
+        "input nodes) and index; a file of events; or a recording (simulate --to)",
     )
     sensor_options(p, duration=False)
     board_option(p)

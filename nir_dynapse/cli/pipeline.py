@@ -188,10 +188,16 @@ def compile_(args: argparse.Namespace, out: Output) -> int:
 
 def simulate(args: argparse.Namespace, out: Output) -> int:
     from nir_dynapse.cli.samples import left_out, samples
-    from nir_dynapse.evaluation.checks import check_data, score
+    from nir_dynapse.data.recording import Recording
+    from nir_dynapse.data.recording_folder import files_of
+    from nir_dynapse.evaluation.checks import check_data, check_output, score
     from nir_dynapse.files.whole import write_arrays
 
     check_places(args)
+    if args.to is not None:
+        check_output(args.to, files_of(args.record or ()))
+    elif args.record:
+        raise ConfigurationError("--record: nothing is recorded. Give the folder for it with --to.")
     thing = loaded(args)
     data, labelled = samples(args.data, thing, args, labels=False)
     check_data(data, thing, labels=False, whole=not args.ideal)
@@ -202,19 +208,24 @@ def simulate(args: argparse.Namespace, out: Output) -> int:
 
     silicon = {"mismatch": DYNAPSE2.mismatch, "key": args.chip} if args.chip is not None else {}
     out.note(f"simulating {len(data)} samples of {data.duration:g} s")
-    recording = simulate(thing, data.x, ideal=args.ideal, **silicon)
-    if args.out is not None:
+    record = tuple(args.record or ())
+    if args.to is not None:
+        recording = simulate(thing, data.x, ideal=args.ideal, record=record, to=args.to, **silicon)
+        nodes = node_rates({n: v[:, None] for n, v in recording.totals().items()}, data.duration, recording.copies)
+    else:
+        recording = simulate(thing, data.x, ideal=args.ideal, **silicon)
+        nodes = node_rates(recording.spikes, recording.dt, recording.copies)
+    if args.out is not None and isinstance(recording, Recording):
         arrays: dict[str, Any] = {f"spikes.{node}": spikes for node, spikes in recording.spikes.items()}
         arrays |= {"y": data.y} if labelled else {}
         write_arrays(args.out, **arrays, dt=np.float64(recording.dt))
-    nodes = node_rates(recording.spikes, recording.dt, recording.copies)
     run = "ideal" if args.ideal else "circuit" if args.chip is None else f"chip {args.chip}"
     counts = recording.counts()
     fits = labelled and data.y.ndim == 1 and 0 <= data.y.min() <= data.y.max() < counts.shape[1]
     accuracy = asdict(score(run, counts, data.y, spikes=recording.of_spikes)) if fits else None
     text = "\n".join([rates_text(nodes), "", accuracy_text(accuracy), *lines])
-    files = [] if args.out is None else [args.out]
-    written = f"\nWritten: {args.out}" if files else ""
+    files = [path for path in (args.out, args.to) if path is not None]
+    written = f"\nWritten: {files[0]}" if files else ""
     result = {
         "run": run,
         "samples": len(data),

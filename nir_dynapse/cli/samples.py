@@ -8,6 +8,7 @@ from typing import Any
 
 from nir_dynapse.data.data import Data, Events
 from nir_dynapse.data.event_files import file_kind, read_events, read_samples
+from nir_dynapse.data.recording_folder import RecordingFolder
 from nir_dynapse.data.sensor import View
 from nir_dynapse.errors import ConfigurationError, Finding, raise_if_errors, strictly
 
@@ -32,12 +33,13 @@ def stimulus(path: str, layout: Any, args: argparse.Namespace) -> tuple[Data | E
     from nir_dynapse.files.bounds import array_names
 
     kind = file_kind(path)
-    if kind == "hdf5" or (kind == "npz" and "time_us" not in array_names(path)):
-        view = _view(args) if kind == "hdf5" else replace(_view(args), duration=None)  # the run itself is cut
+    several = kind == "recording" and RecordingFolder.load(path).samples != 1
+    if kind == "hdf5" or several or (kind == "npz" and "time_us" not in array_names(path)):
+        view = _view(args) if kind != "npz" else replace(_view(args), duration=None)  # the run itself is cut
         return samples(path, layout, args, labels=False, view=view)
     view = _view(args)
     port = layout.inputs[0] if len(layout.inputs) == 1 else None
-    if port is None and kind != "npz":
+    if port is None and kind not in ("npz", "recording"):
         names = ", ".join(repr(port.name) for port in layout.inputs) or "none"
         raise ConfigurationError(f"{path}: a file of events belongs to one input node, the Layout has {names}.")
     seen = {"node": port.name, "shape": port.shape} if port is not None else {}

@@ -1,7 +1,8 @@
 """Events of cameras and data sets, from files and from structured arrays, as `Events` and `Data` for a network's input.
 
-Read are AEDAT4, DAT, EVT2 and EVT3, the HDF5 of the Spiking Heidelberg Digits, and our own .npz; docs/event_files.md has
-an example of each. What a file holds decides, not its name. Channels are (polarity, y, x) flattened row by row.
+Read are AEDAT4, DAT, EVT2 and EVT3, the HDF5 of the Spiking Heidelberg Digits, our own .npz, and folders of recordings;
+docs/event_files.md has an example of each. What a file holds decides, not its name. Channels are (polarity, y, x)
+flattened row by row.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 
 from nir_dynapse.data.bins import bin_of, bins_of, counted
 from nir_dynapse.data.data import MOST_EVENTS, Data, Events
+from nir_dynapse.data.recording_folder import RecordingFolder
 from nir_dynapse.data.sensor import Sensed, View, channels
 from nir_dynapse.errors import ConfigurationError, Finding
 from nir_dynapse.files.bounds import UnreadableError, array_names, foreign
@@ -29,6 +31,8 @@ MAGICS = {b"#!AER-DAT4.0": "aedat4", b"\x89HDF\r\n\x1a\n": "hdf5", b"%": "prophe
 FIELDS = {"t": ("t", "ts", "time", "timestamp"), "x": ("x",), "y": ("y",), "on": ("p", "on", "polarity")}
 """Names that fields of structured arrays have in tonic, aedat, expelliarmus, faery and dv_processing."""
 UNITS = {"s": 1e6, "ms": 1e3, "us": 1.0}
+RECORDED = ("start", "duration")
+"""What of a `View` a recording knows."""
 _REMEDY = "Check that it is the right file and was copied whole, and record or export it again."
 
 
@@ -50,14 +54,17 @@ def read_events(
     height) in pixels, or (x, width) of one row. pool: pixels per channel along each axis. polarity: "both" (OFF channels
     before ON channels), "merge", "on" or "off"; by default both, or one where the shape has no more. start: time in s that
     becomes 0, by default the first event of a camera's file. duration: s that are kept from there on. sample: which one of
-    an HDF5 file. Raises ConfigurationError for a file that is something else, damaged or too large, and for channels that
-    are not those of the node; NotInstalledError where the reader of the format is missing.
+    an HDF5 file or a recording. Raises ConfigurationError for a file that is something else, damaged or too large, and for
+    channels that are not those of the node; NotInstalledError where the reader of the format is missing.
     """
     view = View(crop, pool, polarity, start, duration)
     kind = file_kind(path)
     if kind == "npz":
         _only_for_sensors(path, view)
         return Events.load(path)
+    if kind == "recording":
+        _only_for_sensors(path, view, RECORDED)
+        return RecordingFolder.load(path).events(sample, start or 0.0, duration)
     chosen = slice(sample, sample + 1) if sample >= 0 else slice(0, 0)
     samples = _read(path, kind, chosen)
     if not samples:
@@ -155,8 +162,8 @@ def read_data(
 ) -> Data:
     """A file of events, or an .npz of events or of samples, as `Data` for a network with these `inputs` and step `dt`.
 
-    With `labels=False` classes may be missing; every class is 0 then. samples: which ones of an HDF5 file. The others as in
-    `read_events`; errors as there and in `events_to_data`.
+    With `labels=False` classes may be missing; every class is 0 then. samples: which ones of an HDF5 file or a recording.
+    The others as in `read_events`; errors as there and in `events_to_data`.
     """
     data, labelled = read_samples(path, inputs, dt, View(crop, pool, polarity, start, duration), samples)
     if labels and not labelled:
@@ -180,6 +187,12 @@ def read_samples(
         if "time_us" not in names:
             return Data.load(path, labels=False), "y" in names
         return events_to_data(Events.load(path), inputs, dt, duration=view.duration), False
+    if kind == "recording":
+        _only_for_sensors(path, view, RECORDED)
+        held, start = RecordingFolder.load(path), view.start or 0.0
+        events = held.samples_of_events(start, view.duration)[samples]
+        _some(path, events)
+        return events_to_data(events, inputs, dt, duration=view.duration or held.duration - start), False
     if len(inputs) != 1:
         names = ", ".join(repr(port.name) for port in inputs) or "none"
         raise ConfigurationError(
@@ -188,12 +201,16 @@ def read_samples(
         )
     port = inputs[0]
     read = [(_events(s, view, port.name, port.shape, str(path)), label) for s, label in _read(path, kind, samples)]
-    if not read:
-        raise ConfigurationError(f"{path}: none of its samples is chosen. Choose others.")
+    _some(path, read)
     labelled = all(label is not None for _, label in read)
     classes = [label or 0 for _, label in read]
     data = events_to_data([events for events, _ in read], inputs, dt, y=classes, duration=view.duration)
     return replace(data, findings=_joined(data.findings)), labelled
+
+
+def _some(path: str | os.PathLike[str], chosen: Sequence[Any]) -> None:
+    if not chosen:
+        raise ConfigurationError(f"{path}: none of its samples is chosen. Choose others.")
 
 
 def _joined(findings: Sequence[Finding]) -> tuple[Finding, ...]:
@@ -215,9 +232,11 @@ def _joined(findings: Sequence[Finding]) -> tuple[Finding, ...]:
 
 
 def file_kind(path: str | os.PathLike[str]) -> str:
-    """ "aedat4", "hdf5", "prophesee" or "npz", by how a file begins; ConfigurationError where that is none of them."""
+    """ "aedat4", "hdf5", "prophesee" or "npz", by how a file begins, or "recording"; ConfigurationError otherwise."""
     known = "AEDAT4, DAT, EVT2, EVT3 (.raw), the HDF5 of SHD and .npz are read"
     try:
+        if Path(path).is_dir():
+            return "recording"
         with Path(path).open("rb") as stream:
             start = stream.read(64)
     except (OSError, ValueError) as error:
@@ -266,11 +285,10 @@ def _events(seen: Sensed, view: View, node: str, shape: tuple[int, ...] | None, 
     return Events(time, np.zeros(len(time), np.int64), index, (node,), findings=tuple(findings))
 
 
-def _only_for_sensors(path: str | os.PathLike[str], view: View) -> None:
-    if view != View(duration=view.duration):
-        raise ConfigurationError(
-            f"{path}: an .npz holds channels, not pixels: leave crop, pool, polarity and start out."
-        )
+def _only_for_sensors(path: str | os.PathLike[str], view: View, also: tuple[str, ...] = ("duration",)) -> None:
+    if view != View(**{name: getattr(view, name) for name in also}):
+        pixels = "crop, pool and polarity" if "start" in also else "crop, pool, polarity and start"
+        raise ConfigurationError(f"{path}: it holds channels, not pixels: leave {pixels} out.")
 
 
 def _sensed(array: Any, unit: float) -> Sensed:

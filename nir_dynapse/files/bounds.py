@@ -24,9 +24,11 @@ import numpy as np
 from nir_dynapse.files.bulk import no_collector
 
 __all__ = [
+    "BROKEN",
     "LINE_ENDS",
     "MOST_BYTES",
     "UnreadableError",
+    "array_header",
     "array_names",
     "foreign",
     "kind_of",
@@ -50,7 +52,7 @@ MOST_LISTS, MOST_MEMBERS, MOST_VALUES, MOST_DEPTH = 1 << 22, 1 << 20, 1 << 23, 6
 """Most lists and objects, members of objects, values and levels of a JSON text: Python needs up to 60, 160 and 60 bytes."""
 _KNOWN_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _OTHER_BYTES = bytes(set(range(256)) - set(b'"[]{},:'))
-_BROKEN = (
+BROKEN = (
     *(EOFError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, IndexError),
     *(RuntimeError, SyntaxError, tokenize.TokenError, struct.error, zlib.error, zipfile.BadZipFile),
 )
@@ -174,7 +176,7 @@ def read_arrays(path: str | os.PathLike[str], wanted: Container[str] | None = No
             }
     except UnreadableError:
         raise
-    except _BROKEN as error:
+    except BROKEN as error:
         lines = str(error).splitlines()
         raise UnreadableError(lines[0][:200] if lines else type(error).__name__) from error
 
@@ -184,7 +186,7 @@ def array_names(path: str | os.PathLike[str]) -> set[str]:
     try:
         with _File(path, "rb") as stream, zipfile.ZipFile(stream) as archive:
             return {name.removesuffix(".npy") for name in archive.namelist()}
-    except (OSError, *_BROKEN):
+    except (OSError, *BROKEN):
         return set()
 
 
@@ -214,7 +216,7 @@ def _array(archive: zipfile.ZipFile, name: str, item: zipfile.ZipInfo) -> np.nda
     if item.compress_type not in _KNOWN_METHODS:
         raise UnreadableError(f"{name[:80]!r} is packed by method {item.compress_type}, NumPy stores or deflates")
     with archive.open(item) as stream:
-        shape, fortran, dtype = _header(stream, name)
+        shape, fortran, dtype = array_header(stream, name)
         there, count = item.file_size - stream.tell(), math.prod(shape)
         if count * dtype.itemsize != there:
             raise UnreadableError(
@@ -235,8 +237,8 @@ def _array(archive: zipfile.ZipFile, name: str, item: zipfile.ZipInfo) -> np.nda
     return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
 
 
-def _header(stream: Any, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """(shape, order, type) of the array that follows; ValueError and worse where the header is none."""
+def array_header(stream: Any, name: str, most: int = MOST_BYTES) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """(shape, order, type) of the array of at most `most` bytes that follows; one of `BROKEN` where the header is none."""
     version = np.lib.format.read_magic(stream)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
@@ -253,6 +255,6 @@ def _header(stream: Any, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any
         raise UnreadableError(f"{name[:80]!r} is {dtype} of {len(shape)} dimensions; numbers and text are read")
     # An empty array may state any length along its other axes, of which its readers make others.
     extent = math.prod(max(n, 1) for n in shape) * dtype.itemsize
-    if any(isinstance(n, bool) or n < 0 for n in shape) or extent > (MOST_BYTES if math.prod(shape) else MOST_EMPTY):
+    if any(isinstance(n, bool) or n < 0 for n in shape) or extent > (most if math.prod(shape) else MOST_EMPTY):
         raise UnreadableError(f"{name[:80]!r} is {dtype} of shape {str(shape)[:80]}")
     return shape, fortran, dtype

@@ -11,7 +11,7 @@ import scipy.sparse
 from nir_dynapse.errors import ConfigurationError, DynapseError, Finding, ParameterRangeError
 from nir_dynapse.network.network import Population, Projection, Readout
 
-__all__ = ["ReadoutStepper", "readout_from_dict", "readout_to_dict", "run_readout"]
+__all__ = ["ReadoutBlocks", "ReadoutStepper", "readout_from_dict", "readout_to_dict", "run_readout"]
 
 _FIELDS = ("tau_mem", "r", "v_leak", "v_reset", "tau_syn", "w_in")
 _KINDS = ("LI", "CubaLI", "I", "Linear")
@@ -31,25 +31,78 @@ def run_readout(
     a neuron's counts are those of `copies[node]` neurons of the chip, their mean is what is read out. Raises
     ParameterRangeError where neither divides the other.
     """
-    if not readout:
-        return {}
-    ratio = 1.0 if bin_width is None else bin_width / dt
-    finer, coarser = round(1 / ratio), round(ratio)
-    if ratio < 1 and abs(finer * ratio - 1) < 1e-6 and finer > 1:
-        return _gathered(readout, spikes, dt, finer, copies or {})
-    if ratio > 1 and abs(coarser - ratio) < 1e-6 * ratio and coarser > 1:
-        stretched = {name: _stretched(value, coarser) for name, value in spikes.items()}
-        return {
-            name: value[:, coarser - 1 :: coarser]
-            for name, value in _steps(readout, stretched, dt, copies or {}).items()
-        }
-    if abs(ratio - 1) > 1e-6:
-        what = (
-            f"bins of {bin_width:g} s do not fit the step of {dt:g} s at which the host reads out {readout.names[0]!r}."
-        )
-        hint = "Choose bins that divide the step, or are a multiple of it."
-        raise ParameterRangeError(Finding("error", "step", what, readout.names[0], None, bin_width, dt, "s", hint))
-    return _steps(readout, spikes, dt, copies or {})
+    return ReadoutBlocks(readout, dt, bin_width, copies).read(spikes)
+
+
+class ReadoutBlocks:
+    """`run_readout` of a run that comes in blocks of bins: the same values, whatever the blocks are."""
+
+    def __init__(
+        self, readout: Readout, dt: float, bin_width: float | None = None, copies: Mapping[str, int] | None = None
+    ) -> None:
+        self.readout, self.dt, self.copies = readout, dt, copies or {}
+        ratio = 1.0 if bin_width is None else bin_width / dt
+        finer, coarser = round(1 / ratio), round(ratio)
+        self.finer = finer if ratio < 1 and abs(finer * ratio - 1) < 1e-6 else 1
+        self.coarser = coarser if ratio > 1 and abs(coarser - ratio) < 1e-6 * ratio else 1
+        if readout and self.finer == self.coarser == 1 and abs(ratio - 1) > 1e-6:
+            name = readout.names[0]
+            what = f"bins of {bin_width:g} s do not fit the step of {dt:g} s at which the host reads out {name!r}."
+            hint = "Choose bins that divide the step, or are a multiple of it."
+            raise ParameterRangeError(Finding("error", "step", what, name, None, bin_width, dt, "s", hint))
+        self._filters: dict[str, _Filter] = {}
+        self._last = {p.name: p.v_reset for p in readout.populations}
+        self._kept: dict[str, np.ndarray] = {}
+        self._done = 0
+
+    def read(self, spikes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The values (batch, time, n) of the next bins, with counts `spikes[node]` (batch, time, neuron)."""
+        if not self.readout:
+            return {}
+        if self.finer > 1:
+            return self._gathered(spikes)
+        m = self.coarser
+        found = self._steps({name: _stretched(value, m) for name, value in spikes.items()} if m > 1 else spikes)
+        return {name: value[:, m - 1 :: m] for name, value in found.items()} if m > 1 else found
+
+    def _gathered(self, spikes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Values in bins of dt/k: those of the last step that was over. Bins of a step that is not over wait for it."""
+        k, bins = self.finer, next(iter(spikes.values())).shape[1]
+        gathered = {}
+        for name, counts in spikes.items():
+            known = counts.astype(np.int64)
+            known = np.concatenate([self._kept[name], known], 1) if name in self._kept else known
+            whole = known.shape[1] // k * k
+            gathered[name] = known[:, :whole].reshape(len(counts), whole // k, k, counts.shape[2]).sum(2)
+            self._kept[name] = known[:, whole:]
+        over = (self._done + np.arange(bins) + 1) // k - self._done // k
+        self._done += bins
+        found = {}
+        for name, value in self._steps(gathered).items():
+            before = np.broadcast_to(self._last[name], (len(value), value.shape[2]))[:, None]
+            everything = np.concatenate([before, value], 1)
+            self._last[name] = everything[:, -1]
+            found[name] = everything[:, over]
+        return found
+
+    def _steps(self, spikes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """One bin per step of `dt`."""
+        batch, steps, _ = next(iter(spikes.values())).shape
+        values: dict[str, np.ndarray] = {}
+        for p in self.readout.populations:
+            x = np.zeros((batch, steps, p.size))
+            for q in self.readout.projections:
+                if q.target == p.name:
+                    known = q.source in spikes
+                    source = _mean(spikes[q.source], self.copies.get(q.source, 1)) if known else values[q.source]
+                    matrix = scipy.sparse.csr_array((q.weight, (q.post, q.pre)), shape=(p.size, source.shape[2]))
+                    x += (matrix @ source.reshape(-1, source.shape[2]).T).T.reshape(x.shape)
+                    x += 0.0 if q.bias is None else q.bias
+            filtered, out = self._filters.setdefault(p.name, _Filter(p, batch, self.dt)), np.empty_like(x)
+            for t in range(steps):
+                out[:, t] = filtered.step(x[:, t])
+            values[p.name] = out
+        return values
 
 
 def _stretched(counts: np.ndarray, m: int) -> np.ndarray:
@@ -58,53 +111,10 @@ def _stretched(counts: np.ndarray, m: int) -> np.ndarray:
     return longer
 
 
-def _gathered(
-    readout: Readout, spikes: Mapping[str, np.ndarray], dt: float, k: int, copies: Mapping[str, int]
-) -> dict[str, np.ndarray]:
-    """Values in bins of dt/k: those of the last step that was over."""
-    bins = next(iter(spikes.values())).shape[1]
-    steps = -(-bins // k)
-    gathered = {}
-    for name, counts in spikes.items():
-        padded = np.pad(counts.astype(np.int64), ((0, 0), (0, steps * k - bins), (0, 0)))
-        gathered[name] = padded.reshape(len(counts), steps, k, -1).sum(2)
-    over = (np.arange(bins) + 1) // k
-    start = {p.name: p.v_reset for p in readout.populations}
-    return {
-        name: np.concatenate([np.broadcast_to(start[name], (len(value), 1, value.shape[2])), value], 1)[:, over]
-        for name, value in _steps(readout, gathered, dt, copies).items()
-    }
-
-
-def _steps(
-    readout: Readout, spikes: Mapping[str, np.ndarray], dt: float, copies: Mapping[str, int]
-) -> dict[str, np.ndarray]:
-    """One bin per step of `dt`."""
-    batch, steps, _ = next(iter(spikes.values())).shape
-    values: dict[str, np.ndarray] = {}
-    for p in readout.populations:
-        x = np.zeros((batch, steps, p.size))
-        for q in readout.projections:
-            if q.target == p.name:
-                source = _mean(spikes[q.source], copies.get(q.source, 1)) if q.source in spikes else values[q.source]
-                matrix = scipy.sparse.csr_array((q.weight, (q.post, q.pre)), shape=(p.size, source.shape[2]))
-                x += (matrix @ source.reshape(-1, source.shape[2]).T).T.reshape(x.shape)
-                x += 0.0 if q.bias is None else q.bias
-        values[p.name] = _filtered(p, x, dt)
-    return values
-
-
 def _mean(counts: np.ndarray, copies: int) -> np.ndarray:
     """What a neuron of the network sent, where `copies` of the chip stand for it."""
     values = np.asarray(counts, float)
     return values if copies == 1 else values / copies
-
-
-def _filtered(p: Population, x: np.ndarray, dt: float) -> np.ndarray:
-    filtered, out = _Filter(p, len(x), dt), np.empty_like(x)
-    for t in range(x.shape[1]):
-        out[:, t] = filtered.step(x[:, t])
-    return out
 
 
 class _Filter:

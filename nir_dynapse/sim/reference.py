@@ -15,7 +15,7 @@ arrays; `run_plan` is pure, batched and differentiable in these arrays (surrogat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -27,7 +27,7 @@ from nir_dynapse.errors import Finding, ParameterRangeError
 from nir_dynapse.network.network import Network, Population, Projection
 from nir_dynapse.sim.derivatives import SLOPE
 
-__all__ = ["Ideal", "Plan", "plan", "run_plan", "run_reference"]
+__all__ = ["Ideal", "Plan", "plan", "reference_blocks", "run_plan", "run_reference"]
 
 TRACES = ("v", "i_syn")
 DENSE_ELEMENTS = 4 * 2**20
@@ -243,30 +243,36 @@ def run_plan(
     Differentiable in `arrays`, `slope` being that of the surrogate gradient. `record` may name "v" and "i_syn". Spikes are
     floats (batch, time, n).
     """
-    import jax
     import jax.numpy as jnp
 
     x = jnp.asarray(x)
     state = _initial(plan, arrays, x.shape[0], jnp)
+    return _scan(plan, arrays, indices, x, state, record, slope)[0]
+
+
+def _scan(
+    plan: Plan, arrays: Any, indices: Any, x: Any, state: dict[str, _State], record: tuple[str, ...], slope: float
+) -> tuple[Ideal, dict[str, _State]]:
+    """From `state` on, and the state at the end."""
+    import jax
+    import jax.numpy as jnp
 
     def body(carry: dict[str, _State], x_t: Any):
         carry, seen = _step(plan, arrays, indices, carry, x_t, jnp, slope)
         return carry, _pick(seen, record)
 
-    return _unpack(plan, jax.lax.scan(body, state, jnp.swapaxes(x, 0, 1))[1], record, jnp)
+    state, rows = jax.lax.scan(body, state, jnp.swapaxes(x, 0, 1))
+    return _unpack(plan, rows, record, jnp), state
 
 
 @cache
 def _jitted() -> Any:
-    """`run_plan`, compiled by XLA."""
+    """`_scan`, compiled by XLA."""
     import jax
 
     from nir_dynapse.sim import programs as _programs  # noqa: F401 - before any program is compiled
 
-    def run(plan: Plan, arrays: Any, indices: Any, x: Any, record: tuple[str, ...]) -> Ideal:
-        return run_plan(plan, arrays, indices, x, record=record)
-
-    return jax.jit(run, static_argnums=(0, 4))
+    return jax.jit(_scan, static_argnums=(0, 5, 6))
 
 
 def run_reference(
@@ -277,6 +283,18 @@ def run_reference(
     "v" and "i_syn" in `record` give those traces too. Networks of the same structure share one compilation; what is over
     sooner in NumPy runs there.
     """
+    return next(reference_blocks(network, [counts], counts.shape[1], record=record, backend=backend))
+
+
+def reference_blocks(
+    network: Network,
+    blocks: Iterable[np.ndarray],
+    steps: float,
+    *,
+    record: Sequence[str] = ("spikes",),
+    backend: str = "jax",
+) -> Iterator[Ideal]:
+    """`run_reference` of a run of so many `steps` that comes in blocks of time: the same bits."""
     for name in record:
         if name not in ("spikes", *TRACES):
             raise ParameterRangeError(
@@ -286,21 +304,23 @@ def run_reference(
         raise ParameterRangeError(f"simulate: unknown backend {backend!r}. Choose 'jax' or 'numpy'.")
     traces = tuple(name for name in TRACES if name in record)
     structure, arrays, indices = plan(network)
-    if backend == "jax" and (indices or _seconds(network, counts) > COMPILING):
-        result = _jitted()(structure, arrays, indices, counts, traces)
-    else:
-        with np.errstate(over="ignore", invalid="ignore"):  # what grows beyond all numbers is told below
-            result = _loop(structure, arrays, indices, counts, traces)
     names = [p.name for p in network.populations]  # JAX sorts dictionaries
-    spikes = {name: _counts(name, np.asarray(result.spikes[name])) for name in names}
     everywhere = (*names, *network.readout.names)
-    kept = {key: {name: np.asarray(values[name]) for name in everywhere} for key, values in result.traces.items()}
-    return Ideal(spikes, kept, {name: np.asarray(result.values[name]) for name in network.readout.names})
+    state: Any = None
+    for counts in blocks:
+        state = _initial(structure, arrays, len(counts), np) if state is None else state
+        if backend == "jax" and (indices or _seconds(network, len(counts), steps) > COMPILING):
+            result, state = _jitted()(structure, arrays, indices, counts, state, traces, SLOPE)
+        else:
+            with np.errstate(over="ignore", invalid="ignore"):  # what grows beyond all numbers is told below
+                result, state = _loop(structure, arrays, indices, counts, state, traces)
+        spikes = {name: _counts(name, np.asarray(result.spikes[name])) for name in names}
+        kept = {key: {name: np.asarray(values[name]) for name in everywhere} for key, values in result.traces.items()}
+        yield Ideal(spikes, kept, {name: np.asarray(result.values[name]) for name in network.readout.names})
 
 
-def _seconds(network: Network, counts: np.ndarray) -> float:
+def _seconds(network: Network, batch: int, steps: float) -> float:
     """What a run in NumPy takes, about."""
-    batch, steps, _ = counts.shape
     everything = (*network.populations, *network.readout.populations)
     weights = sum(len(q.weight) for q in (*network.projections, *network.readout.projections))
     each = 1e-8 * sum(p.size for p in everything) + 2e-10 * weights
@@ -343,8 +363,10 @@ def _unpack(plan: Plan, rows: dict[str, tuple[Any, ...]], traces: tuple[str, ...
     )
 
 
-def _loop(plan: Plan, arrays: dict[str, Any], indices: dict[str, Any], x: np.ndarray, traces: tuple[str, ...]) -> Ideal:
-    state, rows = _initial(plan, arrays, x.shape[0], np), []
+def _loop(
+    plan: Plan, arrays: Any, indices: Any, x: np.ndarray, state: dict[str, _State], traces: tuple[str, ...]
+) -> tuple[Ideal, dict[str, _State]]:
+    rows = []
     for x_t in np.swapaxes(x, 0, 1):
         state, seen = _step(plan, arrays, indices, state, x_t, np, SLOPE)
         rows.append(_pick(seen, traces))
@@ -356,4 +378,4 @@ def _loop(plan: Plan, arrays: dict[str, Any], indices: dict[str, Any], x: np.nda
         )
         for node in plan.nodes
     }
-    return _unpack(plan, stacked, traces, np)
+    return _unpack(plan, stacked, traces, np), state

@@ -16,7 +16,7 @@ from nir_dynapse.sim.engine import Program, run
 from nir_dynapse.sim.loops import loop_for
 from nir_dynapse.sim.wiring import Weights
 
-__all__ = ["in_jax"]
+__all__ = ["in_jax", "stretch_in_jax"]
 
 
 def in_jax(
@@ -36,6 +36,22 @@ def in_jax(
         return _traces(weights, c, x, seed, sample, program, wanted)
 
 
+def stretch_in_jax(
+    weights: Weights,
+    c: Constants,
+    x: np.ndarray,
+    seed: np.uint32,
+    sample: np.ndarray,
+    by: tuple[Structure, int],
+    wanted: tuple[str, ...],
+    carry: Any,
+) -> tuple[tuple[Any, tuple[Any, ...]], Any]:
+    """`in_jax` of some bins of a run, as where currents are recorded, and what the next ones go on from (None: silence)."""
+    with jax.default_matmul_precision("highest"):
+        carry = (initial_state(len(x), c, by[0], np), np.int32(0)) if carry is None else carry
+        return _stretch(weights, c, x, seed, sample, Program(*by), wanted, carry)
+
+
 @partial(jax.jit, static_argnums=(5,))
 def _spikes(weights: Weights, c: Constants, x: Any, seed: Any, sample: Any, program: Program) -> Any:
     return run(weights, c, jnp.asarray(x), program, seed, sample).astype(jnp.uint8)
@@ -45,6 +61,34 @@ def _spikes(weights: Weights, c: Constants, x: Any, seed: Any, sample: Any, prog
 def _traces(
     weights: Weights, c: Constants, x: Any, seed: Any, sample: Any, program: Program, wanted: tuple[str, ...]
 ) -> tuple[Any, tuple[Any, ...]]:
+    begin = (initial_state(x.shape[0], c, program.structure, jnp), jnp.zeros((), jnp.int32))
+    return _scan(weights, c, x, seed, sample, program, wanted, begin)[0]
+
+
+@partial(jax.jit, static_argnums=(5, 6))
+def _stretch(
+    weights: Weights,
+    c: Constants,
+    x: Any,
+    seed: Any,
+    sample: Any,
+    program: Program,
+    wanted: tuple[str, ...],
+    begin: Any,
+) -> tuple[tuple[Any, tuple[Any, ...]], Any]:
+    return _scan(weights, c, x, seed, sample, program, wanted, begin)
+
+
+def _scan(
+    weights: Weights,
+    c: Constants,
+    x: Any,
+    seed: Any,
+    sample: Any,
+    program: Program,
+    wanted: tuple[str, ...],
+    begin: Any,
+) -> tuple[tuple[Any, tuple[Any, ...]], Any]:
     structure, n_sub = program.structure, program.substeps
     c = jax.tree_util.tree_map(jnp.asarray, c)
 
@@ -55,6 +99,5 @@ def _traces(
         state, count = run_bin(state, x_t, c, weights, structure, n_sub, jnp, disturb=disturb, **loop_for(n_sub))
         return (state, t + 1), (count, tuple(observe(name, state, c, structure, jnp) for name in wanted))
 
-    begin = (initial_state(x.shape[0], c, structure, jnp), jnp.zeros((), jnp.int32))
-    _, (counts, extra) = jax.lax.scan(body, begin, jnp.swapaxes(jnp.asarray(x), 0, 1))
-    return jnp.swapaxes(counts, 0, 1), tuple(jnp.swapaxes(e, 0, 1) for e in extra)
+    carry, (counts, extra) = jax.lax.scan(body, begin, jnp.swapaxes(jnp.asarray(x), 0, 1))
+    return (jnp.swapaxes(counts, 0, 1), tuple(jnp.swapaxes(e, 0, 1) for e in extra)), carry

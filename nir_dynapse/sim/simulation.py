@@ -5,9 +5,10 @@ Circuits run on the kernels of `sim.native` where JAX would compute on CPUs, oth
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from nir_dynapse.data.counts import check_counts
 from nir_dynapse.data.images import flattened
 from nir_dynapse.data.nir_data import input_counts, is_nir_data
 from nir_dynapse.data.recording import Recording
+from nir_dynapse.data.recording_folder import RecordingFolder
 from nir_dynapse.errors import ParameterRangeError
 from nir_dynapse.files.numbers import SEED, STEP, shown
 from nir_dynapse.layout.decoding import as_params
@@ -59,6 +61,7 @@ class Steps(NamedTuple):
     substeps: int
 
 
+@overload
 def simulate(
     thing: Network | Params | Layout,
     x: Any,
@@ -70,7 +73,35 @@ def simulate(
     record: Sequence[str] = ("spikes",),
     backend: Literal["jax", "numpy"] = "jax",
     device: Device = DYNAPSE2,
-) -> Recording:
+    to: str | os.PathLike[str],
+) -> RecordingFolder: ...
+@overload
+def simulate(
+    thing: Network | Params | Layout,
+    x: Any,
+    *,
+    dt: float | None = None,
+    ideal: bool = False,
+    mismatch: Mismatch | None = None,
+    key: int = 0,
+    record: Sequence[str] = ("spikes",),
+    backend: Literal["jax", "numpy"] = "jax",
+    device: Device = DYNAPSE2,
+    to: None = None,
+) -> Recording: ...
+def simulate(
+    thing: Network | Params | Layout,
+    x: Any,
+    *,
+    dt: float | None = None,
+    ideal: bool = False,
+    mismatch: Mismatch | None = None,
+    key: int = 0,
+    record: Sequence[str] = ("spikes",),
+    backend: Literal["jax", "numpy"] = "jax",
+    device: Device = DYNAPSE2,
+    to: str | os.PathLike[str] | None = None,
+) -> Recording | RecordingFolder:
     """Run `thing` on event counts `x` (batch, time, channel) or (time, channel), bins of `dt` s (default: its own dt).
 
     Where the input node has the shape of images, `x` may be (batch, time, *shape) or (time, *shape), too.
@@ -80,8 +111,12 @@ def simulate(
     simulated: a Network through its closed-form mapping, a Layout from its bits; they receive whole events, an ideal run
     takes values, too. `mismatch` puts it on virtual chip `key`.
     `record` names what to return besides spikes (`RECORDABLE`; "v" in ideal runs). Where several neurons of the chip stand
-    for one of the network, spikes are their sum, and a readout on the host reads their mean. Raises ParameterRangeError for
-    a dt that contradicts the network's and ConfigurationError for input of the wrong shape or content.
+    for one of the network, spikes are their sum, and a readout on the host reads their mean.
+
+    With a folder `to` the recording goes there while it runs, spikes as events, so that memory does not grow with
+    its length; `x` may then be an iterator of blocks of bins, and what comes back is a `RecordingFolder`. All of it is
+    there when the run has ended, or nothing. Raises ParameterRangeError for a dt that contradicts the network's, and
+    ConfigurationError for input of the wrong shape or content, or a folder that cannot be written.
     """
     key = SEED.check("simulate", "key", key, "Give the number of a virtual chip.")
     if not isinstance(record, (tuple, list)) or not all(isinstance(name, str) for name in record):
@@ -104,6 +139,10 @@ def simulate(
                 "Leave dt out, or read the network with the dt that you mean."
             )
         x = input_counts(x, thing.inputs, thing.dt) if is_nir_data(x) else x
+        if to is not None:
+            from nir_dynapse.sim.streamed import stream_ideal
+
+            return stream_ideal(thing, x, record, backend, to)
         nodes, x = [(port.name, port.size) for port in thing.inputs], flattened(x, thing.inputs)
         counts = check_counts(x, nodes, whole=False).astype(np.float32)
         result = run_reference(thing, counts, record=record, backend=backend)
@@ -115,6 +154,11 @@ def simulate(
         params = fabricate(params, mismatch, key)
     bin_width = params.topology.dt if dt is None else dt
     x = input_counts(x, params.topology.inputs, bin_width) if is_nir_data(x) else x
+    if to is not None:
+        from nir_dynapse.sim.streamed import stream_circuit
+
+        check_run(record, backend)
+        return stream_circuit(params, x, bin_width, record, backend, Disturbance.of(mismatch, key), to)
     x = flattened(x, params.topology.inputs)
     counts = check_counts(x, [(port.name, port.size) for port in params.topology.inputs])
     return run_circuit(params, counts, bin_width, record, backend, Disturbance.of(mismatch, key))
@@ -129,17 +173,13 @@ def run_circuit(
     disturbance: Disturbance | None = None,
 ) -> Recording:
     """Simulate `params` on checked counts (batch, time, channel) with bins of `dt` s."""
-    for name in record:
-        if name not in RECORDABLE:
-            raise ParameterRangeError(f"simulate: cannot record {name!r}. Recordable are {', '.join(RECORDABLE)}.")
-    if backend not in ("jax", "numpy"):
-        raise ParameterRangeError(f"simulate: unknown backend {backend!r}. Choose 'jax' or 'numpy'.")
+    check_run(record, backend)
     topology = params.topology
     wanted = tuple(name for name in RECORDABLE if name in record and name != "spikes")
     disturbance = disturbance or Disturbance()
     lists = backend == "jax" and native.available()
     run_all = _compiled if lists else partial(_scanned, backend=backend)
-    by = _steps(params, dt, disturbance, lists)
+    by = steps_of(params, dt, disturbance, lists)
     spikes, extras = run_all(params, counts, dt, by, disturbance, wanted)
     slices, states = topology.slices(), {}
     amperes = end_currents(params, dt / by.substeps) if wanted else {}
@@ -153,12 +193,21 @@ def run_circuit(
     return Recording(by_node, dt, outputs, states, values, copies=copies)
 
 
+def check_run(record: Sequence[str], backend: str) -> None:
+    """ParameterRangeError for what a circuit cannot record, or what cannot run it."""
+    for name in record:
+        if name not in RECORDABLE:
+            raise ParameterRangeError(f"simulate: cannot record {name!r}. Recordable are {', '.join(RECORDABLE)}.")
+    if backend not in ("jax", "numpy"):
+        raise ParameterRangeError(f"simulate: unknown backend {backend!r}. Choose 'jax' or 'numpy'.")
+
+
 def run_events(
     params: Params, bins: np.ndarray, channel: np.ndarray, steps: int, dt: float, disturbance: Disturbance
 ) -> np.ndarray:
     """Spike counts (steps, N) for single events on `channel` (E,) in `bins` (E,) of `dt` s: the kernels take lists."""
     t, lists = params.topology, native.available()
-    by = _steps(params, dt, disturbance, lists)
+    by = steps_of(params, dt, disturbance, lists)
     place, times = np.unique(bins * t.n_channels + channel, return_counts=True)
     if not lists:
         counts = np.zeros((1, steps, t.n_channels), np.float32)
@@ -174,7 +223,8 @@ def run_events(
     return found.counts[0]
 
 
-def _steps(params: Params, dt: float, disturbance: Disturbance, lists: bool) -> Steps:
+def steps_of(params: Params, dt: float, disturbance: Disturbance, lists: bool) -> Steps:
+    """How a circuit steps through bins of `dt` s; with `lists` of synapses rather than groups of matrices."""
     n_sub = internal_step(params, dt)
     return Steps(structure_of(params, dt / n_sub, disturbance, lists=lists, substeps=n_sub), n_sub)
 

@@ -5,7 +5,8 @@
 `simulate`: the networks of `full_chip` (64 CAM rows per neuron), 64 inputs at 250 Hz, bins of 1 ms, one sample; the second
 of two runs. `evaluate`: the Yin-Yang example on 20 samples. `ns` are per neuron and ms, or per neuron, ms, sample and chip;
 MB is what the resident set grows by at its peak in the first run (the counts of all neurons, a byte per ms each, belong to
-it). --write puts both tables into docs/development.md.
+it). `to`: the same run with its recording in a folder, after a short one there. --write puts the tables into
+docs/development.md.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -28,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "development.md"
 BEGIN, END = "<!-- scaling of tests/benchmarks/scaling.py -->", "<!-- end of scaling -->"
 NEURONS, SECONDS, CHIPS = (64, 256, 1024, 4096, 8192), (0.1, 1.0, 10.0, 100.0), (10, 100, 1000, 10000)
+LONG = ((1024, 10.0), (1024, 40.0), (8192, 10.0), (8192, 40.0))
 MOST = 8192 * 10
 """Neurons times seconds at most: beyond it the counts alone take more than 80 MB."""
 
@@ -63,6 +66,19 @@ def simulated(neurons: int, seconds: float) -> tuple[float, float]:
     return time.perf_counter() - began, grown.mb
 
 
+def streamed(neurons: int, seconds: float) -> tuple[float, float, float]:
+    """Seconds of a run whose recording goes to a folder, MB that memory grew by, and MB there."""
+    params = nd.to_params(network(neurons, min(neurons, 600)))
+    x = np.random.default_rng(0).poisson(0.25, (1, round(seconds * 1e3), 64)).astype(np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        nd.simulate(params, x[:, :10], to=f"{folder}/short")
+        began = time.perf_counter()
+        with Growth() as grown:
+            nd.simulate(params, x, to=f"{folder}/run")
+        took = time.perf_counter() - began
+        return took, grown.mb, sum(path.stat().st_size for path in Path(folder, "run").iterdir()) / 2**20
+
+
 def evaluated(chips: int) -> tuple[float, float]:
     """Seconds of an evaluation, and MB that it took."""
     layout = nd.compile(nd.from_nir(ROOT / "examples" / "networks" / "yin_yang.nir"))
@@ -75,11 +91,11 @@ def evaluated(chips: int) -> tuple[float, float]:
     return time.perf_counter() - began, grown.mb
 
 
-def apart(*case: str) -> tuple[float, float]:
+def apart(*case: str) -> tuple[float, ...]:
     made = subprocess.run(
         [sys.executable, __file__, "--case", *case], check=True, capture_output=True, text=True
     ).stdout.splitlines()
-    return tuple(json.loads(made[-1]))  # type: ignore[return-value]
+    return tuple(json.loads(made[-1]))
 
 
 def tables(quick: bool) -> str:
@@ -91,6 +107,11 @@ def tables(quick: bool) -> str:
                 took, grown = apart(str(n), str(seconds))
                 lines.append(f"| {n} | {seconds:g} | {took:.3g} | {took / n / seconds * 1e6:.1f} | {grown:.0f} |")
                 print(lines[-1], flush=True)
+    lines += ["", "| to a folder: neurons | simulated s | s | MB | MB there |", "|---|---|---|---|---|"]
+    for n, seconds in LONG[:1] if quick else LONG:
+        took, grown, there = apart(str(n), str(seconds), "to")
+        lines.append(f"| {n} | {seconds:g} | {took:.3g} | {grown:.0f} | {there:.0f} |")
+        print(lines[-1], flush=True)
     lines += ["", "| chips | s | ns | MB |", "|---|---|---|---|"]
     for count in chips:
         took, grown = apart(str(count))
@@ -107,13 +128,11 @@ def main() -> None:
     parser.add_argument("--case", nargs="+", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.case:
-        _KERNELS.choose("play", np.inf)  # not NumPy, which does the first half second of a process
-        found = (
-            simulated(int(given.case[0]), float(given.case[1]))
-            if len(given.case) == 2
-            else evaluated(int(given.case[0]))
-        )
-        print(json.dumps(found))
+        for kernel in ("play", "play_all"):
+            _KERNELS.choose(kernel, np.inf)  # not NumPy, which does the first half second of a process
+        first, *others = given.case
+        run = {0: evaluated, 1: simulated, 2: streamed}[len(others)]
+        print(json.dumps(run(int(first), *map(float, others[:1]))))
         return
     text = tables(given.quick)
     if given.write:

@@ -22,7 +22,7 @@ __all__ = ["EXPECTED", "NAMES", "WORKER", "Job", "Summary", "command", "results"
 WORKER = Path(__file__).with_name("fuzz_worker.py")
 ROOT = WORKER.parents[2]
 NAMES = ("nir", "layout", "config", "profile-json", "profile-csv", "data", "events", "params", "training")
-NAMES += ("evaluation", "log")
+NAMES += ("evaluation", "log", "recording")
 START_SECONDS, CASE_SECONDS = 300, 150
 """After so long without a line the process is killed; it ends itself before, if it can."""
 EXPECTED = {"valid", "UnsupportedGraphError", "ParameterRangeError", "ConfigurationError", "CapacityError"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -18,6 +19,7 @@ from fuzz_csv import damage_csv
 from fuzz_json import damage_json
 from fuzz_npz import damage_npz
 from nir_dynapse.data.data import Data, Events
+from nir_dynapse.data.recording_folder import RecordingFolder, Stretch, write_recording
 from nir_dynapse.errors import DynapseError
 from nir_dynapse.layout.layout import Layout
 
@@ -324,6 +326,24 @@ def _evaluation_again(table: Any, path: Path) -> bool:
     return np.array_equal(_load(path, DIGESTS, 50), table)
 
 
+def _recording_seeds(folder: Path) -> dict[str, bytes]:
+    counts = np.random.default_rng(0).poisson(0.4, (2, 9, 3)).astype(np.uint8)
+    part = Stretch({"a": counts, "b": counts[..., :1]}, {"i_mem": {"a": counts * 1e-9}, "values": {"li": counts * 0.1}})
+    write_recording(folder / "run", [part], 1e-3, ("i_mem", "values"), {"out": "li", "o": "a"}, {"a": 2})
+    return {"recording.json": (folder / "run" / "recording.json").read_bytes()}
+
+
+def _recording(path: Path) -> RecordingFolder:
+    """A folder of which this file is damaged, and whatever can be asked of it."""
+    with tempfile.TemporaryDirectory() as place:
+        _recording_seeds(Path(place))
+        Path(place, "run", "recording.json").write_bytes(path.read_bytes())
+        held = RecordingFolder.load(Path(place, "run"))
+        for look in (held.cut, held.totals, held.counts, held.samples_of_events):
+            look()
+        return held
+
+
 FORMATS: dict[str, Format] = {
     "nir": Format(".nir", _nir_seeds, _damage_nir, lambda path: nd.from_nir(path), _nir_again, ("node '",)),
     "layout": Format(".json", _layout_seeds, damage_json, Layout.load, _layout_again),
@@ -332,6 +352,9 @@ FORMATS: dict[str, Format] = {
     "profile-csv": Format(".csv", _defects_seeds, damage_csv, _profiles, _profile_again),
     "data": Format(".npz", _data_seeds, damage_npz, lambda path: Data.load(path, labels=False), _data_again),
     "events": Format(".npz", _events_seeds, damage_npz, Events.load, _events_again),
+    "recording": Format(
+        ".json", _recording_seeds, damage_json, _recording, lambda held, path: held.bins == 9, ("run",)
+    ),
     "params": Format(".npz", _params_seeds, damage_npz, lambda path: nd.load_params(path), _params_again),
     "training": Format(".npz", _training_seeds, damage_npz, _training, _training_again),
     "evaluation": Format(".npz", _evaluation_seeds, damage_npz, _evaluation, _evaluation_again),
