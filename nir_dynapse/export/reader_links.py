@@ -65,9 +65,8 @@ class Links:
         for node in via:
             if id(node) not in self.maps:
                 self.maps[id(node)] = fold_node(node)
-        matrix = chain(via, self.maps)
-        again = Projection.from_matrix(q.source, q.target, matrix)
-        return replace(q, pre=again.pre, post=again.post, weight=again.weight, via=via)
+        again = Projection.from_way(q.source, q.target, chain(via, self.maps), len(q.weight))
+        return replace(q, pre=again.pre, post=again.post, weight=again.weight, delay=again.delay, via=via)
 
     def _scaled_via(self, via: Sequence[LinearNode], s: np.ndarray) -> tuple[LinearNode, ...] | None:
         """The nodes with the last one that has weights scaled; None where none of them can be.

@@ -119,7 +119,7 @@ def from_nir(
 
     stepping = _stepping(metadata) if frontend == "spec" else profile.stepping
     try:
-        folder = Folder(flat, shapes)
+        folder = Folder(flat, shapes, step.seconds)
         links = folder.all_into(flat.of("population"))
         hosts = {p.name: p for p in populations if not p.spiking}
         if profile.stepping.start == "leak":  # a readout has no reset: v_reset is where it starts
