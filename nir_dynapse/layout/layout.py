@@ -333,7 +333,7 @@ class Layout:
             )
         tonic = data["tonic_period_s"]
         outputs = tuple(Port(name_of(n), shape_of(s), name_of(p)) for n, s, p in data["outputs"])
-        readout = readout_from_dict(data["readout"]) if "readout" in data else NO_READOUT
+        readout = readout_from_dict(data["readout"], data["dt_s"]) if "readout" in data else NO_READOUT
         try:
             check_readout(readout, outputs, {name: math.prod(shape) for name, _, shape in populations})
         except UnsupportedGraphError as error:

@@ -12,7 +12,7 @@ from nir_dynapse.errors import Finding, UnsupportedGraphError
 from nir_dynapse.network.broadcast import Shape, broadcasts, spread
 from nir_dynapse.network.linear import MAX_ENTRIES, LinearMap, as_array, compose, parameter, too_big
 
-__all__ = ["DIGITS", "LONGEST", "Way", "delay_shape", "fold_delay", "in_steps", "rounded"]
+__all__ = ["DIGITS", "LONGEST", "Way", "delay_shape", "fold_delay", "in_steps", "lagged", "rounded", "shifted"]
 
 LONGEST = 4096
 """Most steps of an ideal run that a connection may be late by: the past is kept for as long."""
@@ -23,6 +23,27 @@ DIGITS = 12
 def in_steps(delay: Any, dt: float) -> np.ndarray:
     """Delays in s as whole steps of an ideal run: round(delay/dt), a half step (to 10⁻⁶ of a step) becoming a whole one."""
     return np.floor(np.asarray(delay, float) / dt + 0.5 + 1e-6).astype(np.int64)
+
+
+def lagged(pre: np.ndarray, delay: np.ndarray | None, dt: float, n_pre: int) -> tuple[tuple[int, ...], np.ndarray]:
+    """(lags, sources): the steps that connections from `pre` are late by, each once, and numbers lag index·n_pre + pre.
+
+    Lags are () and sources `pre` where nothing is late.
+    """
+    if delay is None:
+        return (), pre
+    lags, which = np.unique(in_steps(delay, dt), return_inverse=True)
+    return tuple(lags.tolist()), which.reshape(-1) * n_pre + pre
+
+
+def shifted(values: Any, lags: tuple[int, ...], xp: Any = np) -> Any:
+    """What (batch, time, n) was `lags` steps before, side by side (batch, time, lags·n); zeros before the first step."""
+    steps = values.shape[1]
+    parts = [
+        xp.pad(values[:, : max(steps - lag, 0)], ((0, 0), (min(lag, steps), 0), (0, 0))) if lag else values
+        for lag in lags
+    ]
+    return xp.concatenate(parts, 2) if lags else values
 
 
 def rounded(delay: Any) -> np.ndarray:
@@ -39,7 +60,9 @@ def delay_shape(node: Any, name: str, incoming: Shape | None) -> tuple[Shape | N
         what = f"its delay is {float(values[k]):.4g}: nothing can act before it happens."
         hint = "Give delays from 0 on; delay the other connections where this one should be earlier."
         place = {"node": name, "index": k if len(values) > 1 else None}
-        raise UnsupportedGraphError(Finding("error", "delay", what, used=float(values[k]), limit=0.0, hint=hint, **place))
+        raise UnsupportedGraphError(
+            Finding("error", "delay", what, used=float(values[k]), limit=0.0, hint=hint, **place)
+        )
     own = delay.shape if delay is not None and delay.size > 1 else incoming
     own = incoming if own and incoming and 1 in own and broadcasts(own, incoming) else own
     return own, own
@@ -53,10 +76,11 @@ def fold_delay(node: Any, shape_in: Shape) -> LinearMap:
 
 @dataclass(frozen=True)
 class Way:
-    """What a chain of linear nodes does to its input x: y_j(t) = Σ_r Σ_k matrix[r, k]·x_k(t − delay[r]), r of target[r] = j.
+    """What a chain of linear nodes does to its input x: y_j(t) = Σ_r Σ_k matrix[r, k]·x_k(t − delay[r]).
 
-    `matrix` (rows, n) is a NumPy or scipy.sparse array, None for the identity. Where nothing is delayed `target` and
-    `delay` (in s) are None and row j is output j; `size` is the number of outputs where they are not.
+    The sum is over the rows r with target[r] = j. `matrix` (rows, n) is a NumPy or scipy.sparse array, None for the identity.
+    Where nothing is delayed `target` and `delay` (in s) are None and row j is output j; `size` is the number of outputs
+    where they are not.
     """
 
     matrix: Any = None

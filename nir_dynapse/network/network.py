@@ -93,7 +93,9 @@ class Projection:
     def __repr__(self) -> str:
         folded = f" through {', '.join(self.nodes)}" if self.nodes else ""
         late = "" if self.delay is None else f", {1e3 * self.delay.min():.3g} to {1e3 * self.delay.max():.3g} ms late"
-        further = (", with bias" if self.bias is not None else "") + late + (f", {self.dendrite}" if self.dendrite else "")
+        further = (
+            (", with bias" if self.bias is not None else "") + late + (f", {self.dendrite}" if self.dendrite else "")
+        )
         return f"Projection({self.source} -> {self.target}{folded}: {len(self.weight)} synapses{further})"
 
     @property

@@ -7,7 +7,8 @@ Forward Euler at the network's own dt; the current is updated before the voltage
 
 A spike is v > v_threshold (strict). What NIR leaves open is explicit: how a population resets (`Population.reset`), and
 when spikes act (`Network.stepping`): connections forward in the network's order act in the same step, those against it
-(recurrence) one step later, unless that says otherwise. Readouts (LI, CubaLI, I, Linear) are stepped with the rest.
+(recurrence) one step later, unless that says otherwise. A delay adds round(delay/dt) steps to that, a half upwards; before
+the first step all was silent, but constant inputs were there. Readouts (LI, CubaLI, I, Linear) are stepped with the rest.
 
 `plan` splits a Network into what is static under jit (hashable: one compilation per structure and shape) and a PyTree of
 arrays; `run_plan` is pure, batched and differentiable in these arrays (surrogate gradient at the threshold).
@@ -16,7 +17,7 @@ arrays; `run_plan` is pure, batched and differentiable in these arrays (surrogat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -24,8 +25,10 @@ import numpy as np
 import scipy.sparse
 
 from nir_dynapse.errors import Finding, ParameterRangeError
+from nir_dynapse.network.delays import LONGEST, lagged
 from nir_dynapse.network.network import Network, Population, Projection
 from nir_dynapse.sim.derivatives import SLOPE
+from nir_dynapse.sim.past import Past, beginning, heard, sent
 
 __all__ = ["Ideal", "Plan", "plan", "run_plan", "run_reference"]
 
@@ -45,6 +48,8 @@ class _Link:
     source: str
     when: str  # "input", "now", "delayed" or "after" (added at the end of the step)
     sparse: bool
+    lags: tuple[int, ...] = ()
+    """Where connections are late: how many steps ago what they hear was sent, for each part of the rows of the weight."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,8 @@ class Plan:
     inputs: tuple[tuple[str, int, int], ...]
     emission: str
     start: str
+    past: tuple[tuple[str, int, int], ...] = ()
+    """Sources whose past is kept: name, neurons, steps."""
 
 
 class Ideal(NamedTuple):
@@ -79,25 +86,32 @@ def plan(network: Network, dtype: Any = np.float32) -> tuple[Plan, dict[str, Any
     """(structure, arrays, indices) of an ideal run of `network`.
 
     `arrays["weight"][k]` is the weight of projection k, (n_pre, n_post) or sparse (n_synapses,) with `indices[k]` = pre,
-    post; `arrays["bias"][node]` (n,) the constant current; `arrays["node"][node]` the decays, gains, threshold and reset.
+    post; n_pre counts a source once for each delay where connections are late (`lagged`). `arrays["bias"][node]` (n,) is
+    the constant current; `arrays["node"][node]` the decays, gains, threshold and reset.
     """
     everything = (*network.projections, *network.readout.projections)
     sizes = {p.name: p.size for p in (*network.inputs, *network.populations, *network.readout.populations)}
     ports = {port.name for port in network.inputs}
-    weights, indices = [], {}
+    weights, indices, late = [], {}, []
     for k, q in enumerate(everything):
-        elements = sizes[q.source] * sizes[q.target]
+        lags, pre = lagged(q.pre, q.delay, network.dt, sizes[q.source])
+        late.append(lags)
+        elements = sizes[q.source] * max(1, len(lags)) * sizes[q.target]
         if elements > DENSE_ELEMENTS and len(q.weight) * SPARSE_RATIO <= elements:
-            indices[str(k)] = (q.pre.astype(np.int32), q.post.astype(np.int32))
+            indices[str(k)] = (pre.astype(np.int32), q.post.astype(np.int32))
             weights.append(q.weight.astype(dtype))
         else:
-            weights.append(q.dense(sizes[q.source], sizes[q.target]).T.astype(dtype))
-    nodes, seen = [], set()
+            weights.append(replace(q, pre=pre).dense(elements // sizes[q.target], sizes[q.target]).T.astype(dtype))
+    nodes, seen, depth = [], set(), {}
     for name in (*network.order(), *network.readout.names):
         links = []
         for k, q in enumerate(everything):
             if q.target == name:
-                links.append(_Link(k, q.source, _when(q, ports, seen, network), str(k) in indices))
+                when = _when(q, ports, seen, network)
+                lags = tuple(lag + (when == "delayed") for lag in late[k])
+                links.append(_Link(k, q.source, when, str(k) in indices, lags))
+                if lags:
+                    depth[q.source] = max(depth.get(q.source, 0), max(lags) + 1)
         seen.add(name)
         p = network[name]
         nodes.append(_Node(name, p.size, p.reset, p.spiking, p.tau_syn is not None, tuple(links)))
@@ -106,7 +120,17 @@ def plan(network: Network, dtype: Any = np.float32) -> tuple[Plan, dict[str, Any
     values = {name: _arrays(network[name], network.dt, dtype) for name in sizes if name not in ports}
     bias = {name: _bias(name, everything, sizes[name]).astype(dtype) for name in values}
     arrays = {"weight": weights, "bias": bias, "node": values}
-    return Plan(tuple(nodes), inputs, network.stepping.emission, network.stepping.start), arrays, indices
+    past = tuple((source, sizes[source], _checked(steps, source, network.dt)) for source, steps in depth.items())
+    return Plan(tuple(nodes), inputs, network.stepping.emission, network.stepping.start, past), arrays, indices
+
+
+def _checked(depth: int, source: str, dt: float) -> int:
+    """`depth`, which must not be more than is kept (ParameterRangeError)."""
+    if depth > LONGEST + 2:
+        what = f"connections from it are up to {(depth - 1) * dt:.4g} s late, {depth - 1} steps of {1e3 * dt:.3g} ms."
+        hint = "Give shorter delays, or a longer dt."
+        raise ParameterRangeError(Finding("error", "delay", what, source, None, depth - 1, LONGEST, "", hint))
+    return depth
 
 
 def _when(q: Projection, ports: set[str], seen: set[str], network: Network) -> str:
@@ -140,9 +164,16 @@ class _State(NamedTuple):
 
 
 def _step(
-    plan: Plan, arrays: dict[str, Any], indices: dict[str, Any], state: dict[str, _State], x: Any, xp: Any, slope
+    plan: Plan,
+    arrays: dict[str, Any],
+    indices: dict[str, Any],
+    state: dict[str, _State],
+    past: Past,
+    x: Any,
+    xp: Any,
+    slope: float,
 ):
-    """One step: the new state, and per node (emitted spikes or voltage, v, current)."""
+    """One step: the new state and past, and per node (emitted spikes or voltage, v, current)."""
 
     def arriving(link: _Link, source: Any, node: _Node) -> Any:
         weight = arrays["weight"][link.index]
@@ -154,12 +185,16 @@ def _step(
         return xp.zeros((source.shape[0], node.size), source.dtype).at[:, post].add(source[:, pre] * weight)
 
     offsets = {name: slice(start, stop) for name, start, stop in plan.inputs}
+    for name, part in offsets.items():
+        past = sent(past, name, x[:, part], xp)
     new: dict[str, _State] = {}
     seen: dict[str, tuple[Any, Any, Any]] = {}
     for node in plan.nodes:
         total = arrays["bias"][node.name]
         for link in node.links:
-            if link.when == "input":
+            if link.lags and link.when != "after":
+                total = total + arriving(link, heard(past, link.source, link.lags), node)
+            elif link.when == "input":
                 total = total + arriving(link, x[:, offsets[link.source]], node)
             elif link.when == "now":
                 total = total + arriving(link, seen[link.source][0], node)
@@ -167,19 +202,21 @@ def _step(
                 total = total + arriving(link, state[link.source].spikes, node)
         now = _euler(node, arrays["node"][node.name], state[node.name], total, xp, slope)
         new[node.name] = now
+        past = sent(past, node.name, now.spikes if node.spiking else now.v, xp)
         late = plan.emission == "next-step"
         out = now.v if not node.spiking else state[node.name].spikes if late else now.spikes
         seen[node.name] = (out, now.v, now.current)
     for node in plan.nodes:
         for link in node.links:
             if link.when == "after":
-                kick = arriving(link, new[link.source].spikes, node)
+                came = heard(past, link.source, link.lags) if link.lags else new[link.source].spikes
+                kick = arriving(link, came, node)
                 a, (current, v, spikes) = arrays["node"][node.name], new[node.name]
                 if node.synapse:
                     new[node.name] = _State(current + a["syn_gain"] * kick, v, spikes)
                 else:
                     new[node.name] = _State(current, v + a["gain"] * kick, spikes)
-    return new, seen
+    return new, {**past, "": past[""] + 1} if past else past, seen
 
 
 def _euler(node: _Node, a: dict[str, Any], state: _State, total: Any, xp: Any, slope: float) -> _State:
@@ -248,12 +285,13 @@ def run_plan(
 
     x = jnp.asarray(x)
     state = _initial(plan, arrays, x.shape[0], jnp)
+    past = beginning(plan.past, x.shape[0], next(iter(state.values())).v.dtype, jnp)
 
-    def body(carry: dict[str, _State], x_t: Any):
-        carry, seen = _step(plan, arrays, indices, carry, x_t, jnp, slope)
-        return carry, _pick(seen, record)
+    def body(carry: tuple[dict[str, _State], Past], x_t: Any):
+        *carry, seen = _step(plan, arrays, indices, *carry, x_t, jnp, slope)
+        return tuple(carry), _pick(seen, record)
 
-    return _unpack(plan, jax.lax.scan(body, state, jnp.swapaxes(x, 0, 1))[1], record, jnp)
+    return _unpack(plan, jax.lax.scan(body, (state, past), jnp.swapaxes(x, 0, 1))[1], record, jnp)
 
 
 @cache
@@ -345,8 +383,9 @@ def _unpack(plan: Plan, rows: dict[str, tuple[Any, ...]], traces: tuple[str, ...
 
 def _loop(plan: Plan, arrays: dict[str, Any], indices: dict[str, Any], x: np.ndarray, traces: tuple[str, ...]) -> Ideal:
     state, rows = _initial(plan, arrays, x.shape[0], np), []
+    past = beginning(plan.past, x.shape[0], np.float32, np)
     for x_t in np.swapaxes(x, 0, 1):
-        state, seen = _step(plan, arrays, indices, state, x_t, np, SLOPE)
+        state, past, seen = _step(plan, arrays, indices, state, past, x_t, np, SLOPE)
         rows.append(_pick(seen, traces))
     count = 1 + len(traces)
     nothing = {node.name: np.zeros((0, x.shape[0], node.size), np.float32) for node in plan.nodes}
