@@ -78,9 +78,9 @@ def fold_delay(node: Any, shape_in: Shape) -> LinearMap:
 class Way:
     """What a chain of linear nodes does to its input x: y_j(t) = Σ_r Σ_k matrix[r, k]·x_k(t − delay[r]).
 
-    The sum is over the rows r with target[r] = j. `matrix` (rows, n) is a NumPy or scipy.sparse array, None for the identity.
-    Where nothing is delayed `target` and `delay` (in s) are None and row j is output j; `size` is the number of outputs
-    where they are not.
+    The sum is over the rows r with target[r] = j. `matrix` (rows, n) is a NumPy or scipy.sparse array, None for the
+    identity. Where nothing is delayed `target` and `delay` (in s) are None and row j is output j; `size` is the number of
+    outputs where they are not.
     """
 
     matrix: Any = None
