@@ -54,17 +54,16 @@ def longest_delay(circuit: Circuit) -> float:
 
 
 def share_delays(
-    wanted: np.ndarray, strength: np.ndarray, post: np.ndarray, group: np.ndarray, device: Device, *, split: bool = True
+    wanted: np.ndarray, strength: np.ndarray, post: np.ndarray, group: np.ndarray, device: Device
 ) -> Shared:
     """Delays and flags for synapses (S,) that should be `wanted` s late and move neurons `post` by `strength`.
 
-    `group` (N,) are the bias groups, of which each is parted further where `split` and that pays: the parts of a group have
+    `group` (N,) are the bias groups, of which each is parted further where that pays: the parts of a group have
     its number and those behind all others.
     """
     late = _Late(wanted, strength, post, len(group), device.circuit)
     parts = {g: [np.flatnonzero(group == g)] for g in np.unique(group).tolist()}
-    if split:
-        _spend(late, parts, device)
+    _spend(late, parts, device)
     found, delay = np.zeros(len(group), int), np.zeros((sum(map(len, parts.values())), len(DELAYS)))
     new = len(parts)
     for g, members in parts.items():
