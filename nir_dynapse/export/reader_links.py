@@ -40,6 +40,13 @@ class Links:
             return replace(q, weight=weight, bias=bias, nodes=_name(q), via=())
         return self._folded(replace(q, bias=bias), via)
 
+    def undelayed(self, q: Projection) -> Projection:
+        """`q` with nothing late, along those of its nodes that are no Delay."""
+        via = tuple(node for node in q.via if node.kind != "Delay")
+        late = {node.name for node in q.via if node.kind == "Delay"}
+        bare = replace(q, delay=None, nodes=tuple(name for name in q.nodes if name not in late), via=via)
+        return self._folded(bare, via) if via else bare
+
     def without_bias(self, q: Projection) -> Projection:
         if q.bias is None and all("bias" not in node.fields for node in q.via):
             return q

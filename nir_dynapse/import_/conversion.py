@@ -75,7 +75,8 @@ def conversions(
 
 def _becomes(node: FlatNode, synapses: int | None) -> str:
     if node.role == "linear" and node.entry is not None and node.entry.name in ("Flatten", "Delay"):
-        return f"{synapses} late synapses" if synapses and np.any(parameter(node.node, "delay", 0.0)) else "wire"
+        delay = parameter(node.node, "delay")
+        return f"{synapses} late synapses" if synapses and delay is not None and np.any(delay) else "wire"
     return f"{synapses} synapses" if synapses else _BECOMES[node.role]
 
 
@@ -92,7 +93,8 @@ def _changes(
     weight = weight if weight is not None and weight.dtype.kind in "biuf" else None
     before, after = shapes.before.get(node.name), shapes.after.get(node.name)
     changes = []
-    if node.role == "linear" and seconds is not None and np.any(delay := parameter(node.node, "delay", 0.0)):
+    delay = parameter(node.node, "delay") if node.role == "linear" else None
+    if delay is not None and seconds is not None and np.any(delay):
         changes.append(("delay", _summary(delay), _summary(rounded(seconds * np.asarray(delay, float))) + " s"))
     if weight is not None:
         many = "" if synapses is None else f", {synapses or 'no'} synapses"

@@ -103,12 +103,12 @@ class Way:
         before = before.tocoo()
         if before.nnz > MAX_ENTRIES:
             raise too_big(name, f"delaying {before.nnz} connections takes too much room, {MAX_ENTRIES} are taken.")
-        row, column = before.coords
+        row, column = before.row, before.col
         target = row if self.target is None else self.target[row]
         late = rounded(delay[column] + (0.0 if self.delay is None else self.delay[row]))
         pairs, new = np.unique(np.stack([target, late], 1), axis=0, return_inverse=True)
         matrix = scipy.sparse.coo_array((before.data, (new.reshape(-1), column)), shape=(len(pairs), n)).tocsr()
-        size = before.shape[0] if self.target is None else self.size
+        size = self.size if self.target is not None else n if self.matrix is None else self.matrix.shape[0]
         return Way(matrix, pairs[:, 0].astype(np.int64), pairs[:, 1], size)
 
     def constant(self, bias: np.ndarray) -> np.ndarray:

@@ -288,8 +288,8 @@ def run_plan(
     past = beginning(plan.past, x.shape[0], next(iter(state.values())).v.dtype, jnp)
 
     def body(carry: tuple[dict[str, _State], Past], x_t: Any):
-        *carry, seen = _step(plan, arrays, indices, *carry, x_t, jnp, slope)
-        return tuple(carry), _pick(seen, record)
+        state, past, seen = _step(plan, arrays, indices, *carry, x_t, jnp, slope)
+        return (state, past), _pick(seen, record)
 
     return _unpack(plan, jax.lax.scan(body, (state, past), jnp.swapaxes(x, 0, 1))[1], record, jnp)
 
