@@ -23,6 +23,8 @@ __all__ = ["Shared", "delay_findings", "delay_node", "longest_delay", "one_each"
 
 FINEST = 200
 """Different delays that are told apart in choosing; more than that are first rounded to as many."""
+TRIED = 250
+"""Pairs of values, the best ones with runs as they are, that are compared with every synapse at what suits it."""
 PAYS = 0.98
 """A further core is taken where the expected squared error falls below this part of it."""
 ROUNDS = 12
@@ -170,6 +172,14 @@ def delay_findings(network: Network, wanted: np.ndarray, got: np.ndarray, flags:
     return found
 
 
+def _errors(d: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Expected squared error (cores, n) of delays `d` (n,) in cores that have `values` (cores, 2), 0 for none."""
+    best = np.broadcast_to(d**2, (len(values), len(d)))
+    for own, cv in zip(values.T, SPREAD, strict=True):
+        best = np.minimum(best, np.where(own[:, None] > 0, (d - own[:, None]) ** 2 + (cv * own[:, None]) ** 2, np.inf))
+    return best
+
+
 class _Late:
     """The synapses that should be late, as a histogram over delays of each neuron."""
 
@@ -211,25 +221,25 @@ class _Late:
         square = w2[stop] - w2[start]
         runs = [square - total * mean**2 * (1 - cv**2) for cv in SPREAD]
         runs = [np.where(stop > start, run, np.where(stop == start, 0.0, np.inf)) for run in runs]
-        # [0, i) have none, [i, j) the shorter delay, [j, n) the longer one.
-        tried = [(w2[:, None] + runs[1 - k] + runs[k][:, -1][None], k) for k in range(2)]
-        _, longer = min(((float(c.min()), k) for c, k in tried), key=lambda item: item[0])
-        i, j = np.unravel_index(int(np.argmin(tried[longer][0])), tried[longer][0].shape)
-        found[1 - longer], found[longer] = mean[i, j], mean[j, len(here)]
-        if found[1] and not found[0]:
-            found = found[::-1].copy()  # one delay is the precise one
-        return np.minimum(found, self.longest)
+        # [0, i) have none, [i, j) the shorter delay, [j, n) the longer one; then each synapse has what suits it best.
+        tried = np.stack([w2[:, None] + runs[1 - k] + runs[k][:, -1][None] for k in range(2)])
+        near = np.argsort(tried, axis=None, kind="stable")[: min(TRIED, int(np.isfinite(tried).sum()))]
+        longer, i, j = np.unravel_index(near, tried.shape)
+        pairs = np.stack([mean[i, j], mean[j, len(here)]], 1)
+        pairs = np.where((longer == 1)[:, None], pairs, pairs[:, ::-1])
+        single = (pairs[:, 0] == 0) & (pairs[:, 1] > 0)
+        pairs[single] = pairs[single][:, ::-1]  # one delay is the precise one
+        pairs = np.minimum(pairs, self.longest)
+        return pairs[np.argmin(_errors(d, pairs) @ w)]
 
     def costs(self, values: np.ndarray) -> np.ndarray:
         """Expected squared error (cores, delays) of each delay, by the circuit that suits it, for `values` (cores, 2)."""
-        d = self.delay[None, :, None]
-        own = np.where(values > 0, values, np.inf)[:, None]
-        own = np.where(np.isfinite(own), (d - own) ** 2 + (np.array(SPREAD) * own) ** 2, np.inf)
-        return np.minimum(own.min(2), self.delay**2)
+        return _errors(self.delay, values)
 
-    def cost(self, neurons: np.ndarray) -> float:
-        """Expected squared error of a core of `neurons`, weighed."""
-        return float((self.weight[neurons] @ self.costs(self.values(neurons)[None])[0]).sum())
+    def cost(self, neurons: np.ndarray, values: np.ndarray | None = None) -> float:
+        """Expected squared error of a core of `neurons`, weighed, with `values` (2,) or what is best."""
+        values = self.values(neurons) if values is None else values
+        return float((self.weight[neurons] @ self.costs(values[None])[0]).sum())
 
     def flags(self, values: np.ndarray) -> np.ndarray:
         """The flag (S,) of each synapse whose core has `values` (S, 2): 0 none, 1 precise, 2 mismatched."""
@@ -250,12 +260,13 @@ class _Late:
             last = np.inf
             for _ in range(ROUNDS):
                 parts = [neurons[label == c] for c in range(cores)]
-                total = sum(self.cost(part) for part in parts)
+                values = np.array([self.values(part) for part in parts])
+                total = sum(self.cost(*pair) for pair in zip(parts, values, strict=True))
                 if total < best[0]:
                     best = total, [part for part in parts if len(part)]
                 if total >= last:
                     break
-                last, values = total, np.array([self.values(part) for part in parts])
+                last = total
                 label = _assigned(self.weight[neurons] @ self.costs(values).T, room)
         return best
 

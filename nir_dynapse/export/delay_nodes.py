@@ -19,8 +19,8 @@ def late_chain(q: Projection, n_pre: int, n_post: int, note: dict[str, Any]) -> 
     A Delay in front of the matrix where all connections of a source are as late, behind it where all those of a target are;
     else a matrix that copies each source onto a line for each of its delays, these lines delayed, and the matrix from them.
     """
-    assert q.delay is not None
-    own, target = _one_each(q.pre, q.delay, n_pre), _one_each(q.post, q.delay, n_post)
+    delay = np.zeros(len(q.pre)) if q.delay is None else q.delay
+    own, target = _one_each(q.pre, delay, n_pre), _one_each(q.post, delay, n_post)
     if own is not None:
         wire = q.bias is None and n_pre == n_post and np.array_equal(q.pre, q.post) and bool(np.all(q.weight == 1))
         if wire and np.array_equal(np.sort(q.pre), np.arange(n_pre)):
@@ -28,7 +28,7 @@ def late_chain(q: Projection, n_pre: int, n_post: int, note: dict[str, Any]) -> 
         return [("_delay", make_node("Delay", delay=own)), ("", _matrix(q, q.pre, n_pre, n_post, note))]
     if target is not None:
         return [("", _matrix(q, q.pre, n_pre, n_post)), ("_delay", make_node("Delay", note, delay=target))]
-    lines, line = np.unique(np.stack([q.pre, q.delay], 1), axis=0, return_inverse=True)
+    lines, line = np.unique(np.stack([q.pre, delay], 1), axis=0, return_inverse=True)
     _check(q, len(lines), n_pre)
     copies = np.zeros((len(lines), n_pre))
     copies[np.arange(len(lines)), lines[:, 0].astype(int)] = 1

@@ -72,7 +72,7 @@ def delay_errors(net: Network, layout: Layout, device: Device) -> dict[str, Any]
     standard deviation over the rows of a chip. "lost" counts connections of no row, "cores": core → the precise and the
     mismatched delay, None for one that no row has.
     """
-    links = [(q, pre, post) for q, pre, post in net.synapses() if q.delay is not None]
+    links = [(q, q.delay, pre, post) for q, pre, post in net.synapses() if q.delay is not None]
     params = layout_to_params(layout, device)
     t = params.topology
     if not links and t.delay is None:
@@ -84,10 +84,9 @@ def delay_errors(net: Network, layout: Layout, device: Device) -> dict[str, Any]
     source = np.where(t.pre > t.tonic, single[np.maximum(t.pre - t.tonic - 1, 0)] + t.tonic + 1, t.pre)
     order = np.argsort(source.astype(np.int64) * len(single) + single[t.post], kind="stable")
     pair = (source.astype(np.int64) * len(single) + single[t.post])[order]
-    for q, pre, post in links:
-        assert q.delay is not None
+    for q, delay, pre, post in links:
         keep = q.weight != 0
-        wanted = q.delay[keep]
+        wanted = delay[keep]
         key = np.where(pre >= net.n_inputs, pre + 1, pre)[keep].astype(np.int64) * len(single) + post[keep]
         start, stop = np.searchsorted(pair, key), np.searchsorted(pair, key, "right")
         there = stop > start
