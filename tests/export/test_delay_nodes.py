@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import nir
@@ -98,3 +99,18 @@ def test_other_tools_get_no_delay_and_the_user_a_warning(reader: str) -> None:
     (said,) = (f for f in findings if f.code == "delay")
     assert said.severity == "warning"
     assert "up to 12 ms late" in said.what
+
+
+def test_files(tmp_path: Path) -> None:
+    """Written by nir and read here, one value for all channels included, and once more as `to_nir` writes it."""
+    nodes: dict[str, Any] = {"in": port_in(3), "a": nir.Delay(np.array([2e-3]))}
+    nodes |= {"fc": nir.Linear(RNG.normal(size=(4, 3))), "b": nir.Delay(np.array([0.0, 5, 7, 9]) * 1e-3)}
+    nodes |= {"hidden": lif(4), "out": port_out(4)}
+    nir.write(tmp_path / "late.nir", graph(nodes, list(pairwise(nodes))))
+    net = nd.from_nir(tmp_path / "late.nir", dt=DT)
+    assert rows(net) == rows(nd.from_nir(graph(nodes, list(pairwise(nodes))), dt=DT))
+    assert {late for _, _, late, _ in rows(net)} == {0.002, 0.007, 0.009, 0.011}
+    nir.write(tmp_path / "again.nir", nd.to_nir(net))
+    assert nd.from_nir(tmp_path / "again.nir").digest() == net.digest()
+    nir.write(tmp_path / "lines.nir", nd.to_nir(made(AXON + DENDRITE)))
+    assert rows(nd.from_nir(tmp_path / "lines.nir")) == rows(made(AXON + DENDRITE))
