@@ -112,5 +112,6 @@ def test_files(tmp_path: Path) -> None:
     assert {late for _, _, late, _ in rows(net)} == {0.002, 0.007, 0.009, 0.011}
     nir.write(tmp_path / "again.nir", nd.to_nir(net))
     assert nd.from_nir(tmp_path / "again.nir").digest() == net.digest()
-    nir.write(tmp_path / "lines.nir", nd.to_nir(made(AXON + DENDRITE)))
-    assert rows(nd.from_nir(tmp_path / "lines.nir")) == rows(made(AXON + DENDRITE))
+    lines = made(AXON + DENDRITE)
+    nir.write(tmp_path / "lines.nir", nd.to_nir(lines))
+    assert rows(nd.from_nir(tmp_path / "lines.nir")) == rows(lines)
