@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from nir_dynapse.chip.device import DENDRITES
-from nir_dynapse.errors import Finding
+from nir_dynapse.errors import Finding, UnsupportedGraphError
 from nir_dynapse.import_.flatten import FlatGraph
 from nir_dynapse.import_.shapes import Shapes
-from nir_dynapse.network.delays import Way, rounded
+from nir_dynapse.network.delays import ENDLESS, Way, rounded
 from nir_dynapse.network.linear import LinearMap, note_of, too_big
 from nir_dynapse.network.network import LinearNode, Projection
 from nir_dynapse.network.primitives import fold_node, linear_node
@@ -143,10 +144,22 @@ class Folder:
             before, after = self.shapes.before.get(name) or (), self.shapes.after.get(name) or ()
             node = linear_node(name, self.flat.nodes[name].node, before, after)
             if "delay" in node.fields:
-                node = replace(node, fields={**node.fields, "delay": rounded(node.fields["delay"] * self.seconds)})
+                node = replace(node, fields={**node.fields, "delay": self._seconds(name, node.fields["delay"])})
             self.linear[name] = node
             self.maps[name] = fold_node(self.linear[name])
         return self.maps[name]
+
+    def _seconds(self, name: str, delay: Any) -> np.ndarray:
+        """Delays in s (UnsupportedGraphError for what is none)."""
+        late = np.asarray(delay, float) * self.seconds
+        longest = float(np.max(late, initial=0.0))
+        if longest > ENDLESS:
+            what = f"its delay is {longest:.4g} s, taken are values up to {ENDLESS:.0e} s."
+            hint = "Check the unit of time (time_unit=, time_scale=)."
+            raise UnsupportedGraphError(
+                Finding("error", "delay", what, name, None, longest, ENDLESS, "s", hint),
+            )
+        return rounded(late)
 
     def projection(self, path: _Path, target: str, size: int) -> Projection:
         dendrite = None

@@ -12,17 +12,31 @@ from nir_dynapse.errors import Finding, UnsupportedGraphError
 from nir_dynapse.network.broadcast import Shape, broadcasts, spread
 from nir_dynapse.network.linear import MAX_ENTRIES, LinearMap, as_array, compose, parameter, too_big
 
-__all__ = ["DIGITS", "LONGEST", "Way", "delay_shape", "fold_delay", "in_steps", "lagged", "rounded", "shifted"]
+__all__ = [
+    "DIGITS",
+    "ENDLESS",
+    "LONGEST",
+    "Way",
+    "delay_shape",
+    "fold_delay",
+    "in_steps",
+    "lagged",
+    "rounded",
+    "shifted",
+]
 
 LONGEST = 4096
 """Most steps of an ideal run that a connection may be late by: the past is kept for as long."""
+ENDLESS = 1e5
+"""Delays in s from here on are no delays: a unit of time or a number is wrong."""
 DIGITS = 12
 """Decimals of a delay in s: sums along a chain that differ by less than a picosecond are the same delay."""
 
 
 def in_steps(delay: Any, dt: float) -> np.ndarray:
     """Delays in s as whole steps of an ideal run: round(delay/dt), a half step (to 10⁻⁶ of a step) becoming a whole one."""
-    return np.floor(np.asarray(delay, float) / dt + 0.5 + 1e-6).astype(np.int64)
+    steps = np.floor(np.asarray(delay, float) / dt + 0.5 + 1e-6)
+    return np.minimum(steps, 1 << 40).astype(np.int64)  # what is far beyond `LONGEST` stays so
 
 
 def lagged(pre: np.ndarray, delay: np.ndarray | None, dt: float, n_pre: int) -> tuple[tuple[int, ...], np.ndarray]:

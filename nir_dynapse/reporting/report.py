@@ -55,6 +55,8 @@ SUFFIXES = (".html", ".json", ".txt")
 COSTLY = (
     "accuracy-lost",
     "dt",
+    "delay-range",
+    "delays",
     "gain",
     "frontend",
     "recurrence",

@@ -9,7 +9,7 @@ import nir
 import numpy as np
 import pytest
 
-from nir_dynapse.errors import UnsupportedGraphError
+from nir_dynapse.errors import DynapseError, UnsupportedGraphError
 from nir_dynapse.import_.nir_graph import from_nir
 from nir_dynapse.network.network import Network
 from nir_dynapse.network.primitives import graph
@@ -162,3 +162,29 @@ def test_digests() -> None:
     nothing, none = read(chain(wait=nir.Delay(np.zeros(3)))).projections[0], one.projections[0]
     assert nothing.delay is None
     assert none.delay is not None
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (np.array([1.0, np.nan, 2.0]), "delay is nan"),
+        (np.array([1.0, np.inf, 2.0]), "delay is inf"),
+        (np.array([0.0, 1e300, 0.0]), "its delay is 1e[+]300 s, taken are values up to 1e[+]05 s"),
+        (np.array(["a", "b", "c"]), "delay is of type"),
+        (np.ones(2) * MS, "it takes shape"),
+        (np.ones((2, 3)) * MS, "shape"),
+    ],
+)
+def test_what_is_no_delay_is_refused_by_name(value: np.ndarray, words: str) -> None:
+    node = nir.Delay(np.zeros(3))
+    node.delay = value
+    with pytest.raises(DynapseError, match=f"node 'wait'.*{words}"):
+        read(chain(fc=linear(3, 3), wait=node))
+
+
+def test_one_delay_for_each_channel_of_an_image() -> None:
+    """Shape (2, 1, 1) beside (2, 2, 3): as a Scale would be read."""
+    nodes: dict[str, Any] = {"in": port_in(2, 2, 3), "wait": nir.Delay(np.array([1.0, 4.0]).reshape(2, 1, 1) * MS)}
+    nodes |= {"flat": nir.Flatten({"input": np.array([2, 2, 3])}, 0), "hidden": lif(12), "out": port_out(12)}
+    got = table(read(graph(nodes, list(pairwise(nodes)))))
+    assert set(got) == {(k, k, 1.0 if k < 6 else 4.0) for k in range(12)}
