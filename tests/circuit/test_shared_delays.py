@@ -178,6 +178,7 @@ def test_drawn_chips_spread_the_delays_of_rows() -> None:
         if here.size:
             assert here.std() == pytest.approx(cv, rel=0.2)
             assert here.mean() == pytest.approx(1, abs=0.15)
+    assert t.delay is not None
     assert (t.delay > 0).all()
     np.testing.assert_array_equal(fabricate(params, Mismatch.none(), 0).row_delays(), nominal)
     x = np.zeros((1, 80, 4), np.uint8)

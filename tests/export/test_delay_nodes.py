@@ -89,7 +89,7 @@ def test_nodes_that_were_read_stay() -> None:
     assert sorted(g.edges) == sorted(pairwise(["in", "a", "fc", "b", "hidden", "out"]))
     assert nd.from_nir(g).digest() == net.digest()
     twice = nd.to_nir(nd.from_nir(g, time_scale=2.0))
-    np.testing.assert_allclose(twice.nodes["b"].delay, np.array([0.0, 10, 14, 18]) * 1e-3)
+    np.testing.assert_allclose(vars(twice.nodes["b"])["delay"], np.array([0.0, 10, 14, 18]) * 1e-3)
 
 
 @pytest.mark.parametrize("reader", [name for name in READERS if name not in ("spec", "jaxsnn")])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -118,7 +118,7 @@ def events(steps: int = 150, n: int = 20, batch: int = 1) -> np.ndarray:
 
 @pytest.mark.parametrize("backend", ["numpy", "jax"])
 @pytest.mark.parametrize("how", [{}, {"axonal": False}, {"dendritic": False}, {"synaptic": True}])
-def test_layers(how: dict[str, bool], backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layers(how: dict[str, bool], backend: Literal["numpy", "jax"], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nir_dynapse.sim.reference.COMPILING", 0.0)
     g, x = layered(**how), events()
     net = nd.from_nir(g, dt=DT)
@@ -174,7 +174,7 @@ def test_same_step_recurrence_is_late_by_the_delay_alone() -> None:
 def test_gradients_pass_through_the_past() -> None:
     """The weight of a late connection changes the voltage when it acts, by as much as finite differences say."""
     nodes = {"input": port("Input", 1), "w": nir.Linear(np.array([[2.0]])), "a": lif(1)}
-    nodes |= {"wait": nir.Delay(np.array([4e-3])), "w2": nir.Linear(np.array([[0.25]])), "out": nir.LI(**li(1))}
+    nodes |= {"wait": nir.Delay(np.array([4e-3])), "w2": nir.Linear(np.array([[0.25]])), "out": li(1)}
     nodes["output"] = port("Output", 1)
     chain = list(nodes)
     net = nd.from_nir(graph(nodes, chained(chain)), dt=DT)
@@ -194,14 +194,14 @@ def test_gradients_pass_through_the_past() -> None:
     )
 
 
-def li(n: int, tau: float = 0.01) -> dict[str, np.ndarray]:
-    return {"tau": tau * np.ones(n), "r": tau / DT * np.ones(n), "v_leak": np.zeros(n)}
+def li(n: int, tau: float = 0.01) -> nir.LI:
+    return nir.LI(tau=tau * np.ones(n), r=tau / DT * np.ones(n), v_leak=np.zeros(n))
 
 
 def test_a_late_readout() -> None:
     """On the host, too: the readout of an ideal run, of counted spikes, and bin by bin."""
     nodes = {"input": port("Input", 6), "in": nir.Linear(dyadic(6, 6, low=0.5, high=2.0)), "hidden": lif(6)}
-    nodes |= {"w": nir.Linear(dyadic(3, 6)), "wait": nir.Delay(np.array([0.0, 3e-3, 11e-3])), "li": nir.LI(**li(3))}
+    nodes |= {"w": nir.Linear(dyadic(3, 6)), "wait": nir.Delay(np.array([0.0, 3e-3, 11e-3])), "li": li(3)}
     nodes["output"] = port("Output", 3)
     chain = list(nodes)
     net = nd.from_nir(graph(nodes, chained(chain)), dt=DT)
