@@ -21,7 +21,7 @@ from nir_dynapse.network.network import Network, Projection
 
 __all__ = ["Shared", "delay_findings", "delay_node", "longest_delay", "one_each", "share_delays"]
 
-FINEST = 200
+FINEST = 64
 """Different delays that are told apart in choosing; more than that are first rounded to as many."""
 TRIED = 250
 """Pairs of values, the best ones with runs as they are, that are compared with every synapse at what suits it."""
