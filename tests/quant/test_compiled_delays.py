@@ -198,3 +198,13 @@ def test_many_delays_are_told_in_ranges() -> None:
     assert len(lines) <= 64
     assert sum(line[1] for line in lines) == 600
     assert [line[0] for line in lines] == sorted(line[0] for line in lines)
+
+
+def test_the_fan_in_counts_each_delay_of_a_pair() -> None:
+    """What the report of a Network says before it is placed is what its Layout takes."""
+    lines, wait = np.kron(np.eye(3), np.ones((2, 1))), np.tile([2.0, 20.0], 3) * MS
+    nodes = {"in": port_in(3), "lines": nir.Linear(lines), "wait": nir.Delay(wait), "fc": nir.Linear(np.ones((2, 6)))}
+    nodes |= {"hidden": lif(2), "out": port_out(2)}
+    net = nd.from_nir(graph(nodes, list(pairwise(nodes))), dt=MS)
+    fan_in = [nd.report(thing).nodes[0].fan_in.used for thing in (net, nd.compile(net))]
+    assert fan_in == [6, 6]
