@@ -53,7 +53,7 @@ def primitives() -> str:
         if entry.verdict == "port" and name != "NIRGraph":
             continue
         written = ["●" if name in profile.writes else "" for profile in exporters]
-        becomes = "synapses; only a delay of 0" if name == "Delay" else BECOMES[entry.verdict]
+        becomes = "late synapses, two delays per core" if name == "Delay" else BECOMES[entry.verdict]
         rows.append([f"`{name}`", becomes, *written])
     return table(["primitive", "becomes", *(profile.release for profile in exporters)], rows)
 

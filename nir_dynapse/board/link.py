@@ -152,7 +152,7 @@ class LinkedBoard:
     def __init__(self, link: Link, timing: Timing | None = None) -> None:
         self.link, self.timing = link, timing or Timing()
         self.last: RunLog | None = None
-        self._layout: Layout | None = None
+        self.layout: Layout | None = None
         self._closed = False
 
     # -- the Board ------------------------------------------------------------------------------------------------------
@@ -169,12 +169,7 @@ class LinkedBoard:
             )
         with self._closing():
             self.link.configure(layout, quiet=True)
-        self._layout = layout
-
-    @property
-    def layout(self) -> Layout | None:
-        """The Layout that is on the chips, None before the first `apply`."""
-        return self._layout
+        self.layout = layout
 
     def run(self, events: Events, duration: float, *, echo: bool = False) -> Events:
         """Send `events` (µs from the beginning) and return what monitored neurons sent within `duration` s.
@@ -336,8 +331,8 @@ class LinkedBoard:
 
     def _abandon(self) -> None:
         """Quiet the chips after a failed try and drop what is still to come."""
-        if self._layout is not None:
-            self.link.configure(self._layout, quiet=True)
+        if self.layout is not None:
+            self.link.configure(self.layout, quiet=True)
         self.link.restart_clock()
         self.link.receive()
 
@@ -385,9 +380,9 @@ class LinkedBoard:
 
     def _applied(self) -> Layout:
         self._open()
-        if self._layout is None:
+        if self.layout is None:
             raise HardwareError(f"{self.link.name} has no configuration yet. Call apply(layout) first.")
-        return self._layout
+        return self.layout
 
 
 def stimuli(layout: Layout, counts: np.ndarray, dt: float) -> Events:

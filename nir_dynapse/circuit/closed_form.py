@@ -11,6 +11,7 @@ equated at the network's own step dt, where its NIR semantics are exact:
   to charge after the pause, so the pause is `REFRACTORY` of dt (the rates then agree best, see there);
 * inhibition lasts longer: I_mem cannot fall below its reset level, where v goes on falling and stays inhibited while it
   climbs back. The GABA synapse carries the same charge over `INHIBITION_STRETCH` times the time (see there);
+* delays: two values per core and a flag of each synapse, the nearest to what was asked for (`circuit.delays`);
 * constant input: DC where all neurons of a population have the same positive one, else events on the tonic channel.
 
 The weight current of an event follows from ΔI = (I_gain,s/I_τ,s)·I_w·(1 − e^(−t_pulse/τ_syn)), with the gain of each
@@ -25,10 +26,12 @@ from typing import Any
 import numpy as np
 
 from nir_dynapse.chip.biasgen import reach
-from nir_dynapse.chip.device import AMPA, CURRENTS, DENDRITES, DYNAPSE2, GABA, PARAMETERS, Circuit, Device
+from nir_dynapse.chip.device import AMPA, CURRENTS, DELAYS, DENDRITES, DYNAPSE2, GABA, PARAMETERS, Circuit, Device
+from nir_dynapse.circuit.approximations import approximations
+from nir_dynapse.circuit.delays import delay_findings, one_each, share_delays
 from nir_dynapse.circuit.params import Params, Topology, latch_bits
 from nir_dynapse.errors import Finding, ParameterRangeError, raise_if_errors
-from nir_dynapse.network.network import Network, Population
+from nir_dynapse.network.network import Network
 from nir_dynapse.network.population import STEPPING
 
 __all__ = [
@@ -122,7 +125,13 @@ def to_params(network: Network, device: Device = DYNAPSE2) -> Params:
     dc_current = neurons.dc * threshold / mem_gain * circuit.tau("i_tau_mem", neurons.tau_mem)
 
     group, first = _groups(neurons.tau_mem, neurons.tau_syn, dc_current)
-    pre, post, weight, dendrite = _synapses(network)
+    pre, post, weight, dendrite, wanted = _synapses(network)
+    late = flags = None
+    if wanted.any():
+        late = share_delays(wanted, np.abs(weight) * neurons.gain[post], post, group, device)
+        group, first = late.group, np.unique(late.group, return_index=True)[1]
+        findings += delay_findings(network, wanted, late.got(post), late.flags)
+        pre, post, weight, dendrite, flags = one_each(pre, post, weight, dendrite, late.flags, wanted > 0)
     stretch = np.where(np.arange(len(DENDRITES)) == GABA, INHIBITION_STRETCH, 1.0)
     tau_syn = stretch[:, None] * neurons.tau_syn
     swing = _charge_to_current(circuit, threshold, mem_gain, tau_syn)
@@ -139,11 +148,16 @@ def to_params(network: Network, device: Device = DYNAPSE2) -> Params:
         post = np.r_[post, tonic_neuron]
         dendrite = np.r_[dendrite, sign]
         jump = np.r_[jump, tonic_jump * steps]
+        flags = None if flags is None else np.r_[flags, np.zeros(len(tonic_neuron), int)]
 
     bias = {name: np.full(len(first), row.off) for name, row in PARAMETERS.items() if name in CURRENTS}
     bias["i_tau_mem"] = circuit.tau("i_tau_mem", neurons.tau_mem[first])
     bias["i_ref"] = circuit.width("i_ref", np.full(len(first), REFRACTORY * network.dt))
     bias["i_dc"] = dc_current[first]
+    if late is not None:
+        for k, name in enumerate(DELAYS):
+            width = np.where(late.delay[:, k] > 0, late.delay[:, k], circuit.width(name, bias[name]))
+            bias[name] = circuit.width(name, width)
     kick = np.zeros((len(DENDRITES), len(first)))
     for d, name in enumerate(DENDRITES):
         tau = tau_syn[d, first]
@@ -177,6 +191,7 @@ def to_params(network: Network, device: Device = DYNAPSE2) -> Params:
         kinds=tuple(p.kind for p in network.populations),
         shapes=tuple(tuple(int(n) for n in p.shape) for p in network.populations),
         projections=tuple(dict.fromkeys((q.source, q.target, q.name) for q in network.projections)),
+        delay=flags,
     )
     findings += _range_findings(network, topology, bias, current)
     raise_if_errors(findings, ParameterRangeError)
@@ -209,93 +224,8 @@ def _neurons(network: Network, findings: list[Finding]) -> _Neurons:
                 np.zeros(p.size) if as_dc else np.where(np.abs(steady) > 1e-9, tonic, 0.0),
             )
         )
-        findings += _approximations(p, network, steady)
+        findings += approximations(p, network.dt, steady, FAST_SYNAPSE * network.dt)
     return _Neurons(*(np.concatenate([part[k] for part in parts]) for k in range(5)))
-
-
-def _approximations(p: Population, network: Network, steady: np.ndarray) -> list[Finding]:
-    found = []
-    below = p.v_leak - p.v_reset < 0
-    if below.any():
-        n = int(np.argmax(np.where(below, p.v_reset - p.v_leak, -np.inf)))
-        found.append(
-            Finding(
-                "warning",
-                "leak-below-reset",
-                f"v_leak is {_down(below)}{p.v_leak[n]:g}, below v_reset {p.v_reset[n]:g}; I_mem cannot fall below its "
-                "reset level, so the membrane rests there.",
-                node=p.name,
-                index=n,
-                used=float(p.v_leak[n]),
-                limit=float(p.v_reset[n]),
-                hint="Train with v_leak ≥ v_reset, or compare the ideal with the circuit run.",
-                count=int(below.sum()),
-            )
-        )
-    if p.reset != "value":
-        found.append(
-            Finding(
-                "warning",
-                "reset",
-                f"it resets by {p.reset!r} in the framework; a neuron of the chip always resets to its reset level, and "
-                "what v had above the threshold is lost.",
-                node=p.name,
-                hint="Train with a reset to zero, or compare the ideal with the circuit run.",
-            )
-        )
-    if p.kind == "IF":
-        longest = float(DYNAPSE2.circuit.tau("i_tau_mem", reach("i_tau_mem")[0]))
-        found.append(
-            Finding(
-                "warning",
-                "no-leak",
-                f"an IF does not leak; its membrane gets the longest time constant of the chip, {longest:.3g} s.",
-                node=p.name,
-                used="no leak",
-                limit=longest,
-                unit="s",
-                hint="Train with a LIF, or keep samples short against it.",
-            )
-        )
-    fast = (p.tau_mem <= network.dt) & (p.kind != "IF")
-    if fast.any():
-        n = int(np.argmin(np.where(fast, p.tau_mem, np.inf)))
-        found.append(
-            Finding(
-                "warning",
-                "tau-below-step",
-                f"tau_mem is {_down(fast)}{p.tau_mem[n]:g} s, not above the step of {network.dt:g} s; it forgets within a "
-                f"step and gets the shortest membrane of {FAST_SYNAPSE * network.dt:g} s.",
-                node=p.name,
-                index=n,
-                used=float(p.tau_mem[n]),
-                limit=network.dt,
-                unit="s",
-                hint="Check dt and time_unit.",
-                count=int(fast.sum()),
-            )
-        )
-    if (firing := steady >= 1).any():
-        n = int(np.argmax(steady))
-        up = "up to " if firing.sum() > 1 else ""
-        found.append(
-            Finding(
-                "info",
-                "self-firing",
-                f"constant input settles at {up}{steady[n]:.3g} of the threshold, which fires without events.",
-                node=p.name,
-                index=n,
-                used=float(steady[n]),
-                limit=1.0,
-                count=int(firing.sum()),
-            )
-        )
-    return found
-
-
-def _down(several: np.ndarray) -> str:
-    """Words before the lowest value of the neurons marked True."""
-    return "down to " if several.sum() > 1 else ""
 
 
 def _groups(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -308,17 +238,18 @@ def _groups(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return rank[group.reshape(-1)], first[order]
 
 
-def _synapses(network: Network) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Source (numbered as in `Topology`), post, weight and dendrite index of every connection."""
-    parts = [(np.zeros(0, int), np.zeros(0, int), np.zeros(0), np.zeros(0, int))]
+def _synapses(network: Network) -> tuple[np.ndarray, ...]:
+    """Source (numbered as in `Topology`), post, weight, dendrite index and delay in s of every connection."""
+    parts = [(np.zeros(0, int), np.zeros(0, int), np.zeros(0), np.zeros(0, int), np.zeros(0))]
     for projection, pre, post in network.synapses():
         by_sign = np.where(projection.weight > 0, AMPA, GABA)
         fixed = None if projection.dendrite is None else DENDRITES.index(projection.dendrite)
         source = np.where(pre >= network.n_inputs, pre + 1, pre)  # the tonic channel stands between inputs and neurons
-        parts.append((source, post, projection.weight, by_sign if fixed is None else np.full(len(pre), fixed)))
-    pre, post, weight, dendrite = (np.concatenate([part[k] for part in parts]) for k in range(4))
-    keep = weight != 0
-    return pre[keep], post[keep], weight[keep], dendrite[keep]
+        late = np.zeros(len(pre)) if projection.delay is None else projection.delay
+        own = by_sign if fixed is None else np.full(len(pre), fixed)
+        parts.append((source, post, projection.weight, own, late))
+    columns = [np.concatenate([part[k] for part in parts]) for k in range(5)]
+    return tuple(column[columns[2] != 0] for column in columns)
 
 
 def _tonic_steps(jump: np.ndarray, tonic_jump: np.ndarray, tau_syn: float, dt: float) -> float:

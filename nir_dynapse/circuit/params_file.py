@@ -161,7 +161,7 @@ def _topology(text: dict[str, Any], arrays: dict[str, np.ndarray]) -> Topology:
     if shapes and [math.prod(shape) for shape in shapes] != list(nodes.values()):
         raise ValueError(f"shapes {shapes} of nodes with {list(nodes.values())} neurons")
     inputs, outputs = _ports(text["inputs"]), _ports(text["outputs"])
-    readout = readout_from_dict(text["readout"])
+    readout = readout_from_dict(text["readout"], _seconds("dt_s", text["dt_s"]))
     check_readout(readout, outputs, nodes)
     projections = tuple(_names(names) for names in text["projections"])
     _check_ends(inputs, outputs, nodes, {p.name: p.size for p in readout.populations}, projections)

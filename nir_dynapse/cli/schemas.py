@@ -200,8 +200,18 @@ REPORT_FIELDS: dict[str, Schema] = {
     ),
     "virtual_chips": _map(CHIPS, "run -> accuracies on many chips"),
 }
-REPORT = _object("", **REPORT_FIELDS)
-WRITTEN = _object("", **REPORT_FIELDS, files=FILES)
+LATE: dict[str, Schema] = {
+    "delays": _object(
+        "only where connections are late; times in s",
+        nodes=_map(
+            _list(_list(_number()), "asked for, connections, on the chip on average, largest error, spread"), "NIR node"
+        ),
+        lost=_count("late connections without a CAM row"),
+        cores=_map(_list(_or_null(_number())), "chip.core -> precise and mismatched delay"),
+    )
+}
+REPORT = _object("", LATE, **REPORT_FIELDS)
+WRITTEN = _object("", LATE, **REPORT_FIELDS, files=FILES)
 RUN_FIELDS: dict[str, Schema] = {
     "run": _text("what ran it"),
     "samples": _count(),

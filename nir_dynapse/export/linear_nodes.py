@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from nir_dynapse.network.linear import LinearMap, compose
+from nir_dynapse.network.delays import Way
+from nir_dynapse.network.linear import LinearMap
 from nir_dynapse.network.network import LinearNode, Projection
 from nir_dynapse.network.primitives import fold_node
 
@@ -115,21 +116,20 @@ def _same_paths(group: list[Projection], edges: list) -> bool:
     return paths == len(group)
 
 
-def chain(via: Sequence[LinearNode], maps: dict[int, LinearMap]) -> Any:
-    """The matrix of a chain of nodes in order of signal flow, None for the identity; multiplied as when it was read."""
-    matrix = None
+def chain(via: Sequence[LinearNode], maps: dict[int, LinearMap]) -> Way:
+    """What a chain of nodes in order of signal flow does; multiplied as when it was read."""
+    way = Way()
     for node in reversed(via):
-        matrix = compose(matrix, maps[id(node)].matrix, node.name)
-    return matrix
+        way = way.behind(maps[id(node)], node.name)
+    return way
 
 
 def _same_weights(q: Projection, maps: dict[int, LinearMap]) -> bool:
-    matrix = chain(q.via, maps)
-    if matrix is None:
-        index = np.arange(len(q.weight))
-        return bool(np.array_equal(q.pre, index) and np.array_equal(q.post, index) and np.all(q.weight == 1))
-    again = Projection.from_matrix(q.source, q.target, matrix)
-    return all(np.array_equal(getattr(q, key), getattr(again, key)) for key in ("pre", "post", "weight"))
+    again = Projection.from_way(q.source, q.target, chain(q.via, maps), len(q.weight))
+    if (q.delay is None) != (again.delay is None):
+        return False
+    keys = ("pre", "post", "weight", *(() if q.delay is None else ("delay",)))
+    return all(np.array_equal(getattr(q, key), getattr(again, key)) for key in keys)
 
 
 def _same_biases(group: list[Projection], maps: dict[int, LinearMap]) -> bool:
@@ -143,8 +143,7 @@ def _same_biases(group: list[Projection], maps: dict[int, LinearMap]) -> bool:
                 bias = maps[id(node)].bias
                 if bias is not None and (way := q.nodes[k:]) not in seen:
                     seen.add(way)
-                    matrix = chain(q.via[k + 1 :], maps)
-                    want.append(bias if matrix is None else matrix @ bias)
+                    want.append(chain(q.via[k + 1 :], maps).constant(bias))
         if bool(have) != bool(want):
             return False
         if have:

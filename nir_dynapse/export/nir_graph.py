@@ -12,6 +12,7 @@ import nir
 import numpy as np
 
 from nir_dynapse.errors import Finding, UnsupportedGraphError
+from nir_dynapse.export.delay_nodes import late_chain
 from nir_dynapse.export.linear_nodes import Kept, split
 from nir_dynapse.network.linear import MAX_ELEMENTS, make_node
 from nir_dynapse.network.names import file_names, own_names, writable
@@ -30,7 +31,8 @@ def to_nir(network: Network, extras: Extras | None = None) -> nir.NIRGraph:
     finding). Linear nodes that a projection was
     read from are written as they were, as long as they still stand for its weights; any other projection becomes a
     Linear, or an Affine where it has a bias, with the dense weight (out, in), named after the last node that was folded
-    into it; a direct edge stays an edge. Populations and ports keep their shape beside convolutions and are flat beside
+    into it; a direct edge stays an edge; delays that differ within it take a Delay in front of the matrix or behind it, or
+    lines of their own between two. Populations and ports keep their shape beside convolutions and are flat beside
     matrices; what NIR cannot say (several axes, a forced dendrite, another reset, `extras`) is in the metadata, and the
     graph runs without. Raises `UnsupportedGraphError` for a CubaLIF without tau_syn.
     """
@@ -136,7 +138,9 @@ class _Writer:
     def dense(self, rest: list[Projection]) -> dict[str, str]:
         """Write projections as matrices or plain edges; returns which nodes each stands for, where they are several."""
         folded: dict[str, str] = {}
-        for name, group in self.groups(rest):
+        for q in (q for q in rest if q.delay is not None):
+            self.late(q, folded)
+        for name, group in self.groups([q for q in rest if q.delay is None]):
             if name is None:
                 self.edges += [(a, b) for a in self.ends[group[0].source] for b in self.ends[group[0].target]]
                 continue
@@ -147,9 +151,22 @@ class _Writer:
                 folded[name] = ", ".join(group[0].nodes)
         return folded
 
+    def late(self, q: Projection, folded: dict[str, str]) -> None:
+        """Write a projection whose connections are late."""
+        note = dict(self.extras.nodes.get(q.name, {})) | ({} if q.dendrite is None else {"dendrite": q.dendrite})
+        base, before = q.nodes[-1] if q.nodes else f"{q.source}_to_{q.target}", self.ends[q.source]
+        for suffix, node in late_chain(q, self.sizes[q.source], self.sizes[q.target], note):
+            name = self.names.take(base + suffix)
+            self.nodes[name] = node
+            self.edges += [(a, name) for a in before]
+            before = [name]
+        self.edges += [(before[0], b) for b in self.ends[q.target]]
+        if len(q.nodes) > 1:
+            folded[before[0]] = ", ".join(q.nodes)
+
     def direct(self, q: Projection) -> bool:
-        """Whether a projection is a plain edge: no node, no bias, each neuron to its own with weight 1."""
-        if q.nodes or q.bias is not None or q.dendrite is not None:
+        """Whether a projection is a plain edge: no node, bias or delay, each neuron to its own with weight 1."""
+        if q.nodes or q.bias is not None or q.dendrite is not None or q.delay is not None:
             return False
         n = self.sizes[q.target]
         same = np.array_equal(q.pre, q.post) and np.array_equal(np.sort(q.pre), np.arange(n)) and np.all(q.weight == 1)

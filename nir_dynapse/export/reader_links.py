@@ -40,6 +40,13 @@ class Links:
             return replace(q, weight=weight, bias=bias, nodes=_name(q), via=())
         return self._folded(replace(q, bias=bias), via)
 
+    def undelayed(self, q: Projection) -> Projection:
+        """`q` with nothing late, along those of its nodes that are no Delay."""
+        via = tuple(node for node in q.via if node.kind != "Delay")
+        late = {node.name for node in q.via if node.kind == "Delay"}
+        bare = replace(q, delay=None, nodes=tuple(name for name in q.nodes if name not in late), via=via)
+        return self._folded(bare, via) if via else bare
+
     def without_bias(self, q: Projection) -> Projection:
         if q.bias is None and all("bias" not in node.fields for node in q.via):
             return q
@@ -65,9 +72,8 @@ class Links:
         for node in via:
             if id(node) not in self.maps:
                 self.maps[id(node)] = fold_node(node)
-        matrix = chain(via, self.maps)
-        again = Projection.from_matrix(q.source, q.target, matrix)
-        return replace(q, pre=again.pre, post=again.post, weight=again.weight, via=via)
+        again = Projection.from_way(q.source, q.target, chain(via, self.maps), len(q.weight))
+        return replace(q, pre=again.pre, post=again.post, weight=again.weight, delay=again.delay, via=via)
 
     def _scaled_via(self, via: Sequence[LinearNode], s: np.ndarray) -> tuple[LinearNode, ...] | None:
         """The nodes with the last one that has weights scaled; None where none of them can be.

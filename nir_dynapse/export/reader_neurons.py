@@ -104,7 +104,8 @@ class _Preparation:
         populations = tuple(self.neuron(p) for p in source.populations)
         readouts = tuple(self.readout(p) for p in source.readout.populations)
         links = [
-            self.links.scaled(q, self.scales[q.target]) for q in (*source.projections, *source.readout.projections)
+            self.links.scaled(self.prompt(q), self.scales[q.target])
+            for q in (*source.projections, *source.readout.projections)
         ]
         for name in self.scales:
             links = self.one_bias(name, links)
@@ -235,6 +236,15 @@ class _Preparation:
     def late(self, q: Projection) -> bool:
         """Whether `q` goes against the order of signal flow."""
         return q.source in self.rank and q.target in self.rank and self.rank[q.source] >= self.rank[q.target]
+
+    def prompt(self, q: Projection) -> Projection:
+        """`q` without its delays, of which no importer knows."""
+        if q.delay is None:
+            return q
+        late = f"{1e3 * q.delay.max():.4g} ms"
+        what = f"connections up to {late} late are not late in {self.notes.reader}: it reads no Delay."
+        self.notes.warning("delay", what, q.name, "Delay the data instead, or train without delays.")
+        return self.links.undelayed(q)
 
     def one_bias(self, name: str, links: list[Projection]) -> list[Projection]:
         """Biases of recurrent projections into `name`, and the current for its v_leak, with one that acts at once.

@@ -58,7 +58,9 @@ def one_input(network: Network, notes: Notes) -> Network:
         if q.source not in first:
             return q
         bias, nodes = q.bias, (f"{q.source}_to_{q.nodes[-1] if q.nodes else q.target}",)
-        return Projection(name, q.target, q.pre + first[q.source], q.post, q.weight, bias, nodes, q.dendrite)
+        return Projection(
+            name, q.target, q.pre + first[q.source], q.post, q.weight, bias, nodes, q.dendrite, delay=q.delay
+        )
 
     return replace(
         network,
@@ -87,7 +89,8 @@ def one_output(network: Network, notes: Notes) -> Network:
             for q in network.readout.projections:
                 if q.target == source.name:
                     bias = None if q.bias is None else np.pad(q.bias, (start, total - start - n))
-                    links.append(Projection(q.source, name, q.pre, q.post + start, q.weight, bias, (q.name,)))
+                    made = Projection(q.source, name, q.pre, q.post + start, q.weight, bias, (q.name,), delay=q.delay)
+                    links.append(made)
         else:
             index = np.arange(n)
             links.append(Projection(source.name, name, index, index + start, np.ones(n), nodes=(f"{port.name}_part",)))

@@ -179,9 +179,15 @@ class _Problem:
         unit = replace(self.params, bias={name: np.ones(t.n_groups) for name in CURRENTS})
         chips = [Mismatch.none(), *([] if mismatch is None else [mismatch] * (count - 1))]
         made = [fabricate(unit, of, FIRST_CHIP + CHIPS * key + k) for k, of in enumerate(chips)]
+        late, self.longest = None, None
+        if t.delay is not None:
+            each_row = np.ones(t.n_synapses)
+            late = np.stack([each_row if m.delay_factor is None else m.delay_factor for m in made]).astype(np.float32)
+            self.longest = float(np.max(late * np.asarray(self.params.row_delays())))
         self.chips = (
             {name: np.stack([m.bias[name] for m in made]).astype(np.float32) for name in CURRENTS},
             np.stack([m.row_currents() for m in made]),
+            late,
         )
         self.topology = made[0].topology
         self.substeps = internal_step(self.params, t.dt)
@@ -217,13 +223,14 @@ class _Problem:
         bias = self.scales.bias(numbers, jnp)
         group, circuit = self.params.topology.group, self.params.circuit
 
-        def one(factor: Any, weight: Any, x: Any) -> Any:
+        def one(factor: Any, weight: Any, late: Any, x: Any) -> Any:
             here = {name: bias[name][group] * factor[name] for name in CURRENTS}
-            return spike_counts(Params(here, weight, None, self.topology, circuit), x, substeps=self.substeps)
+            params = Params(here, weight, None, self.topology, circuit, delay_factor=late)
+            return spike_counts(params, x, substeps=self.substeps, longest_delay=self.longest)
 
-        factors, weights = chips
+        factors, weights, late = chips
         weights = jax.vmap(lambda weight: self.scales.weights(numbers, weight, jnp))(weights)
-        spikes, ideal = jax.vmap(one)(factors, weights, batch[0]), batch[1]
+        spikes, ideal = jax.vmap(one)(factors, weights, late, batch[0]), batch[1]
         spikes, ideal = (a.reshape(-1, *a.shape[2:]) for a in (spikes, ideal))
         return distance(spikes, ideal, self.parts, self.output, jnp)
 

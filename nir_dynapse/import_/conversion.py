@@ -9,6 +9,7 @@ import numpy as np
 from nir_dynapse.errors import Finding
 from nir_dynapse.import_.flatten import FlatGraph, FlatNode
 from nir_dynapse.import_.shapes import Shapes
+from nir_dynapse.network.delays import rounded
 from nir_dynapse.network.linear import parameter
 from nir_dynapse.network.network import Conversion, Population, Projection
 from nir_dynapse.network.neurons import neuron_fields
@@ -36,11 +37,12 @@ def conversions(
     more: Sequence[Finding] = (),
     *,
     links: Iterable[Projection] | None = None,
+    seconds: float | None = None,
 ) -> tuple[Conversion, ...]:
     """One `Conversion` per node of the flat graph, in natural order of names.
 
     `populations` holds each population as in the file and as in the Network; `links` are the folded projections,
-    None where reading stopped before.
+    None where reading stopped before, and `seconds` the real ones per time unit of the file.
     """
     notes: dict[str, list[Finding]] = {}
     for finding in (*findings, *more):
@@ -57,7 +59,7 @@ def conversions(
         found = notes.get(name, [])
         failed = [f for f in found if f.severity == "error"] or node.role == "refused"
         doubtful = [f for f in found if f.severity == "warning"]
-        changes = _changes(node, populations.get(name), shapes, synapses.get(name))
+        changes = _changes(node, populations.get(name), shapes, synapses.get(name), seconds)
         result.append(
             Conversion(
                 name,
@@ -73,12 +75,17 @@ def conversions(
 
 def _becomes(node: FlatNode, synapses: int | None) -> str:
     if node.role == "linear" and node.entry is not None and node.entry.name in ("Flatten", "Delay"):
-        return "wire"
+        delay = parameter(node.node, "delay")
+        return f"{synapses} late synapses" if synapses and delay is not None and np.any(delay) else "wire"
     return f"{synapses} synapses" if synapses else _BECOMES[node.role]
 
 
 def _changes(
-    node: FlatNode, pair: tuple[Population, Population] | None, shapes: Shapes, synapses: int | None
+    node: FlatNode,
+    pair: tuple[Population, Population] | None,
+    shapes: Shapes,
+    synapses: int | None,
+    seconds: float | None,
 ) -> tuple[tuple[str, str, str], ...]:
     if pair is not None:
         return _neuron_changes(node, *pair)
@@ -86,6 +93,9 @@ def _changes(
     weight = weight if weight is not None and weight.dtype.kind in "biuf" else None
     before, after = shapes.before.get(node.name), shapes.after.get(node.name)
     changes = []
+    delay = parameter(node.node, "delay") if node.role == "linear" else None
+    if delay is not None and seconds is not None and np.any(delay):
+        changes.append(("delay", _summary(delay), _summary(rounded(seconds * np.asarray(delay, float))) + " s"))
     if weight is not None:
         many = "" if synapses is None else f", {synapses or 'no'} synapses"
         changes.append(("weight", f"{weight.shape}", _summary(weight) + many))

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from nir_dynapse.chip.device import DENDRITES
-from nir_dynapse.errors import Finding
+from nir_dynapse.errors import Finding, UnsupportedGraphError
 from nir_dynapse.import_.flatten import FlatGraph
 from nir_dynapse.import_.shapes import Shapes
-from nir_dynapse.network.linear import LinearMap, compose, note_of, too_big
+from nir_dynapse.network.delays import ENDLESS, Way, rounded
+from nir_dynapse.network.linear import LinearMap, note_of, too_big
 from nir_dynapse.network.network import LinearNode, Projection
 from nir_dynapse.network.primitives import fold_node, linear_node
 
@@ -69,16 +70,16 @@ def _check_cycles(flat: FlatGraph, find) -> None:
     cycle = [n for n in left if n in flat.reach([n], flat.after, ("linear", "wire"))]
     if cycle:
         listed = ", ".join(map(repr, cycle[:8]))
-        what = f"a cycle of linear nodes only ({listed}): nothing delays the signal in it."
+        what = f"a cycle of linear nodes only ({listed}): no neuron is in it."
         find("error", "cycle", cycle[0], what, "Put a spiking population into the cycle, or solve it beforehand.")
 
 
 @dataclass
 class _Path:
-    """One way from a source to a target: matrix (target, source), None for the identity."""
+    """One way from a source to a target."""
 
     source: str
-    matrix: Any
+    way: Way
     bias: np.ndarray | None
     nodes: tuple[str, ...]
 
@@ -86,8 +87,9 @@ class _Path:
 class Folder:
     """Folds the linear nodes of a graph without errors; each node is turned into a matrix once."""
 
-    def __init__(self, flat: FlatGraph, shapes: Shapes) -> None:
-        self.flat, self.shapes = flat, shapes
+    def __init__(self, flat: FlatGraph, shapes: Shapes, seconds: float = 1.0) -> None:
+        """`seconds` are the real ones of a time unit of the file."""
+        self.flat, self.shapes, self.seconds = flat, shapes, seconds
         self.linear: dict[str, LinearNode] = {}
         sources = flat.of("population", "input", "host")
         self.alive = flat.reach(sources, flat.after) | set(sources)
@@ -100,7 +102,7 @@ class Folder:
         Along a path y = W_n·(…(W_1·x + b_1)…) + b_n; where several sources share a linear node its bias is counted once,
         with the first of them. Raises `UnsupportedGraphError` where the folding would grow beyond all bounds.
         """
-        paths = [p for a in self.flat.before(node) for p in self.walk(a, None, ())]
+        paths = [p for a in self.flat.before(node) for p in self.walk(a, Way(), ())]
         if sum(bool(p.nodes) for p in paths) > MAX_PATHS:
             raise too_big(node, f"{len(paths)} paths of linear nodes lead into it, allowed are {MAX_PATHS}.")
         return [self.projection(path, target, size) for path in paths]
@@ -110,11 +112,11 @@ class Folder:
         sizes = {name: math.prod(self.shapes.before[name] or ()) for name in targets}
         return [q for name, size in sizes.items() for q in self.into(name, name, size)]
 
-    def walk(self, name: str, matrix: Any, nodes: tuple[str, ...], depth: int = 0) -> list[_Path]:
-        """All paths from a population or input through `name`, `matrix` being what lies between it and the target."""
+    def walk(self, name: str, way: Way, nodes: tuple[str, ...], depth: int = 0) -> list[_Path]:
+        """All paths from a population or input through `name`, `way` being what lies between it and the target."""
         node = self.flat.nodes[name]
         if node.role in ("population", "input", "host"):
-            return [_Path(name, matrix, None, nodes)]
+            return [_Path(name, way, None, nodes)]
         if name not in self.alive:
             return []
         if len(nodes) > MAX_CHAIN or depth > 2 * MAX_CHAIN:
@@ -122,14 +124,14 @@ class Folder:
         own = None
         if node.role == "linear":
             own, nodes = self.map(name), (name, *nodes)
-        before = matrix if own is None else compose(matrix, own.matrix, name)
+        before = way if own is None else way.behind(own, name)
         paths = []
         for a in self.flat.before(name):
             paths += self.walk(a, before, nodes, depth + 1)
             if nodes and len(paths) > MAX_PATHS:
                 raise too_big(name, f"more than {MAX_PATHS} paths of linear nodes lead through it.")
         if own is not None and own.bias is not None and paths:
-            pushed = own.bias if matrix is None else matrix @ own.bias
+            pushed = way.constant(own.bias)
             total = pushed if paths[0].bias is None else paths[0].bias + pushed
             if not np.all(np.isfinite(total)):
                 raise too_big(name, "folding its bias overflows the range of numbers.")
@@ -140,9 +142,24 @@ class Folder:
         """The matrix and bias of a linear node."""
         if name not in self.maps:
             before, after = self.shapes.before.get(name) or (), self.shapes.after.get(name) or ()
-            self.linear[name] = linear_node(name, self.flat.nodes[name].node, before, after)
+            node = linear_node(name, self.flat.nodes[name].node, before, after)
+            if "delay" in node.fields:
+                node = replace(node, fields={**node.fields, "delay": self._seconds(name, node.fields["delay"])})
+            self.linear[name] = node
             self.maps[name] = fold_node(self.linear[name])
         return self.maps[name]
+
+    def _seconds(self, name: str, delay: Any) -> np.ndarray:
+        """Delays in s (UnsupportedGraphError for what is none)."""
+        late = np.asarray(delay, float) * self.seconds
+        longest = float(np.max(late, initial=0.0))
+        if longest > ENDLESS:
+            what = f"its delay is {longest:.4g} s, taken are values up to {ENDLESS:.0e} s."
+            hint = "Check the unit of time (time_unit=, time_scale=)."
+            raise UnsupportedGraphError(
+                Finding("error", "delay", what, name, None, longest, ENDLESS, "s", hint),
+            )
+        return rounded(late)
 
     def projection(self, path: _Path, target: str, size: int) -> Projection:
         dendrite = None
@@ -151,7 +168,4 @@ class Folder:
             dendrite = note if isinstance(note, str) and note in DENDRITES else None
         via = tuple(self.linear[name] for name in path.nodes)
         rest = {"bias": path.bias, "nodes": path.nodes, "dendrite": dendrite, "via": via}
-        if path.matrix is None:
-            index = np.arange(size)
-            return Projection(path.source, target, index, index, np.ones(size), **rest)
-        return Projection.from_matrix(path.source, target, path.matrix, **rest)
+        return Projection.from_way(path.source, target, path.way, size, **rest)

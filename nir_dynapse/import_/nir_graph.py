@@ -27,6 +27,7 @@ from nir_dynapse.import_.checks import (
     used_resets,
 )
 from nir_dynapse.import_.conversion import conversions
+from nir_dynapse.import_.delays import check_delays
 from nir_dynapse.import_.flatten import FlatGraph, flatten, natural
 from nir_dynapse.import_.fold import Folder, check_structure
 from nir_dynapse.import_.frontends import PROFILES, Profile, profile_of
@@ -119,12 +120,13 @@ def from_nir(
 
     stepping = _stepping(metadata) if frontend == "spec" else profile.stepping
     try:
-        folder = Folder(flat, shapes)
+        folder = Folder(flat, shapes, step.seconds)
         links = folder.all_into(flat.of("population"))
         hosts = {p.name: p for p in populations if not p.spiking}
         if profile.stepping.start == "leak":  # a readout has no reset: v_reset is where it starts
             hosts = {name: replace(p, v_reset=p.v_leak) for name, p in hosts.items()}
         readout = read_readout(flat, folder, hosts, outputs)
+        findings += check_delays((*links, *readout.projections), step.real, strict)
     except DynapseError as error:
         raise type(error)(error.findings, conversion=conversions(*changed, error.findings)) from None
     inputs = [Port(name, noted(flat, name, shapes.after[name])) for name in flat.of("input")]
@@ -139,7 +141,7 @@ def from_nir(
         findings=sort_findings(findings),
         readout=readout,
         stepping=stepping,
-        conversion=conversions(*changed, links=(*links, *readout.projections)),
+        conversion=conversions(*changed, links=(*links, *readout.projections), seconds=step.seconds),
     )
     late = [*_delayed(network), *renamed(network)]
     return replace(network, findings=sort_findings((*network.findings, *late))) if late else network

@@ -19,16 +19,19 @@ __all__ = [
     "MOST_NEURONS",
     "SPIKING",
     "check_together",
+    "checked_delays",
     "checked_errors",
     "copies_of",
     "core_codes",
     "integer_rows",
+    "membrane_slots",
     "name_of",
     "numbered",
     "rows_of",
     "rows_once",
     "seconds_of",
     "shape_of",
+    "slots_of",
 ]
 
 SPIKING = ("LIF", "CubaLIF", "IF", "Threshold")
@@ -96,6 +99,40 @@ def checked_errors(data: Any, n_neurons: int) -> dict[str, Any]:
     if not sound:
         raise ConfigurationError("Layout: 'weight_errors' does not fit its neurons. Compile the network again.")
     return dict(data)
+
+
+def checked_delays(data: Any) -> dict[str, Any]:
+    """What `quant.delays.delay_errors` made, or nothing; anything else is refused."""
+    if data == {}:
+        return {}
+
+    def seconds(value: Any) -> bool:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < np.inf
+
+    lines = [line for rows in data["nodes"].values() for line in rows]
+    sound = (
+        all(len(line) == 5 and all(map(seconds, line)) and isinstance(line[1], int) for line in lines)
+        and all(len(pair) == 2 and all(v is None or seconds(v) for v in pair) for pair in data["cores"].values())
+        and all(len(name) <= MOST_NAME for name in (*data["nodes"], *data["cores"]))
+        and isinstance(data["lost"], int)
+        and data["lost"] >= 0
+    )
+    if not sound or len(data) > 3:
+        raise ConfigurationError(f"Layout: 'delays' are not what compile says of them. {AGAIN}")
+    return dict(data)
+
+
+def slots_of(membranes: np.ndarray) -> dict[str, int]:
+    """Core index → monitored slot, where there is one."""
+    return {str(i): slot for i, slot in enumerate(membranes.tolist()) if slot != -1}
+
+
+def membrane_slots(data: Any, n_cores: int) -> np.ndarray:
+    """The inverse: the monitored slot of every core (cores,), -1 where there is none."""
+    membranes = np.full(n_cores, -1)
+    rows = integer_rows("membranes", [[c, slot] for c, slot in numbered("membranes", data, n_cores)], 2, (n_cores, 256))
+    membranes[rows[:, 0]] = rows[:, 1]
+    return membranes
 
 
 def rows_of(array: np.ndarray, used: np.ndarray) -> list[list[int]]:

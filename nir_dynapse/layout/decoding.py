@@ -29,6 +29,7 @@ from nir_dynapse.circuit.copies import mean
 from nir_dynapse.circuit.params import Params, Topology
 from nir_dynapse.errors import ConfigurationError, Finding
 from nir_dynapse.layout.layout import Layout
+from nir_dynapse.network.delays import rounded
 from nir_dynapse.network.network import Network, Population, Projection
 
 __all__ = ["as_params", "core_currents", "core_scales", "layout_to_params", "to_network"]
@@ -181,9 +182,9 @@ def to_network(thing: Layout | Params, device: Device = DYNAPSE2) -> Network:
     """The Network that a Layout or Params computes, the inverse of the closed-form map, in normalised units.
 
     v_threshold 1, v_reset 0, r = τ_mem/dt, w_in = τ_syn/dt (per-step gains of 1), weights in fractions of the threshold.
-    A constant input becomes v_leak. What NIR cannot express (shunt, adaptation, NMDA gate, delays of single
-    synapses) is a warning. Copies become one neuron again, which hears what its copies b hear on average of all copies a of
-    a source: W[j, i] = mean over b of Σ over a of w[b, a], and their mean constants.
+    A constant input becomes v_leak, the delay of a CAM row that of its connection, in s. What NIR cannot express (shunt,
+    adaptation, NMDA gate) is a warning. Copies become one neuron again, which hears what its copies b hear on average of
+    all copies a of a source: W[j, i] = mean over b of Σ over a of w[b, a], and their mean constants.
     """
     params = layout_to_params(thing, device) if isinstance(thing, Layout) else thing.numpy()
     t, circuit = params.topology, params.circuit
@@ -210,9 +211,6 @@ def to_network(thing: Layout | Params, device: Device = DYNAPSE2) -> Network:
             )
     if (t.dendrite == DENDRITES.index("shunt")).any():
         findings.append(Finding("warning", "no-nir-counterpart", "shunting inhibition is written as negative weights."))
-    if t.delay is not None:
-        what = f"delays of {int((t.delay > 0).sum())} synapses have no counterpart in NIR and are left out."
-        findings.append(Finding("warning", "no-nir-counterpart", what))
 
     steady = params.per_neuron("i_dc") * t.has_latch("dc") * gain / params.per_neuron("i_tau_mem") / threshold
     is_tonic = t.pre == t.tonic
@@ -247,7 +245,8 @@ def to_network(thing: Layout | Params, device: Device = DYNAPSE2) -> Network:
                 shape=shapes[name],
             )
         )
-    projections = _projections(t, charge / w_in[t.post], is_tonic)
+    late = None if t.delay is None else rounded(params.row_delays())
+    projections = _projections(t, charge / w_in[t.post], is_tonic, late)
     origin = {**thing.origin, "from": "layout"} if isinstance(thing, Layout) else {"from": "params"}
     return Network(
         tuple(populations),
@@ -290,8 +289,10 @@ def _synaptic_tau(params: Params, tau: np.ndarray, charge: np.ndarray) -> np.nda
     return tau[np.argmax(share, 0), np.arange(t.n_neurons)]
 
 
-def _projections(t: Topology, weight: np.ndarray, is_tonic: np.ndarray) -> tuple[Projection, ...]:
-    """Synapses sorted into projections between named populations; parallel rows of one connection add.
+def _projections(
+    t: Topology, weight: np.ndarray, is_tonic: np.ndarray, late: np.ndarray | None
+) -> tuple[Projection, ...]:
+    """Synapses sorted into projections between named populations; parallel rows of one connection and delay add.
 
     So do those from all copies of a source; over the copies of a target it is the mean.
     """
@@ -312,12 +313,18 @@ def _projections(t: Topology, weight: np.ndarray, is_tonic: np.ndarray) -> tuple
             copies = t.copies_of[target]
             before = (t.pre[inside] - start) // t.copies_of.get(source, 1)
             flat = before * t.n_neurons + (t.post[inside] - part.start) // copies
-            unique, where = np.unique(flat, return_inverse=True)
+            if late is None:
+                unique, where = np.unique(flat, return_inverse=True)
+                delay = None
+            else:
+                pairs = np.stack([flat, late[inside]], 1)
+                pairs, where = np.unique(pairs, axis=0, return_inverse=True)
+                unique, delay = pairs[:, 0].astype(np.int64), pairs[:, 1]
             total = np.bincount(where.reshape(-1), weight[inside])
             total = total if copies == 1 else total / copies
             pre, post = np.divmod(unique, t.n_neurons)
             node = nodes.get((source, target), f"{source}_to_{target}")
-            result.append(Projection(source, target, pre, post, total, nodes=(node,)))
+            result.append(Projection(source, target, pre, post, total, nodes=(node,), delay=delay))
     there = {(q.source, q.target) for q in result}
     none = np.zeros(0)
     missing = {(a, b): node for a, b, node in t.projections if (a, b) not in there}  # all of its weights are zero

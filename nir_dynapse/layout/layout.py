@@ -24,16 +24,19 @@ from nir_dynapse.files.whole import write_atomically
 from nir_dynapse.layout.checks import (
     MOST_NEURONS,
     check_together,
+    checked_delays,
     checked_errors,
     copies_of,
     core_codes,
     integer_rows,
+    membrane_slots,
     name_of,
     numbered,
     rows_of,
     rows_once,
     seconds_of,
     shape_of,
+    slots_of,
 )
 from nir_dynapse.layout.rows import (
     CAM_DTYPE,
@@ -82,7 +85,8 @@ class Layout:
     `readout`: what the host computes from the spikes. `weight_errors`: what rounding the weights cost
     (`quant.rounding.weight_errors`); empty where nobody knows, as in a Layout read from a configuration. `membranes`
     (n_chips·4,): the slot whose membrane each core shows to the outside, -1 for none (None: none at all). `copies` of each
-    population (empty: one each): how many neurons of the chip stand for one of the node, see `params.Topology`.
+    population (empty: one each): how many neurons of the chip stand for one of the node, see `params.Topology`. `delays`:
+    what those of the network became (`quant.delays.delay_errors`), as `weight_errors`.
     """
 
     n_chips: int
@@ -108,6 +112,7 @@ class Layout:
     weight_errors: dict[str, Any] = field(default_factory=dict)
     membranes: np.ndarray = None  # pyright: ignore[reportAssignmentType] - an array from __post_init__ on
     copies: tuple[int, ...] = ()
+    delays: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if all(count == 1 for count in self.copies):
@@ -257,13 +262,10 @@ class Layout:
             "findings": [f.to_dict() for f in self.findings],
             **({"readout": readout_to_dict(self.readout)} if self.readout else {}),
             **({"weight_errors": self.weight_errors} if self.weight_errors else {}),
-            **({"membranes": membranes} if (membranes := self._membranes()) else {}),
+            **({"delays": self.delays} if self.delays else {}),
+            **({"membranes": membranes} if (membranes := slots_of(self.membranes)) else {}),
             **({"copies": list(self.copies)} if self.copies else {}),
         }
-
-    def _membranes(self) -> dict[str, int]:
-        """Core index → monitored slot, where there is one."""
-        return {str(i): slot for i, slot in enumerate(self.membranes.tolist()) if slot != -1}
 
     @classmethod
     def from_dict(cls, data: Any) -> Layout:
@@ -320,10 +322,6 @@ class Layout:
         used = np.zeros(n_chips * 4, bool)
         for core, values in numbered("cores", data["cores"], n_chips * 4):
             used[core], codes[core] = True, core_codes(core, values, data["version"])
-        membranes = np.full(n_chips * 4, -1)
-        rows = [[core, slot] for core, slot in numbered("membranes", data.get("membranes", {}), n_chips * 4)]
-        rows = integer_rows("membranes", rows, 2, (n_chips * 4, 256))
-        membranes[rows[:, 0]] = rows[:, 1]
         inputs = tuple(Port(name_of(n), shape_of(s)) for n, s in data["inputs"])
         channels = sum(port.size for port in inputs)
         rows = integer_rows("input_rows", data["input_rows"], 4, (channels + 1, n_chips, 16, 2048))
@@ -333,7 +331,7 @@ class Layout:
             )
         tonic = data["tonic_period_s"]
         outputs = tuple(Port(name_of(n), shape_of(s), name_of(p)) for n, s, p in data["outputs"])
-        readout = readout_from_dict(data["readout"]) if "readout" in data else NO_READOUT
+        readout = readout_from_dict(data["readout"], data["dt_s"]) if "readout" in data else NO_READOUT
         try:
             check_readout(readout, outputs, {name: math.prod(shape) for name, _, shape in populations})
         except UnsupportedGraphError as error:
@@ -360,7 +358,8 @@ class Layout:
             findings=tuple(Finding.from_dict(f) for f in data["findings"]),
             readout=readout,
             weight_errors=checked_errors(data.get("weight_errors", {}), total),
-            membranes=membranes,
+            membranes=membrane_slots(data.get("membranes", {}), n_chips * 4),
+            delays=checked_delays(data.get("delays", {})),
             copies=copies,
         )
         check_together(made)

@@ -166,13 +166,14 @@ def network_nodes(network: Network, device: Device) -> tuple[NodeUse, ...]:
     try:
         t = to_params(network, device).topology
     except DynapseError:  # no circuit can do it: what the network itself says
-        pre, post, tonic = np.zeros(0, int), np.zeros(0, int), -1
+        pre, post, tonic, late = np.zeros(0, int), np.zeros(0, int), -1, None
         for q, before, after in network.synapses():
             keep = q.weight != 0
             pre, post = np.append(pre, before[keep]), np.append(post, after[keep])
     else:
-        pre, post, tonic = t.pre, t.post, t.tonic
-    ends = np.unique(np.stack([post, pre]), axis=1)  # parallel ones share a row
+        pre, post, tonic, late = t.pre, t.post, t.tonic, t.delay
+    late = np.zeros(len(pre), int) if late is None else late
+    ends = np.unique(np.stack([post, pre, late]), axis=1)  # parallel ones share a row, where they are as late
     fan_in = np.bincount(ends[0], minlength=network.n_neurons)
     constant = np.bincount(ends[0][ends[1] == tonic], minlength=network.n_neurons) > 0
     offsets = network.offsets()

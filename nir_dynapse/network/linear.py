@@ -17,10 +17,11 @@ import numpy as np
 import scipy.sparse
 
 from nir_dynapse.errors import Finding, UnsupportedGraphError
-from nir_dynapse.network.broadcast import Shape, broadcasts, spread
+from nir_dynapse.network.broadcast import Shape, spread
 
 __all__ = [
     "MAX_ELEMENTS",
+    "MAX_ENTRIES",
     "LinearMap",
     "Shape",
     "as_array",
@@ -41,13 +42,14 @@ MAX_ENTRIES = 8 * 2**20
 
 @dataclass(frozen=True)
 class LinearMap:
-    """y = matrix·x + bias on flat features.
+    """y = matrix·x + bias on flat features, or a wire whose channels are late by `delay` (n,) in s.
 
     `matrix` (out, in) is a NumPy array or a scipy.sparse CSR array, None for the identity; `bias` (out,) or None.
     """
 
     matrix: Any = None
     bias: np.ndarray | None = None
+    delay: np.ndarray | None = None
 
 
 def as_array(value: Any) -> np.ndarray:
@@ -158,29 +160,6 @@ def fold_scale(node: Any, shape_in: Shape) -> LinearMap:
 
 def fold_identity(node: Any, shape_in: Shape) -> LinearMap:
     return LinearMap()
-
-
-def delay_shape(node: Any, name: str, incoming: Shape | None) -> tuple[Shape | None, Shape | None]:
-    """A Delay of zero is a wire; any other is refused."""
-    delay = parameter(node, "delay", 0.0)
-    values = np.zeros(0) if delay is None else np.ravel(delay)
-    if values.dtype.kind in "biuf" and np.any(values != 0):
-        longest = float(np.abs(values).max())
-        raise UnsupportedGraphError(
-            Finding(
-                "error",
-                "delay",
-                f"it delays by up to {longest:.4g} time units: the chip has no delay line, only two delay circuits whose "
-                "times are set per core and spread by mismatch.",
-                node=name,
-                used=longest,
-                limit=0.0,
-                hint="Train without delays, or replace the Delay by a Scale of 1 and let the time constants carry it.",
-            )
-        )
-    own = delay.shape if delay is not None and delay.size > 1 else incoming
-    own = incoming if own and incoming and 1 in own and broadcasts(own, incoming) else own
-    return own, own
 
 
 # --- convolutions and pools ------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import scipy.sparse
 from nir_dynapse.chip.device import DENDRITES
 from nir_dynapse.errors import Finding, UnsupportedGraphError
 from nir_dynapse.files.numbers import STEP
+from nir_dynapse.network.delays import Way
 from nir_dynapse.network.population import RESETS, STEPPING, Population, Reset, Stepping, freeze
 
 __all__ = [
@@ -47,7 +48,8 @@ class Projection:
     """Weighted connections between two populations (or an input port and a population), sparse.
 
     `weight[k]` connects neuron `pre[k]` of `source` to neuron `post[k]` of `target`; `bias` (n_target,) is the constant
-    current that an Affine node adds. `nodes` are the NIR nodes that were folded into it, in order of signal flow; it is
+    current that an Affine node adds. `delay[k]` in s is how late a spike acts (None: none is; pairs may stand several
+    times with different delays). `nodes` are the NIR nodes that were folded into it, in order of signal flow; it is
     empty for a direct edge. `dendrite` forces one of AMPA, NMDA, GABA, SHUNT; None lets the sign decide (AMPA or GABA).
     `via` holds those nodes themselves where they are known, so that `to_nir` can write a convolution as one again.
     """
@@ -61,9 +63,11 @@ class Projection:
     nodes: tuple[str, ...] = ()
     dendrite: str | None = None
     via: tuple[LinearNode, ...] = ()
+    delay: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        for key, dtype in (("pre", np.int64), ("post", np.int64), ("weight", float), ("bias", float)):
+        kinds = {"pre": np.int64, "post": np.int64, "weight": float, "bias": float, "delay": float}
+        for key, dtype in kinds.items():
             value = getattr(self, key)
             if value is not None:
                 object.__setattr__(self, key, freeze(value, dtype).reshape(-1))
@@ -75,6 +79,12 @@ class Projection:
                 else f"pre, post and weight of lengths {sorted(lengths)}"
             )
             raise UnsupportedGraphError(f"projection {self.name!r} has {what}. Give one finite weight per connection.")
+        late = self.delay
+        if late is not None and not (len(late) == len(self.pre) and np.all(np.isfinite(late) & (late >= 0))):
+            what = f"{len(late)} delays from {late.min(initial=0):g} s"
+            raise UnsupportedGraphError(f"projection {self.name!r} has {what}. Give one from 0 s per connection.")
+        if late is not None and not late.any():
+            object.__setattr__(self, "delay", None)
         if self.dendrite is not None and self.dendrite not in DENDRITES:
             raise UnsupportedGraphError(
                 f"projection {self.name!r}: unknown dendrite {self.dendrite!r}. Choose one of {', '.join(DENDRITES)}."
@@ -82,7 +92,10 @@ class Projection:
 
     def __repr__(self) -> str:
         folded = f" through {', '.join(self.nodes)}" if self.nodes else ""
-        further = (", with bias" if self.bias is not None else "") + (f", {self.dendrite}" if self.dendrite else "")
+        late = "" if self.delay is None else f", {1e3 * self.delay.min():.3g} to {1e3 * self.delay.max():.3g} ms late"
+        further = (
+            (", with bias" if self.bias is not None else "") + late + (f", {self.dendrite}" if self.dendrite else "")
+        )
         return f"Projection({self.source} -> {self.target}{folded}: {len(self.weight)} synapses{further})"
 
     @property
@@ -114,11 +127,23 @@ class Projection:
         keep = entries.data != 0
         return cls(source, target, entries.col[keep], entries.row[keep], entries.data[keep], **kwargs)
 
+    @classmethod
+    def from_way(cls, source: str, target: str, way: Way, size: int, **kwargs: Any) -> Projection:
+        """From a chain of linear nodes into `size` neurons, in order of target, delay and source."""
+        if way.matrix is None:
+            index = np.arange(size)
+            return cls(source, target, index, index, np.ones(size), **kwargs)
+        made = cls.from_matrix(source, target, way.matrix, **kwargs)
+        if way.target is None or way.delay is None:
+            return made
+        return replace(made, post=way.target[made.post], delay=way.delay[made.post])
+
     def update(self, h: Any) -> None:
         """Feed everything that decides behaviour into the hash `h`."""
         h.update(f"{self.source}|{self.target}|{self.nodes}|{self.dendrite}".encode())
         for value in (self.pre, self.post, self.weight, self.bias):
             h.update(b"-" if value is None else value.tobytes())
+        h.update(b"" if self.delay is None else self.delay.tobytes())
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,8 @@ def pool_channels(
 def _pooled(q: Projection, where: np.ndarray, size: np.ndarray, n_post: int) -> Projection:
     """The projection from the pooled channels; the linear NIR nodes behind it do not describe it any more."""
     key = where[q.pre] * n_post + q.post
-    pairs, index = np.unique(key, return_inverse=True)
-    pre, post = pairs // n_post, pairs % n_post
-    weight = np.bincount(index.reshape(-1), q.weight, len(pairs)) / size[pre]
-    return replace(q, pre=pre, post=post, weight=weight, via=())
+    alike = key if q.delay is None else np.stack([key, q.delay], 1)
+    _, first, index = np.unique(alike, axis=0, return_index=True, return_inverse=True)
+    pre, post = key[first] // n_post, key[first] % n_post
+    weight = np.bincount(index.reshape(-1), q.weight, len(first)) / size[pre]
+    return replace(q, pre=pre, post=post, weight=weight, via=(), delay=None if q.delay is None else q.delay[first])

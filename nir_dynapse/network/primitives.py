@@ -17,12 +17,12 @@ from typing import Any, Literal
 import nir
 import numpy as np
 
+from nir_dynapse.network.delays import delay_shape, fold_delay
 from nir_dynapse.network.linear import (
     LinearMap,
     Shape,
     as_array,
     conv_shape,
-    delay_shape,
     fields_of,
     fold_conv,
     fold_identity,
@@ -282,9 +282,9 @@ PRIMITIVES: dict[str, Primitive] = {
         ),
         _folded(
             "Delay",
-            "y(t) = x(t − delay); a delay of 0 is a wire, any other is refused",
+            "y(t) = x(t − delay): synapses that are late; on the chip two delays per core, the nearest ones",
             delay_shape,
-            fold_identity,
+            fold_delay,
             "delay",
         ),
         _neuron("LIF", "τ·dv/dt = (v_leak − v) + r·I; a spike at v > v_threshold resets v"),

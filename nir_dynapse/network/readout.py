@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import scipy.sparse
 
 from nir_dynapse.errors import ConfigurationError, DynapseError, Finding, ParameterRangeError
+from nir_dynapse.network.delays import LONGEST, lagged, shifted
 from nir_dynapse.network.network import Population, Projection, Readout
 
 __all__ = ["ReadoutBlocks", "ReadoutStepper", "readout_from_dict", "readout_to_dict", "run_readout"]
@@ -53,6 +55,7 @@ class ReadoutBlocks:
         self._filters: dict[str, _Filter] = {}
         self._last = {p.name: p.v_reset for p in readout.populations}
         self._kept: dict[str, np.ndarray] = {}
+        self._past: dict[int, np.ndarray] = {}
         self._done = 0
 
     def read(self, spikes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -91,11 +94,13 @@ class ReadoutBlocks:
         values: dict[str, np.ndarray] = {}
         for p in self.readout.populations:
             x = np.zeros((batch, steps, p.size))
-            for q in self.readout.projections:
+            for k, q in enumerate(self.readout.projections):
                 if q.target == p.name:
                     known = q.source in spikes
                     source = _mean(spikes[q.source], self.copies.get(q.source, 1)) if known else values[q.source]
-                    matrix = scipy.sparse.csr_array((q.weight, (q.post, q.pre)), shape=(p.size, source.shape[2]))
+                    lags, pre = lagged(q.pre, q.delay, self.dt, source.shape[2])
+                    source = self._late(k, source, lags)
+                    matrix = scipy.sparse.csr_array((q.weight, (q.post, pre)), shape=(p.size, source.shape[2]))
                     x += (matrix @ source.reshape(-1, source.shape[2]).T).T.reshape(x.shape)
                     x += 0.0 if q.bias is None else q.bias
             filtered, out = self._filters.setdefault(p.name, _Filter(p, batch, self.dt)), np.empty_like(x)
@@ -103,6 +108,15 @@ class ReadoutBlocks:
                 out[:, t] = filtered.step(x[:, t])
             values[p.name] = out
         return values
+
+    def _late(self, k: int, source: np.ndarray, lags: tuple[int, ...]) -> np.ndarray:
+        """What projection k hears of (batch, time, n) of a source, of steps of the blocks before, too."""
+        if not lags:
+            return source
+        before = self._past.get(k)
+        known = source if before is None else np.concatenate([before, source], 1)
+        self._past[k] = known[:, max(known.shape[1] - max(lags), 0) :]
+        return shifted(known, lags)[:, known.shape[1] - source.shape[1] :]
 
 
 def _stretched(counts: np.ndarray, m: int) -> np.ndarray:
@@ -155,9 +169,13 @@ class ReadoutStepper:
         self.readout, self.dt, self.copies = readout, dt, copies or {}
         self.finer, self.coarser = max(1, round(dt / bin_width)), max(1, round(bin_width / dt))
         known = {**sizes, **{p.name: p.size for p in readout.populations}}
+        late = [lagged(q.pre, q.delay, dt, known[q.source]) for q in readout.projections]
+        self._lags = [lags for lags, _ in late]
         self._matrices = [
-            scipy.sparse.csr_array((q.weight, (q.post, q.pre)), shape=(known[q.target], known[q.source]))
-            for q in readout.projections
+            scipy.sparse.csr_array(
+                (q.weight, (q.post, pre)), shape=(known[q.target], known[q.source] * max(1, len(lags)))
+            )
+            for q, (lags, pre) in zip(readout.projections, late, strict=True)
         ]
         self.reset()
 
@@ -167,6 +185,7 @@ class ReadoutStepper:
         self._values = {p.name: np.broadcast_to(p.v_reset, (p.size,)) for p in self.readout.populations}
         self._gathered: dict[str, np.ndarray] = {}
         self._bin = 0
+        self._past = [deque(maxlen=max(lags, default=0) + 1) for lags in self._lags]
 
     def step(self, spikes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Values after a bin with counts `spikes[node]` (n,)."""
@@ -183,12 +202,21 @@ class ReadoutStepper:
         values: dict[str, np.ndarray] = {}
         for p in self.readout.populations:
             x = np.zeros((1, p.size))
-            for q, matrix in zip(self.readout.projections, self._matrices, strict=True):
+            for k, (q, matrix) in enumerate(zip(self.readout.projections, self._matrices, strict=True)):
                 if q.target == p.name:
-                    x += (matrix @ (spikes[q.source] if q.source in spikes else values[q.source]))[None]
+                    x += (matrix @ self._late(k, spikes[q.source] if q.source in spikes else values[q.source]))[None]
                     x += 0.0 if q.bias is None else q.bias
             values[p.name] = self._filters[p.name].step(x)[0]
         self._values = values
+
+    def _late(self, k: int, now: np.ndarray) -> np.ndarray:
+        """What projection k hears of a source that sends `now` (n,)."""
+        if not (lags := self._lags[k]):
+            return now
+        past = self._past[k]
+        past.appendleft(now)
+        nothing = np.zeros_like(now)
+        return np.concatenate([past[lag] if lag < len(past) else nothing for lag in lags])
 
 
 def readout_to_dict(readout: Readout) -> dict[str, Any]:
@@ -208,13 +236,14 @@ def readout_to_dict(readout: Readout) -> dict[str, Any]:
             "weight": q.weight.tolist(),
             **({} if q.bias is None else {"bias": q.bias.tolist()}),
             **({} if q.dendrite is None else {"dendrite": q.dendrite}),
+            **({} if q.delay is None else {"delay_s": q.delay.tolist()}),
         }
         for q in readout.projections
     ]
     return {"populations": populations, "projections": projections}
 
 
-def readout_from_dict(data: Any) -> Readout:
+def readout_from_dict(data: Any, dt: float) -> Readout:
     """The inverse of `readout_to_dict`; DynapseError for anything else. What it reads is checked with the Layout."""
     try:
         populations = tuple(_population(item) for item in data["populations"])
@@ -228,6 +257,7 @@ def readout_from_dict(data: Any) -> Readout:
                 bias=item.get("bias"),
                 dendrite=item.get("dendrite"),
                 nodes=tuple(str(node) for node in item["nodes"]),
+                delay=_delays(item.get("delay_s"), dt),
             )
             for item in data["projections"]
         )
@@ -238,6 +268,16 @@ def readout_from_dict(data: Any) -> Readout:
         raise ConfigurationError(
             f"Layout: its readout is damaged ({type(error).__name__}: {str(error)[:200]}). Compile the network again."
         ) from error
+
+
+def _delays(values: Any, dt: float) -> np.ndarray | None:
+    """Delays in s as a file holds them, of no more steps of `dt` than are kept."""
+    if values is None:
+        return None
+    delay = np.asarray(values, float)
+    if not np.all((delay >= 0) & (delay <= LONGEST * dt)):
+        raise ValueError(f"delays of a readout that are not 0 to {LONGEST} steps")
+    return delay
 
 
 def _population(item: dict[str, Any]) -> Population:

@@ -36,7 +36,9 @@ def replicate(network: Network, copies: int, *, key: int = 0) -> Network:
             turn = rng.permuted(np.tile(np.arange(copies), (len(q.pre), 1)), axis=1)
             pre = pre * copies + turn.ravel()
         bias = None if q.bias is None else np.repeat(q.bias, copies)
-        projections.append(replace(q, pre=pre, post=post, weight=np.repeat(q.weight, copies), bias=bias, via=()))
+        late = None if q.delay is None else np.repeat(q.delay, copies)
+        weight = np.repeat(q.weight, copies)
+        projections.append(replace(q, pre=pre, post=post, weight=weight, bias=bias, via=(), delay=late))
     readout, outputs = _read_out(network, spiking, copies)
     return replace(
         network,
@@ -69,7 +71,8 @@ def _read_out(network: Network, spiking: dict[str, Population], copies: int) -> 
         if q.source in spiking:
             pre = (q.pre[:, None] * copies + np.arange(copies)).ravel()
             post, weight = np.repeat(q.post, copies), np.repeat(q.weight, copies) / copies
-            q = replace(q, pre=pre, post=post, weight=weight, via=())
+            late = None if q.delay is None else np.repeat(q.delay, copies)
+            q = replace(q, pre=pre, post=post, weight=weight, via=(), delay=late)
         projections.append(q)
     populations, outputs = list(network.readout.populations), []
     means: dict[str, str] = {}

@@ -30,6 +30,7 @@ from nir_dynapse.layout.layout import Layout
 from nir_dynapse.layout.rewriting import OF_BITS
 from nir_dynapse.network.network import Network
 from nir_dynapse.quant.activity import source_activity
+from nir_dynapse.quant.delays import delay_errors
 from nir_dynapse.quant.groups import TOLERANCE
 from nir_dynapse.quant.holding import SEARCH, with_chips
 from nir_dynapse.quant.mapping import Options, check_places, map_params
@@ -138,6 +139,7 @@ def compile(
         membranes=_membranes(watched, mapped.place, device),
         copies=topology.copies,
     )
+    layout = replace(layout, delays=delay_errors(net, layout, device))
     violations = (*check_layout(layout, device), *check_wiring(layout, mapped.wired))
     raise_if_errors(violations, ConfigurationError)
     return layout

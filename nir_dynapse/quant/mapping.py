@@ -17,9 +17,10 @@ from nir_dynapse.circuit.params import Params, Topology
 from nir_dynapse.errors import CapacityError, Finding, raise_if_errors
 from nir_dynapse.quant.biases import encode_biases, open_second_range
 from nir_dynapse.quant.cam import round_to_rows, write_given
+from nir_dynapse.quant.delays import merged
 from nir_dynapse.quant.fan_in import limit_fan_in
 from nir_dynapse.quant.given import given_groups, given_rows
-from nir_dynapse.quant.groups import TOLERANCE, merge_groups, one_group_per_core
+from nir_dynapse.quant.groups import TOLERANCE, one_group_per_core
 from nir_dynapse.quant.placement import Placement, expanded, place
 from nir_dynapse.quant.rounding import Rounded, Rounding, gain_units, rounding_findings, weight_errors
 from nir_dynapse.quant.routing import (
@@ -122,8 +123,9 @@ def _mapped(
     task = _Task(asked, asked, alias, monitored, activity, importance, device, options)
     try:
         if asked.topology.mask is None:
-            grouped, found = merge_groups(asked, device, options.tolerance)
-            tasks = [task._replace(grouped=grouped)]
+            grouped, found = merged(asked, device, options.tolerance)
+            asked = replace(asked, topology=replace(asked.topology, delay=grouped.topology.delay))
+            tasks = [task._replace(asked=asked, grouped=grouped)]
         else:
             tasks, found = [task._replace(grouped=way) for way in given_groups(asked, device)], []
         if capacity:  # what else does not fit is said at once

@@ -18,6 +18,7 @@ from nir_dynapse.layout.utilisation import ChipUse, CoreUse, NodeUse
 from nir_dynapse.network.network import Conversion, Network
 from nir_dynapse.reporting.chips_table import chips_change, chips_table, chips_title
 from nir_dynapse.reporting.conversion_table import Table, conversion_notes, conversion_table
+from nir_dynapse.reporting.delay_table import core_delays, delay_table
 from nir_dynapse.reporting.page_figures import bias_section, floor_section, raster_section, use_section, weight_section
 from nir_dynapse.reporting.page_parts import STYLE, badge, html_table, items, picture, section, words
 from nir_dynapse.reporting.plots import distribution_svg
@@ -69,6 +70,8 @@ class Reported(Protocol):
     def conversion(self) -> tuple[Conversion, ...]: ...
     @property
     def weight_errors(self) -> dict[str, Any]: ...
+    @property
+    def delays(self) -> dict[str, Any]: ...
     @property
     def virtual_chips(self) -> Mapping[str, Mapping[str, Any]]: ...
     @property
@@ -124,6 +127,7 @@ def _sections(report: Reported) -> list[tuple[str, str, str]]:
         ("spikes", "Spikes of the first sample", raster_section(report.samples)),
         ("nodes", "Nodes", _table(node_table(report.nodes), "nodes")),
         ("projections", "Projections", table + errors if (table := _table(connected, "projections")) else ""),
+        ("delays", "Delays", _delays(report.delays)),
         ("weights", "Weights and the levels of each core", drawn["weights"]),
         ("biases", "Bias currents", drawn["biases"]),
         ("conversion", "Conversion of each NIR node", _conversion(report.conversion)),
@@ -134,6 +138,12 @@ def _sections(report: Reported) -> list[tuple[str, str, str]]:
 
 def _table(table: Table, label: str) -> str:
     return html_table(table, label) if table.rows else ""
+
+
+def _delays(delays: dict[str, Any]) -> str:
+    if not delays:
+        return ""
+    return _table(delay_table(delays), "delays") + _table(core_delays(delays), "the delays of each core")
 
 
 def _summary(report: Reported) -> str:

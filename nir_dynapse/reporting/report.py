@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +34,9 @@ from nir_dynapse.layout.utilisation import (
 from nir_dynapse.network.network import Conversion, Network
 from nir_dynapse.reporting.chips_table import checked_chips, chips_text, chips_title
 from nir_dynapse.reporting.conversion_table import conversion_dict, conversion_text, table
+from nir_dynapse.reporting.delay_table import delays_text
 from nir_dynapse.reporting.page import html_page
+from nir_dynapse.reporting.provenance import provenance_of
 from nir_dynapse.reporting.rounding_table import projection_table, rounding_text
 from nir_dynapse.reporting.tables import (
     Accuracy,
@@ -55,6 +55,8 @@ SUFFIXES = (".html", ".json", ".txt")
 COSTLY = (
     "accuracy-lost",
     "dt",
+    "delay-range",
+    "delays",
     "gain",
     "frontend",
     "recurrence",
@@ -105,6 +107,11 @@ class Report:
         return f"Report({'; '.join([self.title, f'{len(self.nodes)} nodes', *rows, found])})"
 
     @property
+    def delays(self) -> dict[str, Any]:
+        """What the delays of the network became in the Layout (`Layout.delays`)."""
+        return {} if self.layout is None else self.layout.delays
+
+    @property
     def notes(self) -> tuple[Finding, ...]:
         """Findings that are no approximations: repairs and remarks."""
         return tuple(f for f in self.findings if f not in self.approximations)
@@ -130,6 +137,7 @@ class Report:
             "checks": list(self.checks),
             "conversion": conversion_dict(self.conversion),
             "weight_errors": self.weight_errors,
+            **({"delays": self.delays} if self.delays else {}),
             "virtual_chips": dict(self.virtual_chips),
         }
 
@@ -164,6 +172,8 @@ class Report:
             parts.append(_section("Cores (used/available)", core_table(self.cores).text))
             parts.append(_section("Base currents of the weights", current_table(self.cores).text))
             parts.append(_section("Chips (used/available)", chip_table(self.chips).text))
+        if self.delays:
+            parts.append(_section("Delays", delays_text(self.delays)))
         if self.weight_errors:
             names = [
                 f"{node.name}[{i}]" + (f" copy {c}" if node.copies > 1 else "")
@@ -232,7 +242,7 @@ def report(
     ConfigurationError where they are something else. `asked` is what a Layout was compiled from, `samples` are recordings
     by run, of which the first sample is shown; both are for the page.
     """
-    origin = {**_provenance(thing, device), **(provenance or {})}
+    origin = {**provenance_of(thing, device), **(provenance or {})}
     if isinstance(thing, Network):
         findings = (*findings, *_too_many_synapses(network_nodes(thing, device), device))
     source = origin.get("source") or "network"
@@ -346,31 +356,6 @@ def _taus(layout: Layout, device: Device, dendrite: str, rows: np.ndarray) -> st
 
 def _remark(code: str, what: str, node: str | None = None) -> Finding:
     return Finding("info", code, what, node=node)
-
-
-# --- where it comes from ---------------------------------------------------------------------------------------------
-
-
-def _provenance(thing: Layout | Network, device: Device) -> dict[str, Any]:
-    origin = dict(thing.origin)
-    chips = thing.n_chips if isinstance(thing, Layout) else device.n_chips
-    result = {
-        "source": origin.pop("source", None),
-        "sha256": origin.pop("sha256", None),
-        "device": f"{device.name}, {chips} chip{'s' if chips > 1 else ''}",
-        "seed": origin.pop("seed", None),
-        "dt_s": thing.dt,
-        **origin,
-    }
-    result["nir_dynapse"] = origin.get("nir_dynapse") or _version("nir-dynapse")
-    return {**result, "python": platform.python_version(), **{name: _version(name) for name in ("jax", "numpy", "nir")}}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 # --- text ------------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from nir_dynapse.circuit.copies import mean
 from nir_dynapse.circuit.params import Topology
+from nir_dynapse.network.delays import lagged, shifted
 from nir_dynapse.network.network import Population
 from nir_dynapse.sim import programs as _programs  # noqa: F401 - before any program is compiled
 
@@ -28,8 +29,10 @@ def values_of(topology: Topology, spikes: Array) -> Array:
         x = jnp.zeros((*spikes.shape[:2], p.size), spikes.dtype)
         for q in topology.readout.projections:
             if q.target == p.name:
-                matrix = jnp.zeros((known[q.source].shape[2], p.size), spikes.dtype)
-                x += known[q.source] @ matrix.at[q.pre, q.post].add(jnp.asarray(q.weight, spikes.dtype))
+                lags, pre = lagged(q.pre, q.delay, topology.dt, known[q.source].shape[2])
+                source = shifted(known[q.source], lags, jnp)
+                matrix = jnp.zeros((source.shape[2], p.size), spikes.dtype)
+                x += source @ matrix.at[pre, q.post].add(jnp.asarray(q.weight, spikes.dtype))
                 x += 0.0 if q.bias is None else jnp.asarray(q.bias, spikes.dtype)
         known[p.name] = _filtered(p, x, topology.dt)
     return known[source]

@@ -7,7 +7,8 @@ Forward Euler at the network's own dt; the current is updated before the voltage
 
 A spike is v > v_threshold (strict). What NIR leaves open is explicit: how a population resets (`Population.reset`), and
 when spikes act (`Network.stepping`): connections forward in the network's order act in the same step, those against it
-(recurrence) one step later, unless that says otherwise. Readouts (LI, CubaLI, I, Linear) are stepped with the rest.
+(recurrence) one step later, unless that says otherwise. A delay adds round(delay/dt) steps to that, a half upwards; before
+the first step all was silent, but constant inputs were there. Readouts (LI, CubaLI, I, Linear) are stepped with the rest.
 
 `plan` splits a Network into what is static under jit (hashable: one compilation per structure and shape) and a PyTree of
 arrays; `run_plan` is pure, batched and differentiable in these arrays (surrogate gradient at the threshold).
@@ -16,7 +17,6 @@ arrays; `run_plan` is pure, batched and differentiable in these arrays (surrogat
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -24,47 +24,16 @@ import numpy as np
 import scipy.sparse
 
 from nir_dynapse.errors import Finding, ParameterRangeError
-from nir_dynapse.network.network import Network, Population, Projection
+from nir_dynapse.network.network import Network
 from nir_dynapse.sim.derivatives import SLOPE
+from nir_dynapse.sim.ideal_plan import Link, Node, Plan, plan
+from nir_dynapse.sim.past import Past, beginning, heard, sent
 
 __all__ = ["Ideal", "Plan", "plan", "reference_blocks", "run_plan", "run_reference"]
 
 TRACES = ("v", "i_syn")
-DENSE_ELEMENTS = 4 * 2**20
-"""Weights with more elements than this are stored sparse where at most one in `SPARSE_RATIO` is not zero."""
-SPARSE_RATIO = 50
 COMPILING = 0.3
 """Seconds of a run in NumPy that are worth loading JAX and compiling a program."""
-
-
-@dataclass(frozen=True)
-class _Link:
-    """A projection by number: where its spikes come from and when they act."""
-
-    index: int
-    source: str
-    when: str  # "input", "now", "delayed" or "after" (added at the end of the step)
-    sparse: bool
-
-
-@dataclass(frozen=True)
-class _Node:
-    name: str
-    size: int
-    reset: str
-    spiking: bool
-    synapse: bool
-    links: tuple[_Link, ...]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The structure of an ideal run, hashable."""
-
-    nodes: tuple[_Node, ...]
-    inputs: tuple[tuple[str, int, int], ...]
-    emission: str
-    start: str
 
 
 class Ideal(NamedTuple):
@@ -75,76 +44,29 @@ class Ideal(NamedTuple):
     values: dict[str, Any]
 
 
-def plan(network: Network, dtype: Any = np.float32) -> tuple[Plan, dict[str, Any], dict[str, Any]]:
-    """(structure, arrays, indices) of an ideal run of `network`.
-
-    `arrays["weight"][k]` is the weight of projection k, (n_pre, n_post) or sparse (n_synapses,) with `indices[k]` = pre,
-    post; `arrays["bias"][node]` (n,) the constant current; `arrays["node"][node]` the decays, gains, threshold and reset.
-    """
-    everything = (*network.projections, *network.readout.projections)
-    sizes = {p.name: p.size for p in (*network.inputs, *network.populations, *network.readout.populations)}
-    ports = {port.name for port in network.inputs}
-    weights, indices = [], {}
-    for k, q in enumerate(everything):
-        elements = sizes[q.source] * sizes[q.target]
-        if elements > DENSE_ELEMENTS and len(q.weight) * SPARSE_RATIO <= elements:
-            indices[str(k)] = (q.pre.astype(np.int32), q.post.astype(np.int32))
-            weights.append(q.weight.astype(dtype))
-        else:
-            weights.append(q.dense(sizes[q.source], sizes[q.target]).T.astype(dtype))
-    nodes, seen = [], set()
-    for name in (*network.order(), *network.readout.names):
-        links = []
-        for k, q in enumerate(everything):
-            if q.target == name:
-                links.append(_Link(k, q.source, _when(q, ports, seen, network), str(k) in indices))
-        seen.add(name)
-        p = network[name]
-        nodes.append(_Node(name, p.size, p.reset, p.spiking, p.tau_syn is not None, tuple(links)))
-    first = network.input_offsets()
-    inputs = tuple((port.name, first[port.name], first[port.name] + port.size) for port in network.inputs)
-    values = {name: _arrays(network[name], network.dt, dtype) for name in sizes if name not in ports}
-    bias = {name: _bias(name, everything, sizes[name]).astype(dtype) for name in values}
-    arrays = {"weight": weights, "bias": bias, "node": values}
-    return Plan(tuple(nodes), inputs, network.stepping.emission, network.stepping.start), arrays, indices
-
-
-def _when(q: Projection, ports: set[str], seen: set[str], network: Network) -> str:
-    if q.source in ports:
-        return "input"
-    if q.source in seen:
-        hosted = q.source in network.readout.names  # a voltage, not an emitted spike
-        return "now" if hosted or network.stepping.emission == "same-step" else "delayed"
-    return "delayed" if network.stepping.recurrence == "delayed" else "after"
-
-
-def _bias(name: str, projections: Sequence[Projection], size: int) -> np.ndarray:
-    return sum((q.bias for q in projections if q.target == name and q.bias is not None), np.zeros(size))
-
-
-def _arrays(p: Population, dt: float, dtype: Any) -> dict[str, np.ndarray]:
-    gains = p.step_gains(dt)
-    values = {"keep": 1 - gains.leak, "drift": gains.leak * p.v_leak, "gain": gains.gain, "reset": p.v_reset}
-    values["leak"] = p.v_leak
-    if p.spiking:
-        values |= {"threshold": p.v_threshold, "swing": p.v_threshold - p.v_reset}
-    if gains.syn_leak is not None and gains.syn_gain is not None:
-        values |= {"syn_keep": 1 - gains.syn_leak, "syn_gain": gains.syn_gain}
-    return {key: np.asarray(value, dtype) for key, value in values.items()}
-
-
 class _State(NamedTuple):
     current: Any
     v: Any
     spikes: Any
 
 
-def _step(
-    plan: Plan, arrays: dict[str, Any], indices: dict[str, Any], state: dict[str, _State], x: Any, xp: Any, slope
-):
-    """One step: the new state, and per node (emitted spikes or voltage, v, current)."""
+_Carry = tuple[dict[str, _State], Past]
+"""What goes from step to step."""
 
-    def arriving(link: _Link, source: Any, node: _Node) -> Any:
+
+def _step(
+    plan: Plan,
+    arrays: dict[str, Any],
+    indices: dict[str, Any],
+    state: dict[str, _State],
+    past: Past,
+    x: Any,
+    xp: Any,
+    slope: float,
+):
+    """One step: the new state and past, and per node (emitted spikes or voltage, v, current)."""
+
+    def arriving(link: Link, source: Any, node: Node) -> Any:
         weight = arrays["weight"][link.index]
         if not link.sparse:
             return source @ weight
@@ -154,12 +76,16 @@ def _step(
         return xp.zeros((source.shape[0], node.size), source.dtype).at[:, post].add(source[:, pre] * weight)
 
     offsets = {name: slice(start, stop) for name, start, stop in plan.inputs}
+    for name, part in offsets.items():
+        past = sent(past, name, x[:, part], xp)
     new: dict[str, _State] = {}
     seen: dict[str, tuple[Any, Any, Any]] = {}
     for node in plan.nodes:
         total = arrays["bias"][node.name]
         for link in node.links:
-            if link.when == "input":
+            if link.lags and link.when != "after":
+                total = total + arriving(link, heard(past, link.source, link.lags), node)
+            elif link.when == "input":
                 total = total + arriving(link, x[:, offsets[link.source]], node)
             elif link.when == "now":
                 total = total + arriving(link, seen[link.source][0], node)
@@ -167,22 +93,24 @@ def _step(
                 total = total + arriving(link, state[link.source].spikes, node)
         now = _euler(node, arrays["node"][node.name], state[node.name], total, xp, slope)
         new[node.name] = now
+        past = sent(past, node.name, now.spikes if node.spiking else now.v, xp)
         late = plan.emission == "next-step"
         out = now.v if not node.spiking else state[node.name].spikes if late else now.spikes
         seen[node.name] = (out, now.v, now.current)
     for node in plan.nodes:
         for link in node.links:
             if link.when == "after":
-                kick = arriving(link, new[link.source].spikes, node)
+                came = heard(past, link.source, link.lags) if link.lags else new[link.source].spikes
+                kick = arriving(link, came, node)
                 a, (current, v, spikes) = arrays["node"][node.name], new[node.name]
                 if node.synapse:
                     new[node.name] = _State(current + a["syn_gain"] * kick, v, spikes)
                 else:
                     new[node.name] = _State(current, v + a["gain"] * kick, spikes)
-    return new, seen
+    return new, {**past, "": past[""] + 1} if past else past, seen
 
 
-def _euler(node: _Node, a: dict[str, Any], state: _State, total: Any, xp: Any, slope: float) -> _State:
+def _euler(node: Node, a: dict[str, Any], state: _State, total: Any, xp: Any, slope: float) -> _State:
     """One forward Euler step of a population under input `total` (batch, n)."""
     current, v, before = state
     decayed = a["syn_keep"] * current + a["syn_gain"] * total if node.synapse else total
@@ -247,22 +175,22 @@ def run_plan(
 
     x = jnp.asarray(x)
     state = _initial(plan, arrays, x.shape[0], jnp)
-    return _scan(plan, arrays, indices, x, state, record, slope)[0]
+    return _scan(plan, arrays, indices, x, (state, _silence(plan, state, x.shape[0], jnp)), record, slope)[0]
 
 
 def _scan(
-    plan: Plan, arrays: Any, indices: Any, x: Any, state: dict[str, _State], record: tuple[str, ...], slope: float
-) -> tuple[Ideal, dict[str, _State]]:
-    """From `state` on, and the state at the end."""
+    plan: Plan, arrays: Any, indices: Any, x: Any, carry: _Carry, record: tuple[str, ...], slope: float
+) -> tuple[Ideal, _Carry]:
+    """From `carry` on, and what it is at the end."""
     import jax
     import jax.numpy as jnp
 
-    def body(carry: dict[str, _State], x_t: Any):
-        carry, seen = _step(plan, arrays, indices, carry, x_t, jnp, slope)
-        return carry, _pick(seen, record)
+    def body(carry: _Carry, x_t: Any):
+        state, past, seen = _step(plan, arrays, indices, *carry, x_t, jnp, slope)
+        return (state, past), _pick(seen, record)
 
-    state, rows = jax.lax.scan(body, state, jnp.swapaxes(x, 0, 1))
-    return _unpack(plan, rows, record, jnp), state
+    carry, rows = jax.lax.scan(body, carry, jnp.swapaxes(x, 0, 1))
+    return _unpack(plan, rows, record, jnp), carry
 
 
 @cache
@@ -306,14 +234,16 @@ def reference_blocks(
     structure, arrays, indices = plan(network)
     names = [p.name for p in network.populations]  # JAX sorts dictionaries
     everywhere = (*names, *network.readout.names)
-    state: Any = None
+    carry: Any = None
     for counts in blocks:
-        state = _initial(structure, arrays, len(counts), np) if state is None else state
+        if carry is None:
+            state = _initial(structure, arrays, len(counts), np)
+            carry = state, _silence(structure, state, len(counts), np)
         if backend == "jax" and (indices or _seconds(network, len(counts), steps) > COMPILING):
-            result, state = _jitted()(structure, arrays, indices, counts, state, traces, SLOPE)
+            result, carry = _jitted()(structure, arrays, indices, counts, carry, traces, SLOPE)
         else:
             with np.errstate(over="ignore", invalid="ignore"):  # what grows beyond all numbers is told below
-                result, state = _loop(structure, arrays, indices, counts, state, traces)
+                result, carry = _loop(structure, arrays, indices, counts, carry, traces)
         spikes = {name: _counts(name, np.asarray(result.spikes[name])) for name in names}
         kept = {key: {name: np.asarray(values[name]) for name in everywhere} for key, values in result.traces.items()}
         yield Ideal(spikes, kept, {name: np.asarray(result.values[name]) for name in network.readout.names})
@@ -348,6 +278,11 @@ def _initial(plan: Plan, arrays: dict[str, Any], batch: int, xp: Any) -> dict[st
     return state
 
 
+def _silence(plan: Plan, state: dict[str, _State], batch: int, xp: Any) -> Past:
+    """Nothing sent in the steps before the first one."""
+    return beginning(plan.past, batch, next(iter(state.values())).v.dtype, xp)
+
+
 def _pick(seen: dict[str, tuple[Any, Any, Any]], traces: tuple[str, ...]) -> dict[str, tuple[Any, ...]]:
     return {name: (value[0], *(value[1 + TRACES.index(t)] for t in traces)) for name, value in seen.items()}
 
@@ -364,11 +299,11 @@ def _unpack(plan: Plan, rows: dict[str, tuple[Any, ...]], traces: tuple[str, ...
 
 
 def _loop(
-    plan: Plan, arrays: Any, indices: Any, x: np.ndarray, state: dict[str, _State], traces: tuple[str, ...]
-) -> tuple[Ideal, dict[str, _State]]:
-    rows = []
+    plan: Plan, arrays: Any, indices: Any, x: np.ndarray, carry: _Carry, traces: tuple[str, ...]
+) -> tuple[Ideal, _Carry]:
+    (state, past), rows = carry, []
     for x_t in np.swapaxes(x, 0, 1):
-        state, seen = _step(plan, arrays, indices, state, x_t, np, SLOPE)
+        state, past, seen = _step(plan, arrays, indices, state, past, x_t, np, SLOPE)
         rows.append(_pick(seen, traces))
     count = 1 + len(traces)
     nothing = {node.name: np.zeros((0, x.shape[0], node.size), np.float32) for node in plan.nodes}
@@ -378,4 +313,4 @@ def _loop(
         )
         for node in plan.nodes
     }
-    return _unpack(plan, stacked, traces, np), state
+    return _unpack(plan, stacked, traces, np), (state, past)

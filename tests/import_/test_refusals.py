@@ -256,10 +256,10 @@ def test_unknown_and_refused_types_name_alternatives():
     assert "node 'hidden': unknown type 'LIFF'. Did you mean" in text
     assert "LIF" in text
     assert "CubaLIF" in text
-    delay = nir.Delay(delay=np.ones(4))
+    delay = nir.Delay(delay=-np.ones(4))
     edges = [("in", "fc"), ("fc", "hidden"), ("hidden", "d"), ("d", "h2"), ("h2", "out")]
     text = refused(small(d=delay, h2=lif(4), edges=edges))
-    assert text.startswith("node 'd': it delays by up to 1 time units: the chip has no delay line")
+    assert text.startswith("node 'd', neuron 0: its delay is -1: nothing can act before it happens")
     assert "no path" not in text
 
 

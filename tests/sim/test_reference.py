@@ -12,7 +12,7 @@ import pytest
 
 import nir_dynapse as nd
 from nir_dynapse.network.network import Network, Population, Port, Projection, Readout, Stepping
-from nir_dynapse.sim import reference
+from nir_dynapse.sim import ideal_plan
 from nir_dynapse.sim.reference import plan, run_plan
 
 DT = 1e-3
@@ -175,7 +175,7 @@ def test_sparse_weights_do_what_dense_ones_do(monkeypatch: pytest.MonkeyPatch) -
     thin = replace(q, pre=q.pre[keep], post=q.post[keep], weight=q.weight[keep] * 9)
     net = replace(net, projections=(net.projections[0], thin))
     dense = nd.simulate(net, X, ideal=True)
-    monkeypatch.setattr(reference, "DENSE_ELEMENTS", 1)
+    monkeypatch.setattr(ideal_plan, "DENSE_ELEMENTS", 1)
     assert sorted(plan(net)[2]) == ["1"]
     for backend in ("jax", "numpy"):
         sparse = nd.simulate(net, X, ideal=True, backend=backend)  # pyright: ignore[reportArgumentType]
