@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -14,7 +15,7 @@ import pytest
 
 import nir_dynapse as nd
 from nir_dynapse.network.primitives import graph
-from nir_dynapse.network.readout import ReadoutStepper, run_readout
+from nir_dynapse.network.readout import ReadoutBlocks, ReadoutStepper, run_readout
 from nir_dynapse.sim.reference import plan, run_plan
 
 DT = 1e-3
@@ -216,3 +217,16 @@ def test_a_late_readout() -> None:
     straight = run_readout(prompt.readout, run.spikes, DT)["li"]
     np.testing.assert_allclose(again[:, 3:, 1], straight[:, :-3, 1], atol=1e-12)
     np.testing.assert_allclose(again[:, 11:, 2], straight[:, :-11, 2], atol=1e-12)
+    blocks, cuts = ReadoutBlocks(net.readout, DT), (0, 2, 3, 20, 60)
+    cut = [blocks.read({"hidden": run.spikes["hidden"][:, a:b]})["li"] for a, b in pairwise(cuts)]
+    np.testing.assert_allclose(np.concatenate(cut, 1), again, atol=1e-12)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "jax"])
+def test_a_run_in_blocks_remembers(backend: Literal["numpy", "jax"], tmp_path: Path) -> None:
+    """What is on the way where a block ends arrives in the next one."""
+    net, x = nd.from_nir(looped(), dt=DT), events(90)
+    whole = nd.simulate(net, x, ideal=True, backend=backend)
+    cut = nd.simulate(net, iter((x[:, :1], x[:, 1:40], x[:, 40:])), ideal=True, backend=backend, to=tmp_path / "run")
+    for name, spikes in whole.spikes.items():
+        np.testing.assert_array_equal(cut.cut().spikes[name], spikes)

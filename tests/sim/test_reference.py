@@ -12,7 +12,7 @@ import pytest
 
 import nir_dynapse as nd
 from nir_dynapse.network.network import Network, Population, Port, Projection, Readout, Stepping
-from nir_dynapse.sim import ideal_plan
+from nir_dynapse.sim import ideal_plan, reference
 from nir_dynapse.sim.reference import plan, run_plan
 
 DT = 1e-3
