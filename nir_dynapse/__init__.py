@@ -77,8 +77,13 @@ if TYPE_CHECKING:
     from nir_dynapse.quant.compiler import to_network
     from nir_dynapse.reporting.report import Report, report
     from nir_dynapse.reporting.training_log import TrainingLog
+    from nir_dynapse.sim.engine import spike_counts
     from nir_dynapse.sim.simulation import simulate
+    from nir_dynapse.sim.surrogate import Surrogate
+    from nir_dynapse.training.begin import trainable
     from nir_dynapse.training.fine_tune import fine_tune
+    from nir_dynapse.training.losses import Counts, FirstSpike, Loss, MaxOverTime, Penalty, Trajectory
+    from nir_dynapse.training.model import Trainable
     from nir_dynapse.training.options import TrainingOptions
 
     __version__: str
@@ -89,27 +94,35 @@ __all__ = [
     "CapacityError",
     "ChipProfile",
     "ConfigurationError",
+    "Counts",
     "Data",
     "Device",
     "DynapseError",
     "Evaluation",
     "Events",
     "Finding",
+    "FirstSpike",
     "FitResult",
     "HardwareError",
     "Layout",
+    "Loss",
+    "MaxOverTime",
     "Mismatch",
     "Network",
     "NotInstalledError",
     "ParameterRangeError",
     "Params",
+    "Penalty",
     "ReaderWarning",
     "Recording",
     "RecordingFolder",
     "Report",
+    "Surrogate",
     "Timing",
+    "Trainable",
     "TrainingLog",
     "TrainingOptions",
+    "Trajectory",
     "UnsupportedGraphError",
     "__version__",
     "calibrate",
@@ -133,11 +146,13 @@ __all__ = [
     "save_params",
     "save_profiles",
     "simulate",
+    "spike_counts",
     "to_network",
     "to_nir",
     "to_nir_data",
     "to_params",
     "to_samna",
+    "trainable",
     "write_config_json",
 ]
 
@@ -181,8 +196,13 @@ _HOME = {
     "quant.compiler": ("to_network",),
     "reporting.report": ("Report", "report"),
     "reporting.training_log": ("TrainingLog",),
+    "sim.engine": ("spike_counts",),
     "sim.simulation": ("simulate",),
+    "sim.surrogate": ("Surrogate",),
+    "training.begin": ("trainable",),
     "training.fine_tune": ("fine_tune",),
+    "training.losses": ("Counts", "FirstSpike", "Loss", "MaxOverTime", "Penalty", "Trajectory"),
+    "training.model": ("Trainable",),
     "training.options": ("TrainingOptions",),
 }
 

@@ -103,8 +103,9 @@ def _keywords(args: argparse.Namespace) -> dict[str, Any]:
     if args.teacher:
         given["teacher"] = True
     options: dict[str, Any] = {name: value for name in OPTIONS if (value := getattr(args, name)) is not None}
-    if args.sparsity is not None:
-        options["penalty"] = Penalty(sparsity=args.sparsity)
+    costs = {name: value for name in ("sparsity", "operations") if (value := getattr(args, name)) is not None}
+    if costs:
+        options["penalty"] = Penalty(**costs)
     if args.adversarial is not None:
         options["attack"] = Attack() if args.adversarial is True else Attack(size=args.adversarial)
     return {**given, "options": TrainingOptions(**options)}

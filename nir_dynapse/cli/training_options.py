@@ -124,6 +124,12 @@ def finetune_options(verb: argparse.ArgumentParser) -> None:
         "--sparsity", type=limited(numbers.WEIGHT), metavar="X", help="cost of squared spike counts (default 0)"
     )
     group.add_argument(
+        "--operations",
+        type=limited(numbers.WEIGHT),
+        metavar="X",
+        help="cost of synaptic operations: events that a CAM row hears in a sample (default 0)",
+    )
+    group.add_argument(
         "--check-every",
         type=limited(numbers.STEPS),
         metavar="N",

@@ -1,5 +1,5 @@
-"""`fine_tune` and all that only it needs: losses (`losses`, a class each), rounding with gradients, steps, checkpoints,
-boards in the loop.
+"""`trainable` and `Trainable` (`begin`, `model`), what any training loop is made of: chips, rounding with gradients, losses
+(`losses`, a class each); `fine_tune`, the loop of the package: steps, checkpoints, boards in the loop.
 
 May import what `evaluation` may, and `evaluation`, `calibration`; JAX, and optax here only.
 """

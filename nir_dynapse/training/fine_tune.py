@@ -12,34 +12,26 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nir_dynapse.board.board import Board
-from nir_dynapse.chip.biasgen import reach
 from nir_dynapse.chip.device import DYNAPSE2, Device, Mismatch, check_mismatch
-from nir_dynapse.circuit.copies import with_copies
 from nir_dynapse.circuit.params import Params, Topology
 from nir_dynapse.data.data import Data
 from nir_dynapse.errors import ConfigurationError, ParameterRangeError
-from nir_dynapse.evaluation.checks import check_params
 from nir_dynapse.evaluation.evaluate import kept
 from nir_dynapse.files.numbers import KEY, MINUTES, PER_STEP, STEPS, Whole
 from nir_dynapse.files.places import check_apart
-from nir_dynapse.fitting.fit import fit_to_data
 from nir_dynapse.layout.decoding import as_params
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.network.network import Network
-from nir_dynapse.quant.groups import by_population
-from nir_dynapse.quant.spending import Spend, plans
-from nir_dynapse.sim.engine import has_kernels
-from nir_dynapse.training.first_rows import first_rows, heard_on, rows_of
+from nir_dynapse.quant.spending import Spend
+from nir_dynapse.training.begin import check_bits, trainable
 from nir_dynapse.training.in_the_loop import InTheLoop
 from nir_dynapse.training.losses import Loss
+from nir_dynapse.training.model import Trainable
 from nir_dynapse.training.options import TrainingOptions
-from nir_dynapse.training.rewiring import Candidates
 from nir_dynapse.training.run import CHECKS, Run
-from nir_dynapse.training.start import start_of
 from nir_dynapse.training.state import Checkpoint
 from nir_dynapse.training.steps import Recipe
 from nir_dynapse.training.task import Task, task_of
-from nir_dynapse.training.trainable import chart_of, latent_of, settled
 from nir_dynapse.training.trainer import Trainer
 
 __all__ = ["COPIED", "USUAL", "Amount", "fine_tune"]
@@ -56,14 +48,12 @@ class Amount(NamedTuple):
     check_every: int
 
 
-STEP = 1e-3
-"""Longest internal step of training in s."""
 MOST_ELEMENTS = 1 << 34
 """Counts of a step of training: some 16 GiB in their smallest form."""
 USUAL, COPIED = Amount(16, 16, 1000, 50), Amount(2, 8, 3000, 300)
 """What is trained on unless it is said: with copies, whose errors average out, few chips and samples in many steps."""
-LEAST_REFRACTORY, LEAST_MEMBRANE = 1.5, 2.5
-"""Shortest refractory period and membrane time constant in internal steps of training."""
+APART = ("model", "drop", "patience", "chart", "start", "origin", "candidates", "rewires", "hidden")
+"""What a training does not depend on, or what its identity tells otherwise."""
 
 
 def fine_tune(
@@ -125,9 +115,10 @@ def fine_tune(
     mismatch = device.mismatch if mismatch is None else mismatch
     check_apart({"checkpoint": checkpoint, "log": log}, {})
     task_of(thing, as_params(thing, device), data, validation, loss, teacher, run=False)  # what does not fit, at once
-    circuit = _begun(thing, start, data, device, key, options)
-    circuit, candidates = _on_rows(circuit, data, device, spend, mismatch, key)
-    amount = COPIED if circuit.topology.copies else USUAL
+    said = {"mismatch": mismatch, "bits": bits, "key": key, "spend": spend, "start": start}
+    model = trainable(thing, data, **said, options=options, device=device)
+    t, first = model.topology, model.start
+    amount = COPIED if t.copies else USUAL
     devices, steps = amount.devices if devices is None else devices, amount.steps if steps is None else steps
     known = None if minutes is None or checkpoint is None else Checkpoint.length(checkpoint)
     if known is not None:
@@ -136,22 +127,12 @@ def fine_tune(
     asked, tell = options.check_every, progress or (lambda what, fraction: None)
     batch, every = options.batch or amount.batch, options.check_every or amount.check_every
     options = replace(options, batch=batch, check_every=every)
-    task = task_of(thing, circuit, data, validation, loss, teacher, options.distil)
-    _check_size(devices if board is None else 1, options, task, circuit.topology)
+    task = task_of(thing, model.origin, data, validation, loss, teacher, options.distil)
+    _check_size(devices if board is None else 1, options, task, t)
 
-    width = circuit.topology.dt / (options.substeps or int(np.ceil(circuit.topology.dt / STEP - 1e-6)))
-    substeps = round(circuit.topology.dt / width)
-    begun = start_of(circuit, device, options.rows, key, LEAST_REFRACTORY * width, bits or 4)
-    limits = {
-        "i_tau_mem": (reach("i_tau_mem")[0], float(circuit.circuit.tau("i_tau_mem", LEAST_MEMBRANE * width))),
-        "i_ref": (reach("i_ref")[0], float(circuit.circuit.width("i_ref", LEAST_REFRACTORY * width))),
-    }
-    names = tuple(name for name in options.trained if name not in ("weight", "base"))
-    chart = chart_of(begun.params, begun.free, names, bits or 0, device.weight_top, limits)
-    first = latent_of(chart, begun.params, begun.base, begun.weight)
     if options.follow is None:
-        options = replace(options, follow=1.0 if candidates else 0.0)
-    recipe = _recipe(chart, task, mismatch, substeps, options)
+        options = replace(options, follow=1.0 if model.candidates else 0.0)
+    recipe = _recipe(model, task, options)
     if board is not None:
         devices = 1
     trainer = Trainer(
@@ -166,13 +147,11 @@ def fine_tune(
         clip=options.clip,
         transformation=options.optimiser,
         check_mismatch=options.check_mismatch,
-        rewires=bool(candidates)
-        and options.rewiring.method != "none"
-        and has_kernels(settled(chart, first), substeps, options.surrogate, recipe.longest_delay),
+        rewires=bool(model.candidates) and options.rewiring.method != "none" and model.rewires,
     )
-    run = Run(trainer, task, options, steps, key, candidates if board is None else ())
+    run = Run(trainer, task, options, steps, key, rewired=board is None)
     if board is not None:
-        run.loop = InTheLoop(board, thing, chart, first, device)
+        run.loop = InTheLoop(board, thing, model.chart, first, device)
     if minutes is not None:
         steps = trainer.steps = run.steps = run.choose_steps(first, called + 60 * minutes)
         every = run.every = asked or -(-steps // CHECKS)
@@ -182,6 +161,7 @@ def fine_tune(
     if checkpoint is not None:
         what = (
             _identity(recipe),
+            _identity(model),
             _identity(options),
             devices,
             steps,
@@ -189,60 +169,16 @@ def fine_tune(
             _which(board),
             task[:4],
             first,
-            begun.params,
-            begun.free,
-            (chart.bits, chart.unit, chart.base_range, chart.ranges),
+            model.origin,
+            model.chart.free,
+            (model.chart.bits, model.chart.unit, model.chart.base_range, model.chart.ranges),
         )
         store = Checkpoint(checkpoint, what, (steps, every))
     with kept(None if store is None else store.path):
         best = run.go(first, store, log, tell)
         if run.loop is not None:
             run.loop.leave(best)
-    return settled(chart if run.pre is None else chart.hearing(run.pre), best)
-
-
-def _begun(thing: Any, start: Params | None, data: Data, device: Device, key: int, options: TrainingOptions) -> Params:
-    """The circuit that training begins with: `start`, that of `thing`, or of a Network one that follows it on `data`."""
-    if start is not None:
-        if not isinstance(thing, Network):
-            raise ConfigurationError(
-                "fine_tune: start is the circuit of a Network. Give the Network, or leave start out."
-            )
-        check_params(start, thing)
-        return start
-    if not isinstance(thing, Network) or not options.fit:
-        return as_params(thing, device)
-    return fit_to_data(thing, data, device=device, key=key, tried=1, own_rows=False)[0]
-
-
-def _on_rows(
-    circuit: Params, data: Data, device: Device, spend: Spend, mismatch: Mismatch, key: int
-) -> tuple[Params, tuple[Candidates, ...]]:
-    """`circuit` with copies as `spend` says and no more synapses than rows, and what those rows may hear."""
-    if circuit.topology.mask is not None:
-        return circuit, ()
-    circuit = by_population(circuit, device)
-    copies = _copies(circuit, device, spend)
-    made = with_copies(circuit, copies, key=key)
-    t = made.topology
-    limit = np.full(t.n_neurons, rows_of(device, t.n_neurons))
-    if (np.bincount(t.post, minlength=t.n_neurons) <= limit).all():
-        return made, ()
-    spikes = heard_on(circuit, t, data.x, device)
-    found = first_rows(made, limit, spikes, mismatch.synapse, key)
-    return found.params, found.candidates
-
-
-def _copies(circuit: Params, device: Device, spend: Spend) -> dict[str, int]:
-    """Copies of each population; of those that fit the first for which every core has a tag for all that could be heard."""
-    t = circuit.topology
-    heard = [np.unique(t.pre[(t.post >= part.start) & (t.post < part.stop)]) for part in t.slices().values()]
-    copies: dict[str, int] = {}
-    for copies in plans(spend, circuit, device):
-        each = np.concatenate([np.ones(t.tonic + 1, int), *(np.full(n, copies[name]) for name, n in t.populations)])
-        if all(each[sources].sum() <= device.n_tags for sources in heard):
-            break
-    return copies
+    return model.params(best, run.pre)
 
 
 def _which(board: Board | None) -> str:
@@ -252,7 +188,7 @@ def _which(board: Board | None) -> str:
 
 def _identity(options: Any) -> str:
     """What a training depends on beside its arrays; optax transformations and schedules by their names only."""
-    values = {k: v for k, v in vars(options).items() if k not in ("chart", "drop", "patience")}
+    values = {k: v for k, v in vars(options).items() if k not in APART}
     return re.sub(r" at 0x[0-9a-f]+", "", _whole(values))
 
 
@@ -268,38 +204,24 @@ def _whole(value: Any) -> str:
     return repr(value)
 
 
-def _recipe(chart: Any, task: Task, mismatch: Mismatch, substeps: int, options: TrainingOptions) -> Recipe:
+def _recipe(model: Trainable, task: Task, options: TrainingOptions) -> Recipe:
     drop = None
     if options.dropout:
-        drop = np.zeros(chart.rows.n_neurons)
+        drop = np.zeros(model.topology.n_neurons)
         drop[task.hidden] = options.dropout
-    delays = None
-    if chart.rows.delay is not None:
-        delays = 3.0 * float(np.max(_delays(chart)))  # three times as long on the slowest row of a chip
     return Recipe(
-        chart=chart,
+        model=model,
         loss=task.loss,
-        mismatch=mismatch,
-        substeps=substeps,
         read=task.read,
         penalty=options.penalty,
-        penalised=tuple(task.hidden.tolist() or range(chart.rows.n_neurons)),
         drop=drop,
         worst=options.worst,
         mixed=options.mixed,
         attack=options.attack,
-        surrogate=options.surrogate,
         readout=task.readout,
         copies=task.copies,
-        longest_delay=delays,
-        rounded=options.rounded and bool(chart.bits),
         follow=(options.follow or 0.0) if task.counts is not None else 0.0,
     )
-
-
-def _delays(chart: Any) -> np.ndarray:
-    bias = {**chart.fixed, **{name: np.full(chart.rows.n_groups, low) for name, (low, _) in chart.ranges.items()}}
-    return Params(bias, np.zeros(chart.rows.n_synapses), None, chart.rows, chart.circuit).row_delays()
 
 
 def _checked(devices: int | None, steps: int | None, bits: int | None, key: int, minutes: float | None) -> None:
@@ -316,8 +238,7 @@ def _checked(devices: int | None, steps: int | None, bits: int | None, key: int,
     ):
         if value is not None or name == "key":
             limit.check("fine_tune", name, value)
-    if bits is not None and (isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 4):
-        raise ParameterRangeError(f"fine_tune: bits is {bits!r}, a CAM row has 4. Choose 1 to 4, or None.")
+    check_bits("fine_tune", bits)
 
 
 def _check_size(devices: int, options: TrainingOptions, task: Task, topology: Topology) -> None:

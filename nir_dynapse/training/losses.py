@@ -7,7 +7,7 @@ and `answer(out)` (B,) the class it chooses. Classes are whole numbers (B,), tra
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import jax
@@ -214,10 +214,11 @@ def loss_named(loss: str | Loss, dt: float) -> Loss:
 
 @dataclass(frozen=True)
 class Penalty:
-    """What spikes cost, added to the loss: Σ over the three of a mean over neurons and samples.
+    """What spikes cost, added to the loss: a sum of means over neurons and samples; c are the spikes of a neuron in one.
 
-    `sparsity`·c² (Cramer et al. 2022), `quiet`·max(least − c, 0)² for neurons that hardly fire and
-    `busy`·max(c − most, 0)², with c the spikes of a neuron in a sample (for `quiet`: its mean over the samples).
+    `sparsity`·⟨c²⟩ (Cramer et al. 2022); `quiet`·⟨max(least − c̄, 0)²⟩ for neurons that hardly fire, c̄ the mean over the
+    samples; `busy`·⟨max(c − most, 0)²⟩; `activity`·(⟨c⟩ − wanted)², an activity that all of them together shall have; and
+    `operations`·s, s the synaptic operations of a sample per CAM row: how many events a row hears (Sorbaro et al. 2020).
     """
 
     sparsity: float = 0.0
@@ -225,17 +226,23 @@ class Penalty:
     least: float = 0.5
     busy: float = 0.0
     most: float = 20.0
+    activity: float = 0.0
+    wanted: float = 5.0
+    operations: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("sparsity", "quiet", "busy", "least", "most"):
-            WEIGHT.check("Penalty", name, getattr(self, name))
+        for f in fields(self):
+            object.__setattr__(self, f.name, WEIGHT.check("Penalty", f.name, getattr(self, f.name)))
 
     def __bool__(self) -> bool:
-        return bool(self.sparsity or self.quiet or self.busy)
+        return bool(self.sparsity or self.quiet or self.busy or self.activity or self.operations)
 
-    def __call__(self, spikes: Array) -> Array:
-        """A scalar of spikes (B, T, n)."""
+    def __call__(self, spikes: Array, operations: Array | None = None) -> Array:
+        """A scalar of spikes (B, T, n), and of the synaptic operations (B,) per row where they cost something."""
         count = spikes.sum(1)
         total = self.sparsity * jnp.mean(count**2)
         total += self.quiet * jnp.mean(jnp.maximum(self.least - count.mean(0), 0) ** 2)
-        return total + self.busy * jnp.mean(jnp.maximum(count - self.most, 0) ** 2)
+        total += self.busy * jnp.mean(jnp.maximum(count - self.most, 0) ** 2)
+        if self.activity:
+            total += self.activity * (jnp.mean(count) - self.wanted) ** 2
+        return total if operations is None else total + self.operations * jnp.mean(operations)

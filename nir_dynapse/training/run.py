@@ -12,7 +12,6 @@ import numpy as np
 from nir_dynapse.training.clock import Clock
 from nir_dynapse.training.in_the_loop import InTheLoop
 from nir_dynapse.training.options import TrainingOptions
-from nir_dynapse.training.rewiring import Candidates, cleared, excitatory, movable, newborn, pulled, rewired_rows
 from nir_dynapse.training.state import Checkpoint, State
 from nir_dynapse.training.task import Task
 from nir_dynapse.training.trainable import Latent
@@ -33,7 +32,8 @@ SURE = 0.95
 
 
 class Run:
-    """One training of `steps` steps; `candidates` are what rows may hear, where the network has more inputs than rows."""
+    """One training of `steps` steps; `rewired` says whether rows may move, where the network has more
+    inputs than rows and the options want it."""
 
     def __init__(
         self,
@@ -42,10 +42,10 @@ class Run:
         options: TrainingOptions,
         steps: int,
         key: int,
-        candidates: tuple[Candidates, ...] = (),
+        rewired: bool = True,
     ) -> None:
         self.trainer, self.task, self.options, self.steps, self.key = trainer, task, options, steps, key
-        self.candidates = candidates if options.rewiring.method != "none" else ()
+        self.rewires = rewired and bool(trainer.recipe.model.candidates) and options.rewiring.method != "none"
         self.batch, self.every = options.batch or 1, options.check_every or 1
         self.loop: InTheLoop | None = None
         self.pre: np.ndarray | None = None
@@ -56,7 +56,7 @@ class Run:
         `pre` (R,) is then what its rows hear, None where they hear what they did.
         """
         rows = self.trainer.recipe.chart.rows
-        state = State.new(first, self._start(first), rows.pre if self.candidates else None)
+        state = State.new(first, self._start(first), rows.pre if self.rewires else None)
         if store is not None:
             state = store.load(state)
         if state.pre is not None:
@@ -97,7 +97,7 @@ class Run:
         """As many steps as fit until then (`time.monotonic`), by what the first ones and a check take, which are then done
         anew: it may stop a little earlier or later, the result is that of a training of so many steps."""
         rows = self.trainer.recipe.chart.rows
-        state = self._step(State.new(first, self._start(first), rows.pre if self.candidates else None))
+        state = self._step(State.new(first, self._start(first), rows.pre if self.rewires else None))
         jax.block_until_ready(state.latent)  # compiled
         begun = time.monotonic()
         for _ in range(TIMED):
@@ -124,24 +124,16 @@ class Run:
         share = how.due(state.step, self.steps) if state.pre is not None else 0.0
         if not share or state.pre is None:
             return state
-        chart, gains = self.trainer.recipe.chart, None
+        model, slope = self.trainer.recipe.model, None
         if how.method == "gradient" and self.trainer.rewires:
             x, y = self._batch(state.step)
-            found = self.trainer.slopes(state.latent, state.step, x, y, self._grown(state.step))
-            gains = excitatory(found, chart.wires)
-        weight, pre, moved = np.asarray(state.latent.weight), state.pre, np.zeros(len(state.pre), bool)
-        rng = np.random.default_rng((self.key, state.step, 11))
-        for part in self.candidates:
-            table = movable(chart.rows, chart.free, part, pre)
-            gain = None if gains is None else gains[np.ix_(part.neurons, part.sources)]
-            many: float | np.ndarray = share
-            if how.method == "deep":
-                weight, many = pulled(weight, table, float(np.abs(weight).max()))
-            pre, new = rewired_rows(weight, pre, table, part, gain, many, rng)
-            moved |= new
+            slope = self.trainer.slopes(state.latent, state.step, x, y, self._grown(state.step))
+        seed = (self.key, state.step, 11)
+        moved = model.rewired(
+            state.latent, state.opt, state.pre, share, seed=seed, slope=slope, deep=how.method == "deep"
+        )
+        latent, opt, pre = moved
         self.trainer.wire(pre)
-        begun = newborn(weight, moved, float(np.abs(weight).max()), rng) if how.method == "deep" else None
-        latent, opt = cleared(state.latent, state.opt, moved, begun)
         return state._replace(latent=latent, opt=opt, pre=pre)
 
     def _work(self) -> float:

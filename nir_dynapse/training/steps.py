@@ -17,18 +17,14 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from nir_dynapse.chip.device import Mismatch
 from nir_dynapse.circuit.copies import mean
 from nir_dynapse.errors import ParameterRangeError
 from nir_dynapse.files.numbers import SIZE, WEIGHT, Real, Whole
-from nir_dynapse.sim.engine import spike_counts
 from nir_dynapse.sim.native.run import Wiring
-from nir_dynapse.sim.readout import values_of
-from nir_dynapse.sim.surrogate import FAST_SIGMOID, Surrogate
-from nir_dynapse.training.injection import injected_counts
 from nir_dynapse.training.losses import Loss, Penalty
+from nir_dynapse.training.model import Trainable
 from nir_dynapse.training.task import read_spikes
-from nir_dynapse.training.trainable import Bits, Chart, Factors, Latent, draw, nominal, on_chip, quantised
+from nir_dynapse.training.trainable import Chart, Factors, Latent
 
 __all__ = [
     "Attack",
@@ -76,23 +72,22 @@ class Recipe:
     `worst` is the share of the chips that count; chips have 1 − `mixed` to 1 times the mismatch, drawn evenly.
     """
 
-    chart: Chart
+    model: Trainable
     loss: Loss
-    mismatch: Mismatch
-    substeps: int
     read: tuple[tuple[int, int], ...]
     penalty: Penalty = field(default_factory=Penalty)
-    penalised: tuple[int, ...] = ()
     drop: np.ndarray | None = None
     worst: float = 1.0
     mixed: float = 0.0
     attack: Attack | None = None
-    surrogate: Surrogate = FAST_SIGMOID
     readout: bool = False
     copies: tuple[int, ...] = ()
-    longest_delay: float | None = None
-    rounded: bool = True
     follow: float = 0.0
+
+    @property
+    def chart(self) -> Chart:
+        """What the numbers that are trained mean."""
+        return self.model.chart
 
 
 class Batch(NamedTuple):
@@ -140,37 +135,10 @@ def place(tree: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
 # --- one chip ---------------------------------------------------------------------------------------------------------
 
 
-def spikes_of(
-    recipe: Recipe,
-    bits: Bits,
-    factors: Factors,
-    x: Array,
-    recorded: Array | None = None,
-    wiring: Wiring | None = None,
-    probe: Array | None = None,
-) -> Array:
-    """Spikes (B, T, N) of one chip; where `recorded` are given, those, with the gradients of the model driven by them.
-
-    `wiring` and `probe` as in `spike_counts`.
-    """
-    params = on_chip(recipe.chart, bits, factors)
-    if recorded is not None:
-        return injected_counts(params, x, recorded, recipe.surrogate, recipe.longest_delay)
-    return spike_counts(
-        params,
-        x,
-        substeps=recipe.substeps,
-        surrogate=recipe.surrogate,
-        longest_delay=recipe.longest_delay,
-        wiring=wiring,
-        probe=probe,
-    )
-
-
 def seen(recipe: Recipe, spikes: Array) -> Array:
     """What the loss sees of spikes (B, T, N)."""
     if recipe.readout:
-        return values_of(recipe.chart.rows, spikes)
+        return recipe.model.output(spikes)
     return jnp.concatenate(read_spikes(spikes, recipe.read, recipe.copies), axis=-1)
 
 
@@ -183,23 +151,25 @@ def _divergence(recipe: Recipe, wanted: Array, found: Array) -> Array:
     return jnp.mean(jnp.sum(jnp.exp(p) * (p - q), axis=1))
 
 
-def _attacked(recipe: Recipe, bits: Bits, x: Array, key: Array, attack: Attack, wiring: Wiring | None = None) -> Array:
+def _attacked(
+    recipe: Recipe, latent: Latent, x: Array, key: Array, attack: Attack, wiring: Wiring | None = None
+) -> Array:
     """The divergence that the attack finds, with gradients through both runs and none through where it is."""
-    plain = nominal(recipe.chart)
+    model, plain = recipe.model, recipe.model.nominal()
 
-    def off(bits: Bits, factors: Factors, reference: Array) -> Array:
-        return _divergence(recipe, reference, seen(recipe, spikes_of(recipe, bits, factors, x, None, wiring)))
+    def off(latent: Latent, factors: Factors, reference: Array) -> Array:
+        return _divergence(recipe, reference, seen(recipe, model.spikes(latent, x, factors, wiring=wiring)))
 
-    reference = seen(recipe, spikes_of(recipe, bits, plain, x, None, wiring))
+    reference = seen(recipe, model.spikes(latent, x, plain, wiring=wiring))
     # The search looks at values only: the kernels have no second derivative.
-    fixed, goal = jax.lax.stop_gradient((bits, reference))
+    fixed, goal = jax.lax.stop_gradient((latent, reference))
     first, second = jax.random.split(key)
     bias = attack.start * jax.random.normal(first, plain.bias.shape)
     row = attack.start * jax.random.normal(second, plain.row.shape)
     for _ in range(attack.steps):
         slope = jax.grad(lambda b, r: off(fixed, Factors(b, r, plain.alive), goal), (0, 1))(bias, row)
         bias, row = (v + attack.size / attack.steps * jnp.sign(g) for v, g in zip((bias, row), slope, strict=True))
-    return off(bits, Factors(bias, row, plain.alive), reference)
+    return off(latent, Factors(bias, row, plain.alive), reference)
 
 
 # --- many chips -------------------------------------------------------------------------------------------------------
@@ -215,18 +185,16 @@ def _objective(
     probe: Array | None = None,
 ) -> tuple[Array, tuple[Array, Array]]:
     """This device's part of the loss, and (losses, share of right answers) of its chips."""
-    bits = quantised(recipe.chart, latent, rounded=recipe.rounded)
+    model = recipe.model
 
     def one(key: Array, x: Array, recorded: Array | None) -> Array:
         if recorded is not None:
-            chip = nominal(recipe.chart) if batch.chip is None else batch.chip
-            return spikes_of(recipe, bits, chip, x, recorded, wiring, probe)
+            return model.spikes(latent, x, batch.chip, recorded=recorded)
         part = size * (1 - recipe.mixed * jax.random.uniform(jax.random.fold_in(key, 1)))
-        return spikes_of(
-            recipe, bits, draw(recipe.chart, key, recipe.mismatch, part, recipe.drop), x, None, wiring, probe
-        )
+        chip = model.chip(key, size=part, drop=recipe.drop)
+        return model.spikes(latent, x, chip, wiring=wiring, probe=probe)
 
-    spikes = jax.vmap(one)(batch.keys, batch.x.astype(jnp.float32), batch.spikes)
+    spikes = jax.vmap(one)(batch.keys, batch.x, batch.spikes)
     out = jax.vmap(partial(seen, recipe))(spikes)
     per_chip = jax.vmap(recipe.loss)(out, batch.y).mean(1)
     right = jnp.zeros_like(per_chip)
@@ -242,13 +210,11 @@ def _objective(
     if batch.counts is not None:
         value += recipe.follow * _off(recipe, spikes.sum(2), batch.counts) / parts
     if recipe.penalty:
-        hidden = spikes[..., np.array(recipe.penalised, int)]
-        value += recipe.penalty(hidden.reshape(-1, *hidden.shape[2:])) / parts
+        x, all_ = (of_chips.reshape(-1, *of_chips.shape[2:]) for of_chips in (batch.x, spikes))
+        value += model.penalty(recipe.penalty, latent, x, all_, wiring) / parts
     if recipe.attack is not None:
         value += (
-            recipe.attack.beta
-            * _attacked(recipe, bits, batch.x[0].astype(jnp.float32), batch.keys[0], recipe.attack, wiring)
-            / parts
+            recipe.attack.beta * _attacked(recipe, latent, batch.x[0], batch.keys[0], recipe.attack, wiring) / parts
         )
     return value, (per_chip, right)
 
@@ -262,16 +228,6 @@ def _off(recipe: Recipe, spikes: Array, wanted: Array) -> Array:
         start += found.shape[-1]
         total += jnp.mean((found - goal) ** 2) / (jnp.mean(goal**2) + 1e-3)
     return total / len(t.populations)
-
-
-def _projected(chart: Chart, latent: Latent) -> Latent:
-    """`latent` with weights that the largest level reaches; those of rows without a free sign are not negative."""
-    bits = quantised(chart, latent, rounded=False)
-    top = (bits.base[:, : chart.bits].sum(1) if chart.bits else 4 * bits.base.max(1)) / chart.unit
-    top = top[chart.row_group]
-    lowest: Any = jnp.where(chart.free, -top, 0.0)
-    weight = jnp.clip(latent.weight, lowest, top)
-    return latent._replace(weight=weight)
 
 
 @partial(jax.jit, static_argnames=("recipe", "update", "mesh"))
@@ -306,7 +262,7 @@ def train_step(
     slope = jax.tree_util.tree_map(lambda g: jnp.where(jnp.isfinite(g), g, 0.0), slope)
     change, opt = update(slope, opt, latent, length=length)
     moved: Any = optax.apply_updates(latent, change)  # pyright: ignore[reportArgumentType]
-    return _projected(recipe.chart, moved), opt, loss, right
+    return recipe.model.bounded(moved), opt, loss, right
 
 
 @partial(jax.jit, static_argnames=("recipe", "mesh"))
@@ -315,14 +271,12 @@ def wire_slopes(latent: Latent, batch: Batch, size: Array, wiring: Wiring, *, re
 
     (dendrites in use, sources, N), in I_τ; what RigL (Evci et al. 2020) chooses new connections by.
     """
-    t = recipe.chart.wires
-    shape = (len(np.unique(t.dendrite)), t.n_sources, t.n_neurons)
 
     def part(latent: Latent, batch: Batch, size: Array, wiring: Wiring) -> Array:
         def loss(probe: Array) -> Array:
             return _objective(latent, recipe, batch, size, "chips", wiring, probe)[0]
 
-        return jax.lax.psum(jax.grad(loss)(jnp.zeros(shape, jnp.float32)), "chips")
+        return jax.lax.psum(jax.grad(loss)(recipe.model.silent_probe()), "chips")
 
     sharded: Any = jax.shard_map(
         part, mesh=mesh, in_specs=(EVERYWHERE, CHIPS, EVERYWHERE, EVERYWHERE), out_specs=EVERYWHERE, check_vma=False
@@ -337,11 +291,8 @@ def held_out(
     """Share of right answers (M,) and loss (M,) of samples `x` (B, T, C) on the chips `keys` (M,)."""
 
     def part(latent: Latent, keys: Array, x: Array, y: Array, wiring: Wiring | None) -> tuple[Array, Array]:
-        bits = quantised(recipe.chart, latent, rounded=recipe.rounded)
-
         def one(key: Array) -> tuple[Array, Array]:
-            factors = draw(recipe.chart, key, recipe.mismatch)
-            out = seen(recipe, spikes_of(recipe, bits, factors, x.astype(jnp.float32), None, wiring))
+            out = seen(recipe, recipe.model.spikes(latent, x, recipe.model.chip(key), wiring=wiring))
             loss = recipe.loss(out, y).mean()
             right = recipe.loss.supervised == "classes"
             return (recipe.loss.answer(out) == recipe.loss.label(y)).mean() if right else -loss, loss

@@ -18,7 +18,7 @@ from nir_dynapse.sim import programs as _programs  # noqa: F401 - before any pro
 from nir_dynapse.sim.simulation import simulate
 from nir_dynapse.training.losses import Counts, Distilled, Loss, Trajectory, loss_named
 
-__all__ = ["Task", "task_of"]
+__all__ = ["Task", "hidden_neurons", "read_spikes", "task_of"]
 
 MOST_TAUGHT = 1 << 26
 """Bins times neurons of an ideal run at a time."""
@@ -72,11 +72,7 @@ def task_of(
     if loss in (None, "counts") and isinstance(kind, Counts) and not _counts_only(t):
         kind = Counts(t.dt, ratio=0.0)  # voltages have a sign, ratios do not
     slices = t.slices()
-    source = str(t.outputs[0].source) if t.outputs else ""
-    seen = {source, *t.readout.sources()}
-    hidden = np.array(
-        [n for name, part in slices.items() if name not in seen for n in range(part.start, part.stop)], int
-    )
+    source, hidden = str(t.outputs[0].source) if t.outputs else "", hidden_neurons(t)
     for part in (data, check):
         labels = not taught and kind.supervised == "classes" and part.y.ndim == 1  # the rank of y is looked at below
         check_data(part, described(circuit), labels=labels)
@@ -116,6 +112,13 @@ def task_of(
         check_y, _ = (y, counts) if check is data else _taught(thing, check, kind)
         kind = Distilled(t.dt, kind, distil)
     return Task(x, y, check.x, check_y, kind, read, source not in slices, hidden, copies, counts)
+
+
+def hidden_neurons(t: Topology) -> np.ndarray:
+    """Neurons (n,) of the populations that no output reads, neither itself nor by a readout."""
+    seen = {str(t.outputs[0].source) if t.outputs else "", *t.readout.sources()}
+    parts = [np.arange(part.start, part.stop) for name, part in t.slices().items() if name not in seen]
+    return np.concatenate([np.zeros(0, int), *parts])
 
 
 def _taught(teacher: Network, data: Data, loss: Loss) -> tuple[np.ndarray, np.ndarray]:

@@ -31,6 +31,7 @@ __all__ = [
     "latent_of",
     "nominal",
     "on_chip",
+    "projected",
     "quantised",
     "settled",
 ]
@@ -219,6 +220,16 @@ def on_chip(chart: Chart, bits: Bits, factors: Factors) -> Params:
     first = jnp.where(free, excited, current)
     inhibited = jnp.where(bits.excites, 0.0, current)[chart.free_rows]
     return Params(bias, jnp.concatenate([first, inhibited]), None, chart.wires, chart.circuit)
+
+
+def projected(chart: Chart, latent: Latent) -> Latent:
+    """`latent` with weights that the largest level reaches; those of rows without a free sign are not negative."""
+    bits = quantised(chart, latent, rounded=False)
+    top = (bits.base[:, : chart.bits].sum(1) if chart.bits else 4 * bits.base.max(1)) / chart.unit
+    top = top[chart.row_group]
+    lowest: Any = jnp.where(chart.free, -top, 0.0)
+    weight = jnp.clip(latent.weight, lowest, top)
+    return latent._replace(weight=weight)
 
 
 _quantised: Any = jax.jit(quantised, static_argnums=(0,))

@@ -12,7 +12,6 @@ from jax.experimental import multihost_utils
 
 from nir_dynapse.chip.device import Mismatch
 from nir_dynapse.sim.ensemble import is_first_process
-from nir_dynapse.sim.native.run import wiring_of
 from nir_dynapse.training.optimiser import course, optimiser
 from nir_dynapse.training.steps import (
     CHIPS,
@@ -64,21 +63,21 @@ class Trainer:
         self.tx = optimiser(rate, trained, bias_rate, clip, transformation)
         self.key = jax.random.key(key)
         self.mesh, self.check_mesh = mesh_of(devices), mesh_of(held_out)
-        self.check_recipe = recipe if check_mismatch is None else replace(recipe, mismatch=check_mismatch)
+        checked = recipe.model if check_mismatch is None else replace(recipe.model, mismatch=check_mismatch)
+        self.check_recipe = recipe if check_mismatch is None else replace(recipe, model=checked)
         self.rewires = rewires
         self.wiring: Any = None
         self.check_wiring: Any = None
 
     def wire(self, pre: np.ndarray) -> None:
         """From now on the rows hear the sources `pre` (R,): data for the compiled kernels, else compiled anew."""
-        chart = self.recipe.chart
         if self.rewires:
-            found = wiring_of(chart.wires, np.r_[pre, pre[chart.free_rows]])
+            found = self.recipe.model.wired(pre)
             self.wiring = place(found, self.mesh, EVERYWHERE)
             self.check_wiring = place(found, self.check_mesh, EVERYWHERE)
         else:
-            chart = chart.hearing(pre)
-            self.recipe, self.check_recipe = replace(self.recipe, chart=chart), replace(self.check_recipe, chart=chart)
+            recipes = (replace(recipe, model=recipe.model.hearing(pre)) for recipe in (self.recipe, self.check_recipe))
+            self.recipe, self.check_recipe = recipes
 
     def slopes(self, latent: Latent, number: int, x: np.ndarray, y: np.ndarray, size: float) -> np.ndarray:
         """`steps.wire_slopes` (dendrites in use, sources, N) of counts `x` (M, B, T, C) on the chips of step `number`."""

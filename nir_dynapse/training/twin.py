@@ -62,13 +62,15 @@ def observed(twin: Twin, latent: Latent, x: Array, spikes: Array, *, recipe: Rec
 
 def _slope(found: tuple[Array, Array], bits: Bits, x: Array, spikes: Array, share: Array, recipe: Recipe) -> Any:
     """Gradient of the posterior's negative logarithm per sample in `found`; 0 for what has no mismatch."""
-    chart, cv = recipe.chart, dict(recipe.mismatch.cv)
+    chart, cv = recipe.chart, dict(recipe.model.mismatch.cv)
     alive = nominal(chart).alive
-    widths = np.array([cv.get(name, 0.0) for name in CURRENTS])[:, None], np.full((1, 1), recipe.mismatch.synapse)
+    widths = np.array([cv.get(name, 0.0) for name in CURRENTS])[:, None], np.full((1, 1), recipe.model.mismatch.synapse)
     variances = [np.log1p(width**2) for width in widths]
 
     def cost(found: tuple[Array, Array]) -> Array:
-        _, reached = driven(on_chip(chart, bits, Factors(*found, alive)), x, spikes, longest_delay=recipe.longest_delay)
+        _, reached = driven(
+            on_chip(chart, bits, Factors(*found, alive)), x, spikes, longest_delay=recipe.model.longest_delay
+        )
         odds = SHARPNESS * jnp.log(jnp.clip(reached, LOWEST, HIGHEST))
         surprise = jax.nn.softplus(jnp.where(spikes > 0, -odds, odds)).sum()
         prior = jnp.zeros(())

@@ -128,7 +128,8 @@ def test_goes_on_bit_for_bit(
 
 def test_options_reach_the_training(folder: Path, tmp_path: Path, asked: list[dict[str, Any]]) -> None:
     words = "--steps 9 --devices 3 --loss first-spike --bits 0 --rate 0.02 --batch 5 --dropout 0.1 --worst 0.5"
-    words += " --adversarial 0.3 --sparsity 0.01 --patience 2 --check-every 3 --seed 7 --chips 2 --board virtual:4"
+    words += " --adversarial 0.3 --sparsity 0.01 --operations 0.2 --patience 2 --check-every 3 --seed 7 --chips 2"
+    words += " --board virtual:4"
     extra = ["--validation", str(folder / "test.npz"), "--checkpoint", str(tmp_path / "c.npz")]
     assert main([*command(folder), *words.split(), *extra, "-o", str(tmp_path / "a.npz"), "-q"]) == 0
     assert (tmp_path / "a.npz").read_bytes() == (folder / "tuned.npz").read_bytes()
@@ -147,7 +148,7 @@ def test_options_reach_the_training(folder: Path, tmp_path: Path, asked: list[di
         dropout=0.1,
         worst=0.5,
         attack=Attack(size=0.3),
-        penalty=Penalty(sparsity=0.01),
+        penalty=Penalty(sparsity=0.01, operations=0.2),
         patience=2,
         check_every=3,
     )

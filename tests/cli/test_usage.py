@@ -70,7 +70,7 @@ OPTIONS = {
     "check m.nir": ("--seed", "--chips", "--dt", "--time-scale", "--tolerance", "--place-seconds"),
     "finetune m.nir --train d.npz -o t.npz": (
         *("--devices", "--uniform", "--worst", "--adversarial", "--dropout", "--bits", "--steps", "--batch", "--rate"),
-        *("--sparsity", "--check-every", "--patience"),
+        *("--sparsity", "--operations", "--check-every", "--patience"),
     ),
     "deploy m.nir --data d.npz --train d.npz": ("--train-steps", "--train-devices", "--uniform", "--compare"),
     "simulate m.nir --data d.npz": ("--chip",),

@@ -157,3 +157,25 @@ def test_what_does_not_hold_ends_in_an_error(tmp_path: Path) -> None:
     )
     assert said.returncode == 1, said.stderr
     assert said.stdout.endswith("equals the one that was written: NO\n")
+
+
+def test_own_loop(tmp_path: Path) -> None:
+    said = run("own_loop", tmp_path, "--steps", "3", "--chips", "2")
+    assert re.search(r"step 2, loss \d\.\d+", said)
+    assert len(re.findall(r"2 unseen chips: median \d+\.\d %", said)) == 2
+    assert nd.Layout.load(tmp_path / "new" / "out" / "own_loop.json").n_neurons > 0
+
+
+@pytest.mark.long
+def test_own_loop_trains(tmp_path: Path) -> None:
+    said = run("own_loop", tmp_path)
+    before, after = (number(rf"{when}: .* median (\S+) %", said) for when in ("before", "after"))
+    assert after > before + 10
+
+
+@pytest.mark.long
+def test_own_readout_trains(tmp_path: Path) -> None:
+    pytest.importorskip("equinox")
+    said = run("own_readout", tmp_path, "--chips", "6")
+    assert number(r"(\S+) % on the median", said) > 70
+    assert files(tmp_path) == {"own_readout.json", "own_readout.eqx"}

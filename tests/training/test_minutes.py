@@ -55,7 +55,7 @@ class Paced(Run):
 
     def __init__(self) -> None:
         self.now, self.seen = 0.0, set()
-        self.candidates, self.loop = (), None
+        self.rewires, self.loop = False, None
         rows = SimpleNamespace(pre=None)
         self.trainer: Any = SimpleNamespace(
             recipe=SimpleNamespace(chart=SimpleNamespace(rows=rows)), start=lambda _: None

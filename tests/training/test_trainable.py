@@ -19,7 +19,6 @@ from nir_dynapse.network.network import Network
 from nir_dynapse.sim.mismatch import fabricate
 from nir_dynapse.training.options import TRAINED
 from nir_dynapse.training.start import start_of
-from nir_dynapse.training.steps import _projected
 from nir_dynapse.training.trainable import (
     Chart,
     Latent,
@@ -28,6 +27,7 @@ from nir_dynapse.training.trainable import (
     latent_of,
     nominal,
     on_chip,
+    projected,
     quantised,
     settled,
 )
@@ -57,7 +57,7 @@ def moved(chart: Chart, latent: Latent, seed: int = 0) -> Latent:
     """`latent` after a random step, kept inside its limits."""
     rng = np.random.default_rng(seed)
     tree = jax.tree_util.tree_map(lambda leaf: leaf + rng.normal(0, 0.1, leaf.shape).astype(np.float32), latent)
-    return _projected(chart, tree)
+    return projected(chart, tree)
 
 
 def plain(params: nd.Params) -> nd.Params:
@@ -124,12 +124,12 @@ def test_signs_change_between_ampa_and_gaba_only() -> None:
     assert of_nmda.any()
     for sign, dendrite in ((1, AMPA), (-1, GABA)):
         turned = latent._replace(weight=sign * jnp.abs(latent.weight))
-        settled_ = settled(chart, _projected(chart, turned))
+        settled_ = settled(chart, projected(chart, turned))
         np.testing.assert_array_equal(settled_.topology.dendrite, np.where(of_nmda, NMDA, dendrite))
-        weight = np.asarray(_projected(chart, turned).weight)
+        weight = np.asarray(projected(chart, turned).weight)
         assert (np.sign(weight[~of_nmda]) == sign).all()
         assert (weight[of_nmda] >= 0).all()
-    beyond = _projected(chart, latent._replace(weight=latent.weight * 1e4))
+    beyond = projected(chart, latent._replace(weight=latent.weight * 1e4))
     top = np.asarray(quantised(chart, latent, rounded=False).base.sum(1))[chart.row_group] / chart.unit
     wanted = np.where(chart.free, np.sign(latent.weight) * top, np.maximum(np.sign(latent.weight), 0) * top)
     np.testing.assert_allclose(beyond.weight, wanted, rtol=1e-5)
@@ -281,7 +281,7 @@ def test_rows_per_connection() -> None:
 @pytest.mark.parametrize("bits", shortened([1, 2, 3, 4], 2))
 def test_levels_reach_the_weights_of_the_start(bits: int) -> None:
     chart, latent = started(network(n_hidden=20), bits)
-    np.testing.assert_allclose(_projected(chart, latent).weight, latent.weight, rtol=1e-5)
+    np.testing.assert_allclose(projected(chart, latent).weight, latent.weight, rtol=1e-5)
     made = quantised(chart, latent)
     size = np.abs(np.asarray(latent.weight)) * chart.unit
     error = np.sqrt(np.mean((np.asarray(made.current) - size) ** 2) / np.mean(size**2))
