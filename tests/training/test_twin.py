@@ -15,6 +15,7 @@ from nir_dynapse.chip.device import CURRENTS, DYNAPSE2
 from nir_dynapse.layout.decoding import layout_to_params
 from nir_dynapse.sim.engine import spike_counts
 from nir_dynapse.training.losses import Counts
+from nir_dynapse.training.model import Trainable
 from nir_dynapse.training.options import TRAINED
 from nir_dynapse.training.start import start_of
 from nir_dynapse.training.steps import Recipe
@@ -40,7 +41,7 @@ def test_spikes_tell_what_a_chip_is_like() -> None:
     chart = chart_of(begun.params, begun.free, names, 4, DYNAPSE2.weight_top, {})
     latent = latent_of(chart, begun.params, begun.base, begun.weight)
     mismatch = nd.Mismatch(cv=(("i_spkthr", 0.5), ("i_tau_mem", 0.3)), synapse=0.3)
-    recipe = Recipe(chart, Counts(DT), mismatch, 1, ((6, 8),))
+    recipe = Recipe(Trainable(chart, latent, begun.params, mismatch, 1), Counts(DT), ((6, 8),))
     chip = draw(chart, jax.random.key(5), mismatch)
 
     def spikes(factors: Factors, x: np.ndarray) -> np.ndarray:
