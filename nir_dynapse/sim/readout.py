@@ -30,9 +30,9 @@ def values_of(topology: Topology, spikes: Array) -> Array:
         for q in topology.readout.projections:
             if q.target == p.name:
                 lags, pre = lagged(q.pre, q.delay, topology.dt, known[q.source].shape[2])
-                source = shifted(known[q.source], lags, jnp)
-                matrix = jnp.zeros((source.shape[2], p.size), spikes.dtype)
-                x += source @ matrix.at[pre, q.post].add(jnp.asarray(q.weight, spikes.dtype))
+                heard = shifted(known[q.source], lags, jnp)
+                matrix = jnp.zeros((heard.shape[2], p.size), spikes.dtype)
+                x += heard @ matrix.at[pre, q.post].add(jnp.asarray(q.weight, spikes.dtype))
                 x += 0.0 if q.bias is None else jnp.asarray(q.bias, spikes.dtype)
         known[p.name] = _filtered(p, x, topology.dt)
     return known[source]

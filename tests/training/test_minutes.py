@@ -44,9 +44,9 @@ def test_the_same_again_with_the_number_of_steps(tmp_path: Path) -> None:
     steps, every = chosen(told)
     assert every == -(-steps // 20)
     options = short(**{**SMALL, "check_every": every})
-    same(first, trained(options=options, steps=steps))
+    assert same(first, trained(options=options, steps=steps))
     again: list[str] = []  # from the checkpoint: its steps are the ones, whatever fits now
-    same(first, trained(again, minutes=5.0, checkpoint=tmp_path / "so_far.npz"))
+    assert same(first, trained(again, minutes=5.0, checkpoint=tmp_path / "so_far.npz"))
     assert not any("the same again" in what for what in again)
 
 

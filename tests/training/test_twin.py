@@ -85,7 +85,7 @@ def test_the_board_is_left_with_the_best_and_a_training_goes_on_bit_for_bit(tmp_
         looped(board, checkpoint=plain, options={"twin": False})
         with pytest.raises(KeyboardInterrupt):
             looped(board, checkpoint=path, progress=stop)
-        same(tuned, looped(board, checkpoint=path))
+        assert same(tuned, looped(board, checkpoint=path))
     assert held.topology.mask is not None
     assert tuned.topology.mask is not None
     assert np.array_equal(np.sort(held.topology.mask), np.sort(tuned.topology.mask))
