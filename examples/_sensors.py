@@ -166,7 +166,7 @@ def data(sensor: Sensor, recorded: Recorded, more: int, key: int = 0) -> tuple[D
     """Training data (as recorded, and `more` varied ones of each sample) and test data."""
     low, high = limits(recorded.train)
     rng = np.random.default_rng((key, 11))
-    samples = sum((sensor.varied(recorded.train, rng) for _ in range(more)), recorded.train)
+    samples = [*recorded.train, *(x for _ in range(more) for x in sensor.varied(recorded.train, rng))]
     train = Data(encoded(sensor, samples, low, high), np.tile(recorded.train_y, 1 + more), DT)
     return train, Data(encoded(sensor, recorded.test, low, high), recorded.test_y, DT)
 

@@ -6,14 +6,14 @@
 (``UV_FIND_LINKS``: a folder or page with the CPU build of torch; leave it out to take torch from the default index.)
 
 Every run is kept in examples/results/sensors.json and not repeated (--again does); the table of all that are there is then
-written into docs/fine_tuning.md (--write does only that), --list says what there is to run. With --steps trainings of the
-chip have other lengths than by default; give another file then (--results).
+written into docs/fine_tuning.md (--write does only that), --list says what there is to run. With --steps the trainings for
+the chip have another length than by default; the table says which.
 
-Arms, each with 128 hidden units and the same varied recordings: `gru` (its last state is read out, of the watch the mean) and `ann` (ReLU
-units that see 20 frames at once) on the signals; `ideal`, a layer of CubaLIF neurons between events and a neuron per class,
-trained in snnTorch, exported by it, read here; `default`, what `deploy --train` does with that file without further options:
-`fine_tune(network, train, mismatch=, key=, spend="chip")`, then `compile(network, params=)`, from the bits of the Layout, on
-100 virtual chips that no training has seen.
+Arms, each with 128 hidden units and the same varied recordings: `gru` (its last state is read out, of the watch the mean)
+and `ann` (ReLU units that see 20 frames at once) on the signals; `ideal`, a layer of CubaLIF neurons between events and a
+neuron per class, trained in snnTorch, exported by it, read here; `default`, what `deploy --train` does with that file
+without further options (but `steps`): `fine_tune(network, train, mismatch=, key=, spend="chip")`, then
+`compile(network, params=)`, from the bits of the Layout, on 100 virtual chips that no training has seen.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def trained(parameters: list[Any], votes: Callable, fresh: Callable, y: np.ndarr
 
 
 def yardstick(sensor: Sensor, kind: str, key: int) -> float:
-    """Accuracy on the test data of a GRU or an ANN with as many hidden units; noise on its inputs makes up for few samples."""
+    """Accuracy on the test data of a GRU or an ANN with as many hidden units."""
     import torch
 
     torch.manual_seed(key)
@@ -100,7 +100,10 @@ def yardstick(sensor: Sensor, kind: str, key: int) -> float:
         if kind == "ann":
             signals = [resampled(s, np.linspace(0, len(s) - 1, FRAMES)) for s in signals]
         lengths = [len(s) for s in signals]
-        x, share = np.zeros((len(signals), max(lengths), channels), "f4"), np.zeros((len(signals), max(lengths), 1), "f4")
+        x, share = (
+            np.zeros((len(signals), max(lengths), channels), "f4"),
+            np.zeros((len(signals), max(lengths), 1), "f4"),
+        )
         for k, (signal, n) in enumerate(zip(signals, lengths, strict=True)):
             x[k, :n] = (signal - middle) / spread
             share[k, :n] = np.arange(1, n + 1) == n if LAST[sensor.name] else 1 / n
@@ -114,7 +117,7 @@ def yardstick(sensor: Sensor, kind: str, key: int) -> float:
         return last(torch.nn.functional.dropout(hidden, 0.3, target is not None)), 0.0
 
     def fresh() -> Signals:
-        return sum((sensor.varied(recorded.train, rng) for _ in range(sensor.times)), [])
+        return [x for _ in range(sensor.times) for x in sensor.varied(recorded.train, rng)]
 
     parameters = [*first.parameters(), *last.parameters()]
     trained(parameters, votes, fresh, np.tile(y, sensor.times), EPOCHS[kind, sensor.name], 2e-3, rng)
@@ -123,7 +126,10 @@ def yardstick(sensor: Sensor, kind: str, key: int) -> float:
 
 
 NOISE = 0.3  # of the yardsticks' inputs, in standard deviations: an offset, and half of it for each frame
-LAST = {"vowels": True, "watch": False}  # which hidden state of the GRU is read out: that of the last frame, or the mean
+LAST = {
+    "vowels": True,
+    "watch": False,
+}  # which hidden state of the GRU is read out: that of the last frame, or the mean
 EPOCHS = {("gru", "vowels"): 30, ("ann", "vowels"): 30, ("gru", "watch"): 25, ("ann", "watch"): 25}
 
 
@@ -191,7 +197,7 @@ def spiking(sensor: Sensor, key: int) -> float:
         return 0.5 * counts, 0.3 * penalty + 0.05 * sum(torch.relu(-0.5 - v).square().mean() for v in membranes)
 
     def fresh() -> np.ndarray:
-        samples = sum((sensor.varied(recorded.train, rng) for _ in range(sensor.times)), [])
+        samples = [x for _ in range(sensor.times) for x in sensor.varied(recorded.train, rng)]
         return encoded(sensor, samples, low, high)
 
     trained(list(net.parameters()), votes, fresh, np.tile(y, sensor.times), sensor.epochs, 5e-3, rng)
@@ -233,7 +239,7 @@ def run(job: Job, steps: int | None, say: Callable[[str], None]) -> Row:
         checkpoint=network_file(sensor, job.key).with_suffix(f".{steps}.npz"),  # an interrupted run goes on
         **options,
     )
-    row["seconds"] = round(time.monotonic() - began)
+    row |= {"seconds": round(time.monotonic() - began), "steps": steps}
     found = nd.evaluate(nd.compile(network, params=params), test, devices=CHIPS, mismatch=mismatch, key=FIRST_CHIP)
     return {**row, "nominal": found.nominal, "median": found.median, "q5": float(found.quantile(0.05))}
 
@@ -251,8 +257,8 @@ def keep(results: Path, row: Row) -> None:
 def table(rows: list[Row]) -> str:
     """Markdown, in %, each the median over the keys."""
     lines = [
-        f"| sensor | GRU | ANN | ideal | nominal | {100 * LEVEL:.0f} % | keys | training |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        f"| sensor | GRU | ANN | ideal | nominal | {100 * LEVEL:.0f} % | steps | keys | training |",
+        "|" + " --- |" * 9,
     ]
     for task in SENSORS:
         mine = {arm: [r for r in rows if (r["task"], r["arm"]) == (task, arm)] for arm in ARMS}
@@ -260,7 +266,8 @@ def table(rows: list[Row]) -> str:
         tuned = mine["default"]
         chips = f"{_percent(tuned, 'median')} ({_percent(tuned, 'q5')})"
         took = f"{np.median([r['seconds'] for r in tuned]):.0f} s" if tuned else "–"
-        lines.append(f"| {task} | {' | '.join(cells)} | {chips} | {len(tuned)} | {took} |")
+        steps = ", ".join(sorted({"default" if r["steps"] is None else str(r["steps"]) for r in tuned})) or "–"
+        lines.append(f"| {task} | {' | '.join(cells)} | {chips} | {steps} | {len(tuned)} | {took} |")
     return "\n".join(lines)
 
 
@@ -287,8 +294,6 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="only say what there is to run")
     parser.add_argument("--write", action="store_true", help="only write the table anew from what is there")
     args = parser.parse_args()
-    if args.steps is not None and args.results == RESULTS:
-        parser.error("--steps: these are not the results of the default call; name another file with --results")
     done = set() if args.again else {Job.of(row) for row in load(args.results)}
     jobs = [Job(task, arm, key) for key in range(args.keys) for task in args.tasks for arm in args.arms]
     for job in [job for job in jobs if job not in done and not args.write]:
