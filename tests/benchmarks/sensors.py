@@ -88,6 +88,7 @@ def yardstick(sensor: Sensor, kind: str, key: int) -> float:
     """Accuracy on the test data of a GRU or an ANN with as many hidden units."""
     import torch
 
+    torch.set_num_threads(1)  # layers this small only wait for each other on more
     torch.manual_seed(key)
     recorded, rng = sensor.recorded(), np.random.default_rng(key)
     all_frames, y = np.concatenate(recorded.train), recorded.train_y
@@ -150,6 +151,7 @@ def spiking(sensor: Sensor, key: int) -> float:
     import torch
     from snntorch.export_nir import export_to_nir
 
+    torch.set_num_threads(1)  # layers this small only wait for each other on more
     torch.manual_seed(key)
     recorded, rng = sensor.recorded(), np.random.default_rng(key)
     low, high = limits(recorded.train)
