@@ -231,6 +231,8 @@ def run(job: Job, steps: int | None, say: Callable[[str], None]) -> Row:
     row.pop("framework", None)
     mismatch, began = nd.Mismatch.uniform(LEVEL), time.monotonic()
     options: dict[str, Any] = {} if steps is None else {"steps": steps}
+    store = network_file(sensor, job.key).with_suffix(f".{steps}.npz")  # an interrupted run goes on
+    resumed = store.exists()
     params = nd.fine_tune(
         network,
         train,
@@ -238,11 +240,12 @@ def run(job: Job, steps: int | None, say: Callable[[str], None]) -> Row:
         key=job.key,
         spend="chip",
         progress=lambda what, _: say(what),
-        checkpoint=network_file(sensor, job.key).with_suffix(f".{steps}.npz"),  # an interrupted run goes on
+        checkpoint=store,
         **options,
     )
-    row |= {"seconds": round(time.monotonic() - began), "steps": steps}
+    row |= {"seconds": None if resumed else round(time.monotonic() - began), "steps": steps}
     found = nd.evaluate(nd.compile(network, params=params), test, devices=CHIPS, mismatch=mismatch, key=FIRST_CHIP)
+    store.unlink()
     return {**row, "nominal": found.nominal, "median": found.median, "q5": float(found.quantile(0.05))}
 
 
@@ -267,7 +270,8 @@ def table(rows: list[Row]) -> str:
         cells = [_percent(mine[arm], "nominal") for arm in ARMS]
         tuned = mine["default"]
         chips = f"{_percent(tuned, 'median')} ({_percent(tuned, 'q5')})"
-        took = f"{np.median([r['seconds'] for r in tuned]):.0f} s" if tuned else "–"
+        seconds = [r["seconds"] for r in tuned if r["seconds"] is not None]  # of runs that nothing interrupted
+        took = f"{np.median(seconds):.0f} s" if seconds else "–"
         steps = ", ".join(sorted({"default" if r["steps"] is None else str(r["steps"]) for r in tuned})) or "–"
         lines.append(f"| {task} | {' | '.join(cells)} | {chips} | {steps} | {len(tuned)} | {took} |")
     return "\n".join(lines)
