@@ -107,7 +107,7 @@ def yardstick(sensor: Sensor, kind: str, key: int) -> float:
         )
         for k, (signal, n) in enumerate(zip(signals, lengths, strict=True)):
             x[k, :n] = (signal - middle) / spread
-            share[k, :n] = np.arange(1, n + 1) == n if LAST[sensor.name] else 1 / n
+            share[k, :n, 0] = np.arange(1, n + 1) == n if LAST[sensor.name] else 1 / n
         values = torch.from_numpy(x)
         if target is not None:
             values = values + NOISE * (torch.randn(len(x), 1, channels) + 0.5 * torch.randn(values.shape))
