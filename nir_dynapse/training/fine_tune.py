@@ -104,8 +104,8 @@ def fine_tune(
     `steps`: as many as fit in that time, all included, with twenty checks; `progress` is told how many they are, and the
     same call with `steps` gives the same result (a `checkpoint` keeps them).
 
-    `loss`: "counts" (classes by spike counts), "first-spike", "max-over-time", "trajectory" (where `data.y` is (sample,
-    time, output)), or a `losses.Loss`. With `teacher` (True: the network's own ideal run; or another Network, with the
+    `loss`: "counts" (classes by spike counts), "first-spike", "first-spike-time", "max-over-time", "trajectory" (where
+    `data.y` is (sample, time, output)), or a `losses.Loss`. With `teacher` (True: the network's own ideal run; or another Network, with the
     same populations or one that `thing` has copies of, see `replicate`) labels are not looked at: filtered spikes of all
     populations follow the teacher's. With a `board` the samples run on that chip, and the model supplies the gradients (in
     the loop), those of a circuit like this chip, which its spikes tell; `devices` is 1 then. In the end the board holds
@@ -120,6 +120,11 @@ def fine_tune(
     if not isinstance(options, TrainingOptions):
         raise ConfigurationError(f"fine_tune: options is a {type(options).__name__}. Give TrainingOptions(...).")
     called = time.monotonic()
+    if board is not None and options.gradient != "surrogate":
+        raise ConfigurationError(
+            f"fine_tune: gradient is {options.gradient!r}, and of a board spikes per bin are known, not times. Leave it at "
+            "'surrogate', or train without a board."
+        )
     _checked(devices, steps, bits, key, minutes)
     check_mismatch("fine_tune", mismatch)
     mismatch = device.mismatch if mismatch is None else mismatch
@@ -168,7 +173,8 @@ def fine_tune(
         check_mismatch=options.check_mismatch,
         rewires=bool(candidates)
         and options.rewiring.method != "none"
-        and has_kernels(settled(chart, first), substeps, options.surrogate, recipe.longest_delay),
+        and not task.loss.timed
+        and has_kernels(settled(chart, first), substeps, recipe.surrogate, recipe.longest_delay),
     )
     run = Run(trainer, task, options, steps, key, candidates if board is None else ())
     if board is not None:
@@ -288,7 +294,7 @@ def _recipe(chart: Any, task: Task, mismatch: Mismatch, substeps: int, options: 
         worst=options.worst,
         mixed=options.mixed,
         attack=options.attack,
-        surrogate=options.surrogate,
+        surrogate=options.surrogate._replace(times=options.gradient == "spike-times"),
         readout=task.readout,
         copies=task.copies,
         longest_delay=delays,

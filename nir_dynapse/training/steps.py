@@ -21,7 +21,7 @@ from nir_dynapse.chip.device import Mismatch
 from nir_dynapse.circuit.copies import mean
 from nir_dynapse.errors import ParameterRangeError
 from nir_dynapse.files.numbers import SIZE, WEIGHT, Real, Whole
-from nir_dynapse.sim.engine import spike_counts
+from nir_dynapse.sim.engine import first_spike_times, spike_counts
 from nir_dynapse.sim.native.run import Wiring
 from nir_dynapse.sim.readout import values_of
 from nir_dynapse.sim.surrogate import FAST_SIGMOID, Surrogate
@@ -140,6 +140,13 @@ def place(tree: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
 # --- one chip ---------------------------------------------------------------------------------------------------------
 
 
+class Ran(NamedTuple):
+    """Spikes (B, T, N) of one chip, and the times (B, N) in s of the first ones where the loss asks for them."""
+
+    spikes: Array
+    times: Array | None = None
+
+
 def spikes_of(
     recipe: Recipe,
     bits: Bits,
@@ -148,30 +155,31 @@ def spikes_of(
     recorded: Array | None = None,
     wiring: Wiring | None = None,
     probe: Array | None = None,
-) -> Array:
-    """Spikes (B, T, N) of one chip; where `recorded` are given, those, with the gradients of the model driven by them.
+) -> Ran:
+    """What one chip does; where `recorded` spikes are given, those, with the gradients of the model driven by them.
 
     `wiring` and `probe` as in `spike_counts`.
     """
     params = on_chip(recipe.chart, bits, factors)
     if recorded is not None:
-        return injected_counts(params, x, recorded, recipe.surrogate, recipe.longest_delay)
-    return spike_counts(
-        params,
-        x,
-        substeps=recipe.substeps,
-        surrogate=recipe.surrogate,
-        longest_delay=recipe.longest_delay,
-        wiring=wiring,
-        probe=probe,
-    )
+        return Ran(injected_counts(params, x, recorded, recipe.surrogate, recipe.longest_delay))
+    how: dict[str, Any] = {
+        "substeps": recipe.substeps,
+        "surrogate": recipe.surrogate,
+        "longest_delay": recipe.longest_delay,
+    }
+    if recipe.loss.timed:
+        times, spikes = first_spike_times(params, x, **how)
+        return Ran(spikes, times)
+    return Ran(spike_counts(params, x, **how, wiring=wiring, probe=probe))
 
 
-def seen(recipe: Recipe, spikes: Array) -> Array:
-    """What the loss sees of spikes (B, T, N)."""
+def seen(recipe: Recipe, ran: Ran) -> Array:
+    """What the loss sees: spikes (B, T, n), values of the readout (B, T, n), or times of first spikes (B, n)."""
     if recipe.readout:
-        return values_of(recipe.chart.rows, spikes)
-    return jnp.concatenate(read_spikes(spikes, recipe.read, recipe.copies), axis=-1)
+        return values_of(recipe.chart.rows, ran.spikes)
+    out = ran.spikes if ran.times is None else ran.times
+    return jnp.concatenate(read_spikes(out, recipe.read, recipe.copies), axis=-1)
 
 
 def _divergence(recipe: Recipe, wanted: Array, found: Array) -> Array:
@@ -217,7 +225,7 @@ def _objective(
     """This device's part of the loss, and (losses, share of right answers) of its chips."""
     bits = quantised(recipe.chart, latent, rounded=recipe.rounded)
 
-    def one(key: Array, x: Array, recorded: Array | None) -> Array:
+    def one(key: Array, x: Array, recorded: Array | None) -> Ran:
         if recorded is not None:
             chip = nominal(recipe.chart) if batch.chip is None else batch.chip
             return spikes_of(recipe, bits, chip, x, recorded, wiring, probe)
@@ -226,8 +234,8 @@ def _objective(
             recipe, bits, draw(recipe.chart, key, recipe.mismatch, part, recipe.drop), x, None, wiring, probe
         )
 
-    spikes = jax.vmap(one)(batch.keys, batch.x.astype(jnp.float32), batch.spikes)
-    out = jax.vmap(partial(seen, recipe))(spikes)
+    ran = jax.vmap(one)(batch.keys, batch.x.astype(jnp.float32), batch.spikes)
+    spikes, out = ran.spikes, jax.vmap(partial(seen, recipe))(ran)
     per_chip = jax.vmap(recipe.loss)(out, batch.y).mean(1)
     right = jnp.zeros_like(per_chip)
     if recipe.loss.supervised == "classes":
