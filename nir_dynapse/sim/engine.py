@@ -23,6 +23,7 @@ from nir_dynapse.sim.dynamics import Constants, Group, State, Structure, initial
 from nir_dynapse.sim.loops import loop_for
 from nir_dynapse.sim.native import run as _native
 from nir_dynapse.sim.native.ahead import KINDS
+from nir_dynapse.sim.spike_adjoint import spiking
 from nir_dynapse.sim.spike_times import first_times, still
 from nir_dynapse.sim.spike_times import run_bin as run_moving
 from nir_dynapse.sim.surrogate import FAST_SIGMOID, Surrogate
@@ -201,9 +202,12 @@ def run(
 
 
 def _needs_scan(program: Program) -> bool:
-    structure = program.structure
-    beyond = structure.noise or structure.loss or structure.feedback or structure.gate
-    return beyond or program.surrogate.timing or program.surrogate.times
+    return _beyond(program.structure) or program.surrogate.timing or program.surrogate.times
+
+
+def _beyond(structure: Structure) -> bool:
+    """Whether it has what the adjoints by hand leave out."""
+    return structure.noise or structure.loss or structure.feedback or structure.gate
 
 
 def _fast(weights: Any, c: Constants, start: State, events: Array, program: Program) -> Array:
@@ -283,6 +287,8 @@ def _moving(
 ) -> tuple[Array, Array]:
     """Counts and times of the first spikes within each bin (time, batch, N), see `spike_times.run_bin`."""
     structure, n_sub = program.structure, program.substeps
+    if not (isinstance(weights, Rows) or _beyond(structure) or program.surrogate.smooth or program.checkpoint):
+        return spiking(weights, c, events, Static(structure, program.surrogate), n_sub)
     number = jnp.arange(events.shape[1]) if sample is None else jnp.asarray(sample)
 
     def body(carry: tuple[Any, Array], x_t: Array) -> tuple[Any, tuple[Array, Array]]:

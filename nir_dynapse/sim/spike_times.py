@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from nir_dynapse.sim.circuit import step_boolean
 from nir_dynapse.sim.dynamics import (
     LARGEST,
     Constants,
+    Inflow,
     State,
     Structure,
     advance,
@@ -35,7 +35,7 @@ from nir_dynapse.sim.loops import repeat
 from nir_dynapse.sim.surrogate import Surrogate
 from nir_dynapse.sim.wiring import Weights, drive
 
-__all__ = ["GRAZING", "Moving", "first_times", "run_bin", "still"]
+__all__ = ["GRAZING", "Moving", "first_times", "membrane", "run_bin", "still"]
 
 Array = Any
 GRAZING = 0.1
@@ -99,8 +99,25 @@ def _step(
     received, state = drive(moving.state, events, weights, structure, jnp)
     dendrites, ahp = advance(state, received, c)
     flow = inflow(dendrites, ahp, c, structure)
-    end = rise(state.v, flow, c, structure, jnp, noise)
-    y, active = begin(state.v, c.floor, c.h, jnp)
+    v, spikes, when = membrane(state.v, flow, c, structure, surrogate, noise)
+    spikes = spikes * kept
+    sent, moved = spikes, moving.moved
+    if surrogate.times:
+        part = when / c.h
+        part = part if surrogate.smooth else part - jax.lax.stop_gradient(part)
+        sent = jax.lax.stop_gradient(spikes)
+        moved = jnp.where(sent > 0, part, 0.0)
+        sent = sent - moved + moving.moved
+    return Moving(State(dendrites, ahp, v, sent, state.past), moved), spikes, when
+
+
+def membrane(
+    v: Array, flow: Inflow, c: Constants, structure: Structure, surrogate: Surrogate, noise: Array | float = 0.0
+) -> tuple[Array, Array, Array]:
+    """`v` after a step, the spikes in it with the surrogate's derivative, and the time in s of the first from its beginning
+    (of no meaning without one)."""
+    end = rise(v, flow, c, structure, jnp, noise)
+    y, active = begin(v, c.floor, c.h, jnp)
     leak = 1.0 if flow.leak is None else jnp.minimum(flow.leak, LARGEST)
     exact = surrogate.times
     bounded = _bounded(end - y, active * c.rate, c.threshold) if exact and not surrogate.smooth else 1.0
@@ -112,18 +129,9 @@ def _step(
         return fixed + bounded * (value - fixed)
 
     since = hold(late(y, end, active, leak, c.rate, c.threshold, jnp))
-    v, more = settle(state.v, end, flow, c, structure, jnp, noise, hold, repeat)
-    above = end / c.threshold - 1
-    spikes = surrogate._replace(smooth=surrogate.smooth and not exact)(above)
-    spikes = (spikes if more is None else spikes + more) * kept
-    if not exact:
-        return Moving(State(dendrites, ahp, v, spikes, state.past), moving.moved), spikes, c.h - since
-    part = 1 - since / c.h
-    part = part if surrogate.smooth else part - jax.lax.stop_gradient(part)
-    moved = jnp.where(above > 0, part, 0.0) * kept
-    fired = step_boolean(above) if more is None else step_boolean(above) + more
-    sent = fired * kept - moved + moving.moved
-    return Moving(State(dendrites, ahp, v, sent, state.past), moved), spikes, c.h - since
+    after, more = settle(v, end, flow, c, structure, jnp, noise, hold, repeat)
+    spikes = surrogate._replace(smooth=surrogate.smooth and not exact)(end / c.threshold - 1)
+    return after, spikes if more is None else spikes + more, c.h - since
 
 
 def _bounded(risen: Array, span: Array, threshold: Array) -> Array:
