@@ -101,8 +101,8 @@ def first_spike_times(
     """Time in s of every neuron's first spike (batch, N), the end of the sample without one, and `spike_counts`.
 
     Within an internal step the time is where the threshold is met. Its gradient is the surrogate's, or exact where
-    `surrogate.times` (`sim.spike_times`); the other arguments, and what is raised, are those of `spike_counts`. XLA runs it:
-    the compiled kernels know counts only.
+    `surrogate.times` (`sim.spike_times`); the other arguments, and what is raised, are those of `spike_counts`. XLA runs
+    it: the compiled kernels know counts only.
     """
     width = params.topology.dt if dt is None else float(dt)
     count = internal_step(params, width) if substeps is None else substeps

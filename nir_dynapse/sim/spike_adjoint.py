@@ -1,9 +1,9 @@
 """The adjoint of `spike_times` by hand, for circuits without NMDA gate, exponential soma, delays, noise and lost events.
 
-As in `sim.adjoint`, the derivatives of a block of steps are computed at once, each neuron's for itself; what is left for the
-loop backwards are a few multiplications and one matrix product per step. In the manner of EventProp (Wunderlich and Pehle
-2021), what a spike at t sends back is the change of the adjoint of its synapses' currents around t: with g_k the adjoint of an
-event in step k, the adjoint of its time is (g_(k+1) − g_k)/h.
+As in `sim.adjoint`, the derivatives of a block of steps are computed at once, each neuron's for itself; what is left for
+the loop backwards are a few multiplications and one matrix product per step. In the manner of EventProp (Wunderlich and
+Pehle 2021) a spike sends back how the adjoint of its synapses' currents changes around it: with g_k the adjoint of an event
+that is sent in step k, the adjoint of the time of a spike in step k is (g_(k+1) − g_k)/h.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def spiking(weights: tuple[Matrices, ...], c: Constants, x: Array, static: Stati
 
 
 class _Residual(NamedTuple):
-    """What the adjoint needs of every step: `v` before it and what flowed in, the other state before it, and spikes in it."""
+    """What the adjoint needs of every step: `v` before it, what flowed in, the other state before it, and spikes in it."""
 
     v: Array
     flow: Inflow

@@ -1,13 +1,15 @@
 """Runs in which a spike is what it is, an event at a time: gradients through when, not whether, neurons fire.
 
 A neuron fires at t, where its membrane y meets the threshold. By the implicit function theorem dt/dθ = −(∂y/∂θ)/(dy/dt);
-that of the interpolated crossing is what is differentiated (`dynamics.late`). From there on the time acts exactly: the reset
-and the refractory period begin at t, and an event that comes later by δ leaves behind currents that are moved by δ. Events
-are handed over where steps begin, so one that is moved by δ is taken for 1 − δ/h events in its step of h s and δ/h events in
+that of the interpolated crossing is what is differentiated (`dynamics.late`). From there on the time acts exactly: reset
+and refractory period begin at t, and an event that comes later by δ leaves behind currents that are moved by δ. Events are
+handed over where steps of h s begin, so one that is moved by δ is taken for 1 − δ/h events in its step and δ/h events in
 the next one: charge is kept, and its centre moves by δ, however fast a synapse is. Values stay those of the chip, whose
-spikes wait for the next step (δ is zero, its derivative is not); with `Surrogate(smooth=True, times=True)` they wait a step
-from t on, and gradients are those of finite differences. So are those of event-based rules (Wunderlich and Pehle 2021, Göltz
-et al. 2021) for models whose solution is known. Neurons that stay silent have no time to move: see `first_times`.
+spikes wait for the next step (δ is zero, its derivative is not).
+
+With `Surrogate(smooth=True, times=True)` spikes wait one step from t on, whatever t is, and gradients are those of finite
+differences; as h shrinks both become those of event-based rules (Wunderlich and Pehle 2021, Göltz et al. 2021). Neurons
+that stay silent have no time to move: see `first_times`.
 """
 
 from __future__ import annotations
@@ -145,7 +147,8 @@ def first_times(counts: Array, first: Array, dt: float, surrogate: Surrogate) ->
 
     `counts` (B, T, N) are spikes, `first` the times of the first ones from the beginning of each bin. With
     `surrogate.times` the gradient is that of the time; a neuron that stays silent has the surrogate's instead, by which it
-    is pulled to the threshold: −(T − j)·dt for each bin j. Without, all have the surrogate's, that of dt·Σ_k Π_{j≤k} (1 − s_j).
+    is pulled to the threshold: −(T − j)·dt for each bin j. Without, all have the surrogate's, that of
+    dt·Σ_k Π_{j≤k} (1 − s_j).
     """
     steps = counts.shape[1]
     fixed = jax.lax.stop_gradient(counts)
@@ -157,5 +160,5 @@ def first_times(counts: Array, first: Array, dt: float, surrogate: Surrogate) ->
         silent = ~(fixed > 0).any(1)
         return jnp.where(silent, exact + pulled - jax.lax.stop_gradient(pulled), exact)
     spikes = counts + jnp.clip(fixed, 0, 1) - fixed  # a gradient at 0 and at 1, where that of clip is a half
-    binned = dt * jnp.cumprod(1 - spikes, axis=1).sum(1)
+    binned = dt * jnp.sum(jnp.cumprod(1 - spikes, axis=1), axis=1)
     return jax.lax.stop_gradient(exact) + binned - jax.lax.stop_gradient(binned)

@@ -105,11 +105,11 @@ def fine_tune(
     same call with `steps` gives the same result (a `checkpoint` keeps them).
 
     `loss`: "counts" (classes by spike counts), "first-spike", "first-spike-time", "max-over-time", "trajectory" (where
-    `data.y` is (sample, time, output)), or a `losses.Loss`. With `teacher` (True: the network's own ideal run; or another Network, with the
-    same populations or one that `thing` has copies of, see `replicate`) labels are not looked at: filtered spikes of all
-    populations follow the teacher's. With a `board` the samples run on that chip, and the model supplies the gradients (in
-    the loop), those of a circuit like this chip, which its spikes tell; `devices` is 1 then. In the end the board holds
-    the best (`board.layout`): placed elsewhere, the same bits meet other neurons.
+    `data.y` is (sample, time, output)), or a `losses.Loss`. With `teacher` (True: the network's own ideal run; or another
+    Network, with the same populations or one that `thing` has copies of, see `replicate`) labels are not looked at:
+    filtered spikes of all populations follow the teacher's. With a `board` the samples run on that chip, and the model
+    supplies the gradients (in the loop), those of a circuit like this chip, which its spikes tell; `devices` is 1 then. In
+    the end the board holds the best (`board.layout`): placed elsewhere, the same bits meet other neurons.
 
     `validation` (default: `data`) is seen by held-out virtual chips; the best state on them, the start included, is
     returned. `checkpoint` names an .npz file from which the same call goes on, bit for bit; `log` a .csv file.
