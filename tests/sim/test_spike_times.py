@@ -1,4 +1,4 @@
-"""Gradients through spike times: finite differences, solutions in closed form, the adjoint by hand, the surrogate's signs."""
+"""Gradients through spike times: finite differences, solutions in closed form, the adjoint by hand, the surrogate."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.optimize import brentq
+from scipy import optimize
 
 from circuits import circuits, relative
 from nir_dynapse.circuit.closed_form import to_params
@@ -23,6 +23,7 @@ from nir_dynapse.sim.wiring import synaptic_kick, tau_of
 from small_networks import population
 
 DT = 1e-3
+root: Any = optimize.brentq
 EXACT, MOVING = Surrogate(times=True), Surrogate(times=True, smooth=True)
 
 
@@ -138,13 +139,13 @@ def solved(params: Params, h: float) -> tuple[np.ndarray, np.ndarray, np.ndarray
         return np.where(t > 0, fast / (slow - fast) * (part[0] - part[1]), 0.0)
 
     peak = np.log(slow / fast) / (1 / fast - 1 / slow)
-    hidden = np.array([t + brentq(lambda u, k=k: a[k] * v(u) - threshold, 0, peak) for k, t in enumerate(ARRIVALS)])
+    hidden = np.array([t + root(lambda u, k=k: a[k] * v(u) - threshold, 0, peak) for k, t in enumerate(ARRIVALS)])
     sent = hidden + h  # a spike waits for the next step, or one step
 
     def total(t: float, order: int = 0) -> Any:
         return sum(a[2 + k] * v(t - sent[k], order) for k in (0, 1))
 
-    last = brentq(lambda t: total(t) - threshold, sent[1], sent[1] + peak)
+    last = root(lambda t: total(t) - threshold, sent[1], sent[1] + peak)
     since = hidden - np.array(ARRIVALS)
     first = -v(since) / v(since, 1)
     share = a[2:] * v(last - sent, 1) / total(last, 1)
