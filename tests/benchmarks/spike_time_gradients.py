@@ -3,9 +3,10 @@
     python3 -m uv run python tests/benchmarks/spike_time_gradients.py [--keys 3] [--steps 500] [--rate 0.005 --rate 0.02]
 
 5 -> `hidden` -> 3 neurons, whoever of the three fires first answers; trained with the loss "first-spike-time", 4 bits, on
-chips with 20 % mismatch. Prints for two learning rates, every key and in the median the accuracy on 1 000 test samples, without mismatch and
-in the median over 20 unseen chips of 20 %; the samples in which no output fires; spikes per sample, all neurons; and CPU
-seconds per step (after compiling).
+chips with 20 % mismatch. Prints for two learning rates, every key and in the median the accuracy on 1 000 test samples,
+without mismatch and in the median over 20 unseen chips of 20 %; the samples in which no output fires; spikes per sample of
+all neurons; and CPU seconds per step (after compiling). `--speed`: instead CPU milliseconds of a value and its gradient by
+all weights and bias currents, 128 samples on examples/networks/yin_yang.nir, by the compiled kernels and by XLA.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -23,12 +25,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from nir_dynapse.chip.device import Mismatch
+from nir_dynapse.circuit.closed_form import to_params
 from nir_dynapse.circuit.params import Params
 from nir_dynapse.data.data import Data
+from nir_dynapse.import_.nir_graph import from_nir
 from nir_dynapse.network.network import Network, Population, Port, Projection
 from nir_dynapse.sim.circuit import internal_step
-from nir_dynapse.sim.engine import first_spike_times
+from nir_dynapse.sim.engine import first_spike_times, spike_counts
 from nir_dynapse.sim.mismatch import fabricate
+from nir_dynapse.sim.surrogate import Surrogate
 from nir_dynapse.training.fine_tune import fine_tune
 from nir_dynapse.training.losses import Penalty
 from nir_dynapse.training.options import GRADIENTS, TrainingOptions
@@ -113,6 +118,32 @@ def measured(params: Params, test: Data) -> np.ndarray:
     return np.array([100 * nominal, 100 * float(np.median(found)), 100 * silent, spikes])
 
 
+def speed() -> None:
+    """CPU ms, the least of several runs, of the surrogate on the kernels and by XLA, and of exact gradients by XLA."""
+    params, data = (
+        to_params(from_nir(FOLDER.parent / "networks" / "yin_yang.nir")),
+        Data.load(FOLDER / "yin_yang_train.npz"),
+    )
+    x, unit = jnp.asarray(data.x[:128], jnp.float32), float(np.max(np.asarray(params.weight)))
+
+    def run(weight: Any, bias: Any, way: str) -> Any:
+        chip = replace(params, weight=weight * unit, bias=bias)
+        if way == "kernels":
+            return spike_counts(chip, x, substeps=1).sum()
+        if way == "XLA":
+            return spike_counts(chip, x, substeps=1, native=False).sum()
+        return first_spike_times(chip, x, substeps=1, surrogate=Surrogate(times=way == "spike times"))[0].sum()
+
+    for way in ("kernels", "XLA", "XLA, first spikes", "spike times"):
+        step = jax.jit(jax.value_and_grad(partial(run, way=way), (0, 1)))
+        taken = []
+        for _ in range(16):
+            begun = time.process_time()
+            jax.block_until_ready(step(np.asarray(params.weight) / unit, dict(params.bias)))
+            taken.append(time.process_time() - begun)
+        print(f"{way:<18} {1e3 * min(taken[1:]):.1f} ms", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keys", type=int, default=3)
@@ -121,7 +152,11 @@ def main() -> None:
     parser.add_argument("--rate", type=float, action="append", help="of learning, at the start")
     parser.add_argument("--hidden", type=int, default=30)
     parser.add_argument("--gradient", choices=GRADIENTS, action="append")
+    parser.add_argument("--speed", action="store_true")
     given = parser.parse_args()
+    if given.speed:
+        speed()
+        return
     data, test = (Data.load(FOLDER / f"yin_yang_{part}.npz") for part in ("train", "test"))
     print(
         "| gradient | rate | key | nominal % | at 20 % | silent % | spikes | s/step |\n|---|---|---|---|---|---|---|---|"
