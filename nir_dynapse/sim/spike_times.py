@@ -156,7 +156,8 @@ def first_times(counts: Array, first: Array, dt: float, surrogate: Surrogate) ->
     exact = jnp.where(fixed > 0, start + first, steps * dt).min(1)
     if surrogate.times:
         left = dt * jnp.arange(steps, 0, -1, dtype=counts.dtype)[:, None]
-        pulled = -jnp.sum(jnp.where(fixed > 0, 0.0, counts) * left, axis=1)
+        unfired: Any = jnp.where(fixed > 0, 0.0, counts)
+        pulled = -(unfired * left).sum(1)
         silent = ~(fixed > 0).any(1)
         return jnp.where(silent, exact + pulled - jax.lax.stop_gradient(pulled), exact)
     spikes = counts + jnp.clip(fixed, 0, 1) - fixed  # a gradient at 0 and at 1, where that of clip is a half
