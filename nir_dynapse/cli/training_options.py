@@ -54,12 +54,19 @@ def finetune_options(verb: argparse.ArgumentParser) -> None:
     kind = group.add_mutually_exclusive_group()
     kind.add_argument(
         "--loss",
-        choices=("counts", "first-spike", "max-over-time"),
+        choices=("counts", "first-spike", "first-spike-time", "max-over-time"),
         metavar="NAME",
-        help="what answers the class: counts (most spikes; default), first-spike, max-over-time (highest filtered trace)",
+        help="what answers the class: counts (most spikes; default), first-spike, first-spike-time (within a bin, too), "
+        "max-over-time (highest filtered trace)",
     )
     kind.add_argument(
         "--teacher", action="store_true", help="no labels: all spikes follow those of the network's own ideal run"
+    )
+    group.add_argument(
+        "--gradient",
+        choices=("surrogate", "spike-times"),
+        metavar="NAME",
+        help="through whether neurons fire, by a surrogate (default), or exactly through when they fire: spike-times",
     )
     group.add_argument(
         "--bits",

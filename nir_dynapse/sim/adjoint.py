@@ -22,7 +22,19 @@ from nir_dynapse.sim.slopes import Slopes, slopes_of
 from nir_dynapse.sim.surrogate import Surrogate
 from nir_dynapse.sim.wiring import Matrices, pick
 
-__all__ = ["Static", "instantiate", "padded", "segment"]
+__all__ = [
+    "Static",
+    "block_length",
+    "cut",
+    "instantiate",
+    "outer",
+    "padded",
+    "segment",
+    "signs_of",
+    "spread",
+    "times",
+    "to_neurons",
+]
 
 Array = Any
 SMALL = 512
@@ -112,7 +124,7 @@ def _forward(
     if length == steps:
         (end, _), (spikes, kept) = block(begin, x)
     else:
-        (end, _), stacked = jax.lax.scan(block, begin, _cut(x, length))
+        (end, _), stacked = jax.lax.scan(block, begin, cut(x, length))
         spikes, kept = jax.tree_util.tree_map(lambda a: a.reshape(steps, *a.shape[2:]), stacked)
     return end, spikes, kept
 
@@ -153,7 +165,7 @@ class _Shelf(NamedTuple):
         return value, (buffer, 1 - turn)
 
 
-def _cut(tree: Any, length: int) -> Any:
+def cut(tree: Any, length: int) -> Any:
     return jax.tree_util.tree_map(lambda a: a.reshape(a.shape[0] // length, length, *a.shape[1:]), tree)
 
 
@@ -204,7 +216,7 @@ def _segment_backward(static: Static, saved: _Saved, cotangents: Any):
     steps, batch, n = spikes.shape
     length = block_length(steps, batch, n)
     transposed = [w.neurons.T for w in weights]
-    signs = [_signs(g.dendrites, c.rate.dtype) for g in structure.groups]
+    signs = [signs_of(g.dendrites, c.rate.dtype) for g in structure.groups]
     all_wanted = residual.dendrites is not None
 
     def body(carry: _Carry, inputs: tuple[Slopes, Array]):
@@ -214,10 +226,10 @@ def _segment_backward(static: Static, saved: _Saved, cotangents: Any):
         g_current = slopes.current * g_end
         g_leak = None if slopes.leak is None else slopes.leak * g_end
         dendrites = tuple(
-            later + _spread(sign, g_current, g_leak) for later, sign in zip(carry.dendrites, signs, strict=True)
+            later + spread(sign, g_current, g_leak) for later, sign in zip(carry.dendrites, signs, strict=True)
         )
         ahp = None if carry.ahp is None else carry.ahp + g_leak
-        before = _to_neurons(dendrites, transposed, structure, n)
+        before = to_neurons(dendrites, transposed, structure, n)
         if ahp is not None:
             before = before + ahp * c.ahp_kick
         earlier = _Carry(
@@ -238,8 +250,8 @@ def _segment_backward(static: Static, saved: _Saved, cotangents: Any):
         shifted = [jnp.concatenate([g[1:], f[None]]) for g, f in zip(flat, following, strict=True)]
         g_weights = tuple(
             Matrices(
-                w.inputs + _outer(part, own),
-                w.neurons + _outer(pick(spikes_b, g.neurons), next_),
+                w.inputs + outer(part, own),
+                w.neurons + outer(pick(spikes_b, g.neurons), next_),
             )
             for w, g, part, own, next_ in zip(g_weights, structure.groups, x_b, flat, shifted, strict=True)
         )
@@ -257,7 +269,7 @@ def _segment_backward(static: Static, saved: _Saved, cotangents: Any):
     if length == steps:
         (adjoint, following, g_weights, g_c), g_x = block(begin, inputs)
     else:
-        (adjoint, following, g_weights, g_c), g_x = jax.lax.scan(block, begin, _cut(inputs, length), reverse=True)
+        (adjoint, following, g_weights, g_c), g_x = jax.lax.scan(block, begin, cut(inputs, length), reverse=True)
         g_x = None if g_x is None else tuple(g.reshape(part.shape) for g, part in zip(g_x, x, strict=True))
     g_weights = tuple(
         w._replace(neurons=w.neurons + pick(first, g.neurons).T @ f)
@@ -275,14 +287,14 @@ def instantiate(leaf: Any) -> Any:
     return jnp.zeros(leaf.shape, leaf.dtype) if _is_zero(leaf) else leaf
 
 
-def _outer(a: Array, b: Array) -> Array:
+def outer(a: Array, b: Array) -> Array:
     """Σ over steps and samples of a ⊗ b."""
     rows = a.shape[0] * a.shape[1]  # not -1: a group may have no sources
     left, right = (v.reshape(rows, v.shape[-1]) for v in (a, b))
     return jax.lax.dot_general(left, right, (((0,), (0,)), ((), ())))
 
 
-def _signs(dendrites: tuple[int, ...], dtype: Any) -> tuple[Array | None, Array | None]:
+def signs_of(dendrites: tuple[int, ...], dtype: Any) -> tuple[Array | None, Array | None]:
     """How the adjoints of input current and leak act on each dendrite, (dendrites, 1) each; None where on none."""
     current = [0.0 if d == SHUNT else -1.0 if d == GABA else 1.0 for d in dendrites]
     leak = [1.0 if d == SHUNT else 0.0 for d in dendrites]
@@ -290,12 +302,12 @@ def _signs(dendrites: tuple[int, ...], dtype: Any) -> tuple[Array | None, Array 
     return made[0], made[1]
 
 
-def _spread(signs: tuple[Any, Any], *adjoints: Array | None) -> Array:
+def spread(signs: tuple[Any, Any], *adjoints: Array | None) -> Array:
     """Adjoints of the dendrites (B, dendrites, N) of those of input current and leak (B, N)."""
     return sum(g[:, None] * sign for g, sign in zip(adjoints, signs, strict=True) if g is not None and sign is not None)  # type: ignore[return-value]
 
 
-def _to_neurons(dendrites: tuple[Array, ...], transposed: list[Array], structure: Structure, n: int) -> Array:
+def to_neurons(dendrites: tuple[Array, ...], transposed: list[Array], structure: Structure, n: int) -> Array:
     """Adjoints of the spikes (B, N) of those of the dendrites that they reached."""
     batch = dendrites[0].shape[0]
     parts = [times(g.reshape(batch, -1), w) for g, w in zip(dendrites, transposed, strict=True)]

@@ -23,10 +23,13 @@ from nir_dynapse.sim.dynamics import Constants, Group, State, Structure, initial
 from nir_dynapse.sim.loops import loop_for
 from nir_dynapse.sim.native import run as _native
 from nir_dynapse.sim.native.ahead import KINDS
+from nir_dynapse.sim.spike_adjoint import spiking
+from nir_dynapse.sim.spike_times import first_times, still
+from nir_dynapse.sim.spike_times import run_bin as run_moving
 from nir_dynapse.sim.surrogate import FAST_SIGMOID, Surrogate
 from nir_dynapse.sim.wiring import Rows, Weights, pick, synaptic_values, weights_of
 
-__all__ = ["Program", "has_kernels", "lower", "run", "spike_counts"]
+__all__ = ["Program", "first_spike_times", "has_kernels", "lower", "run", "spike_counts"]
 
 Array = Any
 
@@ -81,6 +84,38 @@ def spike_counts(
     weights, c = lower(params, width / count, structure, disturbance, jnp, kind)
     seed = (disturbance or Disturbance()).word
     return run(weights, c, with_tonic(jnp.asarray(x, kind), params, width, jnp), program, seed)
+
+
+def first_spike_times(
+    params: Params,
+    x: Array,
+    dt: float | None = None,
+    *,
+    substeps: int | None = None,
+    surrogate: Surrogate = FAST_SIGMOID,
+    checkpoint: bool = False,
+    disturbance: Disturbance | None = None,
+    longest_delay: float | None = None,
+    dtype: Any = None,
+) -> tuple[Array, Array]:
+    """Time in s of every neuron's first spike (batch, N), the end of the sample without one, and `spike_counts`.
+
+    Within an internal step the time is where the threshold is met. Its gradient is the surrogate's, or exact where
+    `surrogate.times` (`sim.spike_times`); the other arguments, and what is raised, are those of `spike_counts`. XLA runs
+    it: the compiled kernels know counts only.
+    """
+    width = params.topology.dt if dt is None else float(dt)
+    count = internal_step(params, width) if substeps is None else substeps
+    kind = jnp.result_type(float) if dtype is None else dtype
+    structure = structure_of(params, width / count, disturbance, longest_delay=longest_delay, substeps=count)
+    structure = structure._replace(again=0) if surrogate.smooth else structure
+    weights, c = lower(params, width / count, structure, disturbance, jnp, kind)
+    events = jnp.swapaxes(with_tonic(jnp.asarray(x, kind), params, width, jnp), 0, 1)
+    start = initial_state(events.shape[1], c, structure, jnp)
+    seed = (disturbance or Disturbance()).word
+    found = _moving(weights, c, start, events, Program(structure, count, surrogate, checkpoint), seed)
+    counts, first = (jnp.swapaxes(part, 0, 1) for part in found)
+    return first_times(counts, first, width, surrogate), counts
 
 
 def has_kernels(params: Params, substeps: int, surrogate: Surrogate, longest_delay: float | None = None) -> bool:
@@ -167,9 +202,12 @@ def run(
 
 
 def _needs_scan(program: Program) -> bool:
-    structure = program.structure
-    beyond = structure.noise or structure.loss or structure.feedback or structure.gate
-    return beyond or program.surrogate.timing
+    return _beyond(program.structure) or program.surrogate.timing or program.surrogate.times
+
+
+def _beyond(structure: Structure) -> bool:
+    """Whether it has what the adjoints by hand leave out."""
+    return structure.noise or structure.loss or structure.feedback or structure.gate
 
 
 def _fast(weights: Any, c: Constants, start: State, events: Array, program: Program) -> Array:
@@ -196,7 +234,7 @@ def _fast(weights: Any, c: Constants, start: State, events: Array, program: Prog
     return _checkpointed(stretch, start, events)
 
 
-def _checkpointed(stretch: Callable[[Any, Any], tuple[Any, Array]], start: Any, events: Array) -> Array:
+def _checkpointed(stretch: Callable[[Any, Any], tuple[Any, Any]], start: Any, events: Array) -> Any:
     """A scan over √T stretches of √T bins each that keeps only the states between them."""
     steps = events.shape[0]
     length = int(np.ceil(np.sqrt(steps)))
@@ -205,7 +243,7 @@ def _checkpointed(stretch: Callable[[Any, Any], tuple[Any, Array]], start: Any, 
     filled = jnp.concatenate([events, jnp.zeros((count * length - steps, *events.shape[1:]), events.dtype)])
     remat = jax.checkpoint  # pyright: ignore[reportPrivateImportUsage]
     _, out = jax.lax.scan(remat(stretch), start, filled.reshape(count, length, *events.shape[1:]))
-    return out.reshape(count * length, *out.shape[2:])[:steps]
+    return jax.tree_util.tree_map(lambda a: a.reshape(count * length, *a.shape[2:])[:steps], out)
 
 
 def _scan(
@@ -218,6 +256,8 @@ def _scan(
     sample: Array | None,
 ) -> Array:
     """Counts (time, batch, N) by a plain scan, differentiated by JAX."""
+    if program.surrogate.times:
+        return _moving(weights, c, start, events, program, seed, sample)[0]
     structure, n_sub = program.structure, program.substeps
     number = jnp.arange(events.shape[1]) if sample is None else jnp.asarray(sample)
 
@@ -239,7 +279,29 @@ def _scan(
         )
         return (state, t + 1), count
 
-    begin = (start, jnp.zeros((), jnp.int32))
+    return _in_turn(body, (start, jnp.zeros((), jnp.int32)), events, program)
+
+
+def _moving(
+    weights: Weights, c: Constants, start: State, events: Array, program: Program, seed: Array | int, sample: Any = None
+) -> tuple[Array, Array]:
+    """Counts and times of the first spikes within each bin (time, batch, N), see `spike_times.run_bin`."""
+    structure, n_sub = program.structure, program.substeps
+    if not (isinstance(weights, Rows) or _beyond(structure) or program.surrogate.smooth or program.checkpoint):
+        return spiking(weights, c, events, Static(structure, program.surrogate), n_sub)
+    number = jnp.arange(events.shape[1]) if sample is None else jnp.asarray(sample)
+
+    def body(carry: tuple[Any, Array], x_t: Array) -> tuple[Any, tuple[Array, Array]]:
+        moving, t = carry
+        disturb = of_bin(t, n_sub, seed, number, c, structure, jnp)
+        moving, count, first = run_moving(moving, x_t, c, weights, structure, n_sub, program.surrogate, disturb)
+        return (moving, t + 1), (count, first)
+
+    return _in_turn(body, (still(start), jnp.zeros((), jnp.int32)), events, program)
+
+
+def _in_turn(body: Callable[[Any, Array], Any], begin: Any, events: Array, program: Program) -> Any:
+    """What `body` gives bin by bin."""
     if not program.checkpoint:
         return jax.lax.scan(body, begin, events)[1]
     return _checkpointed(lambda carry, part: jax.lax.scan(body, carry, part), begin, events)

@@ -26,12 +26,17 @@ class Surrogate(NamedTuple):
     from its refractory period: exact, but lateness is then carried from spike to spike and gradients grow with every one;
     without it they end at a reset (Zenke and Vogels 2021). With `smooth=True` spikes are the antiderivative itself: a
     model for checking gradients, which are exact with `timing=True`, not the chip.
+
+    With `times=True` spikes are passed on by their times, with exact gradients (`sim.spike_times`); the derivative above is
+    then only that of spikes that a loss counts. With `smooth=True` events then arrive when their times say: a model for
+    checking, too.
     """
 
     shape: Shape = "fast_sigmoid"
     slope: float = SLOPE
     smooth: bool = False
     timing: bool = False
+    times: bool = False
 
     def hold(self, value: Any) -> Any:
         """The time of a spike, with a gradient if `timing`."""

@@ -86,7 +86,7 @@ def trainable(
         origin=begun.params,
         mismatch=mismatch,
         substeps=round(t.dt / width),
-        surrogate=options.surrogate,
+        surrogate=options.surrogate._replace(times=options.gradient == "spike-times"),
         # Three times as long on the slowest row of a chip.
         longest_delay=None if chart.rows.delay is None else 3.0 * float(np.max(_delays(chart))),
         rounded=options.rounded and bool(chart.bits),

@@ -94,12 +94,12 @@ def fine_tune(
     `steps`: as many as fit in that time, all included, with twenty checks; `progress` is told how many they are, and the
     same call with `steps` gives the same result (a `checkpoint` keeps them).
 
-    `loss`: "counts" (classes by spike counts), "first-spike", "max-over-time", "trajectory" (where `data.y` is (sample,
-    time, output)), or a `losses.Loss`. With `teacher` (True: the network's own ideal run; or another Network, with the
-    same populations or one that `thing` has copies of, see `replicate`) labels are not looked at: filtered spikes of all
-    populations follow the teacher's. With a `board` the samples run on that chip, and the model supplies the gradients (in
-    the loop), those of a circuit like this chip, which its spikes tell; `devices` is 1 then. In the end the board holds
-    the best (`board.layout`): placed elsewhere, the same bits meet other neurons.
+    `loss`: "counts" (classes by spike counts), "first-spike", "first-spike-time", "max-over-time", "trajectory" (where
+    `data.y` is (sample, time, output)), or a `losses.Loss`. With `teacher` (True: the network's own ideal run; or another
+    Network, with the same populations or one that `thing` has copies of, see `replicate`) labels are not looked at:
+    filtered spikes of all populations follow the teacher's. With a `board` the samples run on that chip, and the model
+    supplies the gradients (in the loop), those of a circuit like this chip, which its spikes tell; `devices` is 1 then. In
+    the end the board holds the best (`board.layout`): placed elsewhere, the same bits meet other neurons.
 
     `validation` (default: `data`) is seen by held-out virtual chips; the best state on them, the start included, is
     returned. `checkpoint` names an .npz file from which the same call goes on, bit for bit; `log` a .csv file.
@@ -110,6 +110,11 @@ def fine_tune(
     if not isinstance(options, TrainingOptions):
         raise ConfigurationError(f"fine_tune: options is a {type(options).__name__}. Give TrainingOptions(...).")
     called = time.monotonic()
+    if board is not None and options.gradient != "surrogate":
+        raise ConfigurationError(
+            f"fine_tune: gradient is {options.gradient!r}, and of a board spikes per bin are known, not times. Leave it at "
+            "'surrogate', or train without a board."
+        )
     _checked(devices, steps, bits, key, minutes)
     check_mismatch("fine_tune", mismatch)
     mismatch = device.mismatch if mismatch is None else mismatch
@@ -147,7 +152,7 @@ def fine_tune(
         clip=options.clip,
         transformation=options.optimiser,
         check_mismatch=options.check_mismatch,
-        rewires=bool(model.candidates) and options.rewiring.method != "none" and model.rewires,
+        rewires=bool(model.candidates) and options.rewiring.method != "none" and model.rewires and not task.loss.timed,
     )
     run = Run(trainer, task, options, steps, key, rewired=board is None)
     if board is not None:

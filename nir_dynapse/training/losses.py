@@ -23,6 +23,7 @@ __all__ = [
     "Counts",
     "Distilled",
     "FirstSpike",
+    "FirstSpikeTime",
     "Loss",
     "MaxOverTime",
     "Penalty",
@@ -33,8 +34,10 @@ __all__ = [
 
 Array = Any
 FIELDS = {"tau": Real(1e-9, 1e6, "s")} | {name: Real(-1e6, 1e6) for name in ("scale", "ratio", "gain")}
-FIELDS |= {"offset": Real(-1e9, 1e9)}
+FIELDS |= {"offset": Real(-1e9, 1e9), "early": Real(0, 1e6), "late": Real(1e-9, 1e6, "s")}
 """What the numbers of losses may be."""
+LONGEST = 20.0
+"""Times constants up to which being late costs more and more."""
 
 
 def filtered(spikes: Array, tau: float, dt: float) -> Array:
@@ -58,6 +61,8 @@ class Loss(ABC):
 
     dt: float = 1e-3
     supervised = "classes"
+    timed = False
+    """Whether it is given the times in s (B, n) of first spikes in place of spikes."""
 
     def __post_init__(self) -> None:
         STEP.check(type(self).__name__, "dt", self.dt, "Give the width of a bin in seconds.")
@@ -95,6 +100,10 @@ class Distilled(Loss):
     def __post_init__(self) -> None:
         super().__post_init__()
         PART.check("Distilled", "share", self.share)
+
+    @property
+    def timed(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.loss.timed
 
     def logits(self, out: Array) -> Array:
         return self.loss.logits(out)
@@ -143,10 +152,37 @@ class FirstSpike(Loss):
 
     tau: float = 5e-3
 
-    def logits(self, out: Array) -> Array:
+    def times(self, out: Array) -> Array:
+        """Times (B, n) in s."""
         spikes = straight_through(out, jnp.clip(out, 0, 1))  # the gradient of clip is a half at 0 and at 1
-        silent = jnp.cumprod(1 - spikes, axis=1)
-        return -silent.sum(1) * (self.dt / self.tau)
+        return self.dt * jnp.cumprod(1 - spikes, axis=1).sum(1)
+
+    def logits(self, out: Array) -> Array:
+        return -self.times(out) / self.tau
+
+
+@dataclass(frozen=True)
+class FirstSpikeTime(FirstSpike):
+    """ln(1 + Σ_{i≠c} e^(−(t_i − t_c)/`tau`)) + `early`·(e^(t_c/`late`) − 1) of the times t of first spikes and the class c.
+
+    The loss of Göltz et al. (2021), whose second part asks the right neuron to fire early. Times are where thresholds are
+    met within a step (`sim.engine.first_spike_times`), so that t has a gradient of its own (`gradient="spike-times"`); a
+    neuron that stays silent counts with the end of the sample and is pulled to its threshold by the surrogate. Of spikes
+    (B, T, n), which a board or an ideal run gives, times are those of the bins.
+    """
+
+    tau: float = 3e-3
+    early: float = 0.005
+    late: float = 20e-3
+    timed = True
+
+    def times(self, out: Array) -> Array:
+        return out if out.ndim == 2 else super().times(out)
+
+    def __call__(self, out: Array, target: Array) -> Array:
+        times = self.times(out)
+        own = jnp.take_along_axis(times, target[:, None], axis=1)[:, 0]
+        return _cross_entropy(-times / self.tau, target) + self.early * jnp.expm1(jnp.minimum(own / self.late, LONGEST))
 
 
 @dataclass(frozen=True)
@@ -197,6 +233,7 @@ class Trajectory(Loss):
 LOSSES: dict[str, type[Loss]] = {
     "counts": Counts,
     "first-spike": FirstSpike,
+    "first-spike-time": FirstSpikeTime,
     "max-over-time": MaxOverTime,
     "trajectory": Trajectory,
 }

@@ -20,7 +20,7 @@ from nir_dynapse.circuit.params import Params, Topology
 from nir_dynapse.errors import ParameterRangeError
 from nir_dynapse.files.numbers import PART
 from nir_dynapse.sim.circuit import tonic_events
-from nir_dynapse.sim.engine import has_kernels, spike_counts
+from nir_dynapse.sim.engine import first_spike_times, has_kernels, spike_counts
 from nir_dynapse.sim.native.run import Wiring, wiring_of
 from nir_dynapse.sim.readout import values_of
 from nir_dynapse.sim.surrogate import FAST_SIGMOID, Surrogate
@@ -133,6 +133,12 @@ class Trainable:
             probe=probe,
         )
 
+    def first_spikes(self, numbers: Latent, x: Array, chip: Factors | None = None) -> tuple[Array, Array]:
+        """Times (B, N) in s of the first spikes (`sim.engine.first_spike_times`), and the `spikes` (B, T, N)."""
+        params, x = self.on_chip(numbers, chip), jnp.asarray(x, jnp.float32)
+        how = {"substeps": self.substeps, "surrogate": self.surrogate, "longest_delay": self.longest_delay}
+        return first_spike_times(params, x, **how)  # pyright: ignore[reportArgumentType]
+
     def output(self, spikes: Array) -> Array:
         """What losses see (B, T, n) of spikes (B, T, N): those of the first output, the mean over copies of a neuron, or
         the values of its readout on the host."""
@@ -164,9 +170,17 @@ class Trainable:
         wiring: Wiring | None = None,
         probe: Array | None = None,
     ) -> Array:
-        """A scalar: the mean over samples `x` (B, T, channels), `y` (B, ...) of `loss(output, y)`, and the `penalty`."""
-        spikes = self.spikes(numbers, x, chip, wiring=wiring, probe=probe)
-        value = jnp.mean(loss(self.output(spikes), y))
+        """A scalar: the mean over samples `x` (B, T, channels), `y` (B, ...) of `loss(output, y)`, and the `penalty`.
+
+        A loss that is `timed` gets the times of first spikes; `wiring` and `probe` are for the others.
+        """
+        if getattr(loss, "timed", False):
+            times, spikes = self.first_spikes(numbers, x, chip)
+            out = self.output(times[:, None])[:, 0]
+        else:
+            spikes = self.spikes(numbers, x, chip, wiring=wiring, probe=probe)
+            out = self.output(spikes)
+        value = jnp.mean(loss(out, y))
         return value if not penalty else value + self.penalty(penalty, numbers, x, spikes, wiring)
 
     def penalty(

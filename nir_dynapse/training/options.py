@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
 from nir_dynapse.chip.device import CURRENTS, Mismatch
 from nir_dynapse.errors import ParameterRangeError
@@ -16,7 +16,10 @@ from nir_dynapse.training.rewiring import Rewiring
 from nir_dynapse.training.start import MOST_ROWS
 from nir_dynapse.training.steps import Attack
 
-__all__ = ["TRAINED", "TrainingOptions"]
+__all__ = ["GRADIENTS", "TRAINED", "TrainingOptions"]
+
+GRADIENTS = ("surrogate", "spike-times")
+"""What gradients may go through: whether a neuron fires, by a surrogate, or when, exactly (docs/gradients.md)."""
 
 TRAINED: tuple[str, ...] = (
     "weight",
@@ -71,7 +74,8 @@ class TrainingOptions:
     neurons with more inputs than CAM rows move while training; by default they stay (docs/fits.md compares). `distil` is
     the share that the answers of the network's own ideal run have in a loss of classes (`losses.Distilled`) where they are
     right; `follow` weighs how far the mean spike counts of all neurons are from those of that run (None: 1 where rows are
-    chosen, else 0). With `fit` the circuit of a Network is fitted to the data before it is trained.
+    chosen, else 0). With `fit` the circuit of a Network is fitted to the data before it is trained. `gradient` goes through
+    whether a neuron fires ("surrogate") or exactly through the times of spikes ("spike-times"; XLA's way, slower).
     On a board the gradients are those of a circuit like its chip, whose factors are estimated from the spikes on the way
     (`twin=False`: those of the nominal circuit).
     """
@@ -96,6 +100,7 @@ class TrainingOptions:
     check_mismatch: Mismatch | None = None
     rewiring: Rewiring = field(default_factory=lambda: Rewiring("none"))
     surrogate: Surrogate = FAST_SIGMOID
+    gradient: Literal["surrogate", "spike-times"] = "surrogate"
     substeps: int | None = None
     rounded: bool = True
     fit: bool = True
@@ -119,6 +124,8 @@ class TrainingOptions:
                 raise _wrong(name, getattr(self, name), f"{kind.__name__}(...)")
         if self.surrogate.shape not in SHAPES:
             raise _wrong("surrogate.shape", self.surrogate.shape, ", ".join(SHAPES))
+        if self.gradient not in GRADIENTS:
+            raise _wrong("gradient", self.gradient, ", ".join(GRADIENTS))
         Real(1e-3, 1e6).check("fine_tune", "surrogate.slope", self.surrogate.slope)
         for name, kind in (("attack", Attack), ("check_mismatch", Mismatch)):
             if getattr(self, name) is not None and not isinstance(getattr(self, name), kind):

@@ -135,11 +135,35 @@ def place(tree: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
 # --- one chip ---------------------------------------------------------------------------------------------------------
 
 
-def seen(recipe: Recipe, spikes: Array) -> Array:
-    """What the loss sees of spikes (B, T, N)."""
+class Ran(NamedTuple):
+    """Spikes (B, T, N) of one chip, and the times (B, N) in s of the first ones where the loss asks for them."""
+
+    spikes: Array
+    times: Array | None = None
+
+
+def run(
+    recipe: Recipe,
+    latent: Latent,
+    x: Array,
+    chip: Factors | None,
+    recorded: Array | None = None,
+    wiring: Wiring | None = None,
+    probe: Array | None = None,
+) -> Ran:
+    """What one chip does; the arguments of `Trainable.spikes`."""
+    if recipe.loss.timed and recorded is None:
+        times, spikes = recipe.model.first_spikes(latent, x, chip)
+        return Ran(spikes, times)
+    return Ran(recipe.model.spikes(latent, x, chip, recorded=recorded, wiring=wiring, probe=probe))
+
+
+def seen(recipe: Recipe, ran: Ran) -> Array:
+    """What the loss sees: spikes (B, T, n), values of the readout (B, T, n), or times of first spikes (B, n)."""
     if recipe.readout:
-        return recipe.model.output(spikes)
-    return jnp.concatenate(read_spikes(spikes, recipe.read, recipe.copies), axis=-1)
+        return recipe.model.output(ran.spikes)
+    out = ran.spikes if ran.times is None else ran.times
+    return jnp.concatenate(read_spikes(out, recipe.read, recipe.copies), axis=-1)
 
 
 def _divergence(recipe: Recipe, wanted: Array, found: Array) -> Array:
@@ -155,12 +179,12 @@ def _attacked(
     recipe: Recipe, latent: Latent, x: Array, key: Array, attack: Attack, wiring: Wiring | None = None
 ) -> Array:
     """The divergence that the attack finds, with gradients through both runs and none through where it is."""
-    model, plain = recipe.model, recipe.model.nominal()
+    plain = recipe.model.nominal()
 
     def off(latent: Latent, factors: Factors, reference: Array) -> Array:
-        return _divergence(recipe, reference, seen(recipe, model.spikes(latent, x, factors, wiring=wiring)))
+        return _divergence(recipe, reference, seen(recipe, run(recipe, latent, x, factors, None, wiring)))
 
-    reference = seen(recipe, model.spikes(latent, x, plain, wiring=wiring))
+    reference = seen(recipe, run(recipe, latent, x, plain, None, wiring))
     # The search looks at values only: the kernels have no second derivative.
     fixed, goal = jax.lax.stop_gradient((latent, reference))
     first, second = jax.random.split(key)
@@ -187,15 +211,15 @@ def _objective(
     """This device's part of the loss, and (losses, share of right answers) of its chips."""
     model = recipe.model
 
-    def one(key: Array, x: Array, recorded: Array | None) -> Array:
+    def one(key: Array, x: Array, recorded: Array | None) -> Ran:
         if recorded is not None:
-            return model.spikes(latent, x, batch.chip, recorded=recorded)
+            return run(recipe, latent, x, batch.chip, recorded)
         part = size * (1 - recipe.mixed * jax.random.uniform(jax.random.fold_in(key, 1)))
         chip = model.chip(key, size=part, drop=recipe.drop)
-        return model.spikes(latent, x, chip, wiring=wiring, probe=probe)
+        return run(recipe, latent, x, chip, None, wiring, probe)
 
-    spikes = jax.vmap(one)(batch.keys, batch.x, batch.spikes)
-    out = jax.vmap(partial(seen, recipe))(spikes)
+    ran = jax.vmap(one)(batch.keys, batch.x, batch.spikes)
+    spikes, out = ran.spikes, jax.vmap(partial(seen, recipe))(ran)
     per_chip = jax.vmap(recipe.loss)(out, batch.y).mean(1)
     right = jnp.zeros_like(per_chip)
     if recipe.loss.supervised == "classes":
@@ -292,7 +316,7 @@ def held_out(
 
     def part(latent: Latent, keys: Array, x: Array, y: Array, wiring: Wiring | None) -> tuple[Array, Array]:
         def one(key: Array) -> tuple[Array, Array]:
-            out = seen(recipe, recipe.model.spikes(latent, x, recipe.model.chip(key), wiring=wiring))
+            out = seen(recipe, run(recipe, latent, x, recipe.model.chip(key), None, wiring))
             loss = recipe.loss(out, y).mean()
             right = recipe.loss.supervised == "classes"
             return (recipe.loss.answer(out) == recipe.loss.label(y)).mean() if right else -loss, loss

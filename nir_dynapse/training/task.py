@@ -91,6 +91,11 @@ def task_of(
         other = y if check is data or not run else _spikes(who, check.x)
         read = tuple((part.start, part.stop) for part in slices.values())
         return Task(data.x, y, check.x, other, kind, read, False, hidden, copies)
+    if kind.timed and source not in slices:
+        raise ParameterRangeError(
+            f"fine_tune: loss {type(kind).__name__} is of times of spikes, output {source!r} has values on the host. "
+            "Choose another loss."
+        )
     wanted = 1 if kind.supervised == "classes" else 3
     size = next((p.size for p in t.readout.populations if p.name == source), t.node_sizes.get(source, 0))
     for part in (data, check):

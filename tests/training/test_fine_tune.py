@@ -144,6 +144,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "bits": {"bits": 2},
     "exact": {"bits": None},
     "first-spike": {"loss": "first-spike"},
+    "first-spike-time": {"loss": "first-spike-time"},
+    "spike-times": {"gradient": "spike-times"},
     "max-over-time": {"loss": "max-over-time"},
     "counts": {"loss": Counts(DT, scale=0.9, ratio=0.0)},
     "substeps": {"substeps": 2},
@@ -154,7 +156,13 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 TAUGHT = {"answered": True}
 NARROW = {"device": nd.Device(cam_rows=3), "rewiring": Rewiring("none")}
-BESIDE: dict[str, dict[str, Any]] = {"distil": TAUGHT, "follow": {**TAUGHT, "distil": 0.5}, "rewiring": NARROW}
+TIMED = {"loss": "first-spike-time"}
+BESIDE: dict[str, dict[str, Any]] = {
+    "distil": TAUGHT,
+    "follow": {**TAUGHT, "distil": 0.5},
+    "rewiring": NARROW,
+    "spike-times": TIMED,
+}
 """What some options need to matter: an ideal run that is right, more inputs than rows."""
 
 

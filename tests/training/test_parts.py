@@ -23,7 +23,9 @@ from nir_dynapse.training.injection import injected_counts
 from nir_dynapse.training.losses import (
     LOSSES,
     Counts,
+    Distilled,
     FirstSpike,
+    FirstSpikeTime,
     MaxOverTime,
     Penalty,
     Trajectory,
@@ -147,6 +149,20 @@ def test_first_spike() -> None:
     np.testing.assert_allclose(slope, wanted, atol=1e-6)
 
 
+def test_first_spike_time() -> None:
+    """ln(1 + Σ e^(−(t_i − t_c)/τ)) + early·(e^(t_c/late) − 1); of spikes it takes the times of their bins."""
+    loss = FirstSpikeTime(DT, tau=4e-3, early=0.1, late=10e-3)
+    times = np.random.default_rng(0).uniform(1e-3, 15e-3, (4, 3))
+    own = times[np.arange(4), CLASSES]
+    others = [[times[b, i] - own[b] for i in range(3) if i != CLASSES[b]] for b in range(4)]
+    wanted = np.log1p(np.exp(-np.array(others) / 4e-3).sum(1)) + 0.1 * np.expm1(own / 10e-3)
+    np.testing.assert_allclose(loss(jnp.asarray(times), CLASSES), wanted, rtol=1e-5)
+    np.testing.assert_array_equal(loss.answer(times), times.argmin(1))
+    np.testing.assert_allclose(loss.times(jnp.asarray(SPIKES)), first_times(SPIKES) * DT, rtol=1e-6)
+    assert Distilled(DT, loss).timed
+    assert not Distilled(DT, Counts(DT)).timed
+
+
 def test_max_over_time_and_trajectory() -> None:
     loss = MaxOverTime(DT, tau=8e-3, scale=2.0)
     np.testing.assert_allclose(
@@ -191,7 +207,13 @@ def test_counts_of_voltages_are_not_compared_by_ratio() -> None:
 
 
 def test_losses_by_name() -> None:
-    assert {type(loss_named(name, 2e-3)) for name in LOSSES} == {Counts, FirstSpike, MaxOverTime, Trajectory}
+    assert {type(loss_named(name, 2e-3)) for name in LOSSES} == {
+        Counts,
+        FirstSpike,
+        FirstSpikeTime,
+        MaxOverTime,
+        Trajectory,
+    }
     assert loss_named("counts", 2e-3).dt == 2e-3
     mine = Counts(scale=9.0)
     assert loss_named(mine, DT) is mine

@@ -16,7 +16,7 @@ import nir_dynapse as nd
 from nir_dynapse.deployment.deploy import deploy
 from nir_dynapse.sim.surrogate import Surrogate
 from nir_dynapse.training.losses import Counts, Penalty
-from tuning_cases import BINS, DT, SPREAD, data, network, same, shared_compilation, short
+from tuning_cases import BINS, DT, SPREAD, data, network, same, shared_compilation, short, with_readout
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -81,11 +81,23 @@ def test_wrong_arguments(changes: dict[str, Any], error: type[Exception], words:
         ("bias_rate", 0.0, "numbers above 0"),
         ("rate", -0.1, r"numbers above 0 up to 1000\. Choose one of them, or an optax schedule"),
         ("trained", ("weight", "i_nothing"), "weight, base, i_tau_mem"),
+        ("gradient", "times", "surrogate, spike-times"),
     ],
 )
 def test_wrong_options(name: str, value: Any, allowed: str) -> None:
     with pytest.raises(nd.ParameterRangeError, match=rf"fine_tune: {name} is .*, allowed are {allowed}"):
         nd.TrainingOptions(**{name: value})
+
+
+def test_times_that_nobody_tells() -> None:
+    """Those of a board's spikes, and of values on the host."""
+    with (
+        nd.open_board("virtual:3", mismatch=SPREAD) as board,
+        pytest.raises(nd.ConfigurationError, match=r"gradient is 'spike-times', and of a board.*train without a board"),
+    ):
+        tune(board=board, options=short(gradient="spike-times"))
+    with pytest.raises(nd.ParameterRangeError, match=r"loss FirstSpikeTime is of times.*'.*' has values on the host"):
+        tune(thing=with_readout(), loss="first-spike-time")
 
 
 def test_no_steps_at_all(tmp_path: Path) -> None:
