@@ -81,7 +81,7 @@ def main() -> None:
     print(f"  with fan_in='prune': {next(f for f in pruned.findings if f.code == 'fan-in')}")
 
     refused("1 500 neurons", graph(40, 1500), nd.CapacityError)
-    refused("an axonal delay", graph(40, 30, nir.Delay(np.full(30, 5e-3))), nd.UnsupportedGraphError)
+    refused("a delay in ms for s", graph(40, 30, nir.Delay(np.full(30, 5.0))), nd.UnsupportedGraphError)
     slow = graph(40, 30)
     slow.nodes["lif"].tau[7] = 500.0
     refused("a time constant of 500 s", slow, nd.ParameterRangeError)

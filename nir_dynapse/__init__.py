@@ -82,7 +82,7 @@ if TYPE_CHECKING:
     from nir_dynapse.sim.surrogate import Surrogate
     from nir_dynapse.training.begin import trainable
     from nir_dynapse.training.fine_tune import fine_tune
-    from nir_dynapse.training.losses import Counts, FirstSpike, Loss, MaxOverTime, Penalty, Trajectory
+    from nir_dynapse.training.losses import Counts, FirstSpike, FirstSpikeTime, Loss, MaxOverTime, Penalty, Trajectory
     from nir_dynapse.training.model import Trainable
     from nir_dynapse.training.options import TrainingOptions
 
@@ -102,6 +102,7 @@ __all__ = [
     "Events",
     "Finding",
     "FirstSpike",
+    "FirstSpikeTime",
     "FitResult",
     "HardwareError",
     "Layout",
@@ -201,7 +202,7 @@ _HOME = {
     "sim.surrogate": ("Surrogate",),
     "training.begin": ("trainable",),
     "training.fine_tune": ("fine_tune",),
-    "training.losses": ("Counts", "FirstSpike", "Loss", "MaxOverTime", "Penalty", "Trajectory"),
+    "training.losses": ("Counts", "FirstSpike", "FirstSpikeTime", "Loss", "MaxOverTime", "Penalty", "Trajectory"),
     "training.model": ("Trainable",),
     "training.options": ("TrainingOptions",),
 }

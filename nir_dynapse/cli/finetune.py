@@ -62,17 +62,13 @@ def finetune(args: argparse.Namespace, out: Output) -> int:
     out.note(f"compiling, then {amount}, with checks on held-out chips; the time is told after the second step")
     with out.resumable(args.checkpoint, "training"), out.progress() as tell, board as chip:
         params, log = fine_tuned(thing, data, {**keywords, "board": chip}, tell)
+        save_params(params, args.out)
         if args.best_layout is not None and chip is not None and chip.layout is not None:
             chip.layout.save(args.best_layout)
-    save_params(params, args.out)
     if args.plot is not None:
         log.plot(args.plot, title=f"Fine-tuning of {Path(args.model).name}")
-    named = (
-        args.out,
-        args.best_layout,
-        *((args.log,) if args.log is not None and Path(args.log).exists() else ()),
-        args.plot,
-    )
+    logged = args.log if args.log is not None and Path(args.log).exists() else None
+    named = (args.out, args.best_layout, logged, args.plot)
     files = [str(path) for path in named if path is not None]
     result = {**_summary(log), "rows": params.topology.n_synapses, "seconds": round(time.monotonic() - begun, 3)}
     result |= {"next": following(args), "files": files, "findings": findings}

@@ -20,7 +20,6 @@ from nir_dynapse.files.bulk import rare_collector
 
 __all__ = ["FRONTENDS", "main", "parser"]
 
-atexit.register(gc.freeze)  # so that Python ends without a last look through everything
 FAULT, MISSING, INTERRUPTED, SIGNALLED = 1, 3, 130, 128
 
 
@@ -29,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     As shells do it, 128 and its number for another signal.
     """
+    atexit.register(gc.freeze)  # so that Python ends without a last look through everything
     _open_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

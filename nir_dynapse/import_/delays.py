@@ -31,6 +31,7 @@ def check_delays(links: Iterable[Projection], dt: float, strict: bool = False) -
             hint = "Check the unit of time (time_unit=, time_scale=), or read the network with a longer dt."
             limit = LONGEST * dt
             worst[node] = Finding("error", "delay", what, node, int(q.post[k]), float(q.delay[k]), limit, "s", hint)
+            error[node] = np.inf  # no warning takes its place
             continue
         off = np.abs(q.delay - steps * dt)
         k = int(np.argmax(off))

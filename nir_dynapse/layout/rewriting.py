@@ -23,6 +23,7 @@ __all__ = ["OF_BITS", "Rewriter"]
 EXACT, SATURATED = 1e-6, 0.1
 """Relative errors of a current up to which its code is taken as exact, and above which it is a warning."""
 OF_BITS = ("bias-rounding", "bias-saturation", "weight-precision", "weight-rounding", "weight-vanished")
+OF_DELAYS = ("delays", "delay-range", "delay-spread", "delays-shared")
 """Codes of findings on how weights and biases were rounded: they go where the bits are written anew."""
 ANEW = "Compile anew (compile(net, params=params))."
 
@@ -47,14 +48,14 @@ class Rewriter:
         self._layout, self._topology, self._device = layout, topology, device
         self._rows = _matched(layout, topology)
         # What `compile` found of weights and biases that are no longer there.
-        self._findings = tuple(f for f in layout.findings if f.code not in OF_BITS)
+        self._findings = tuple(f for f in layout.findings if f.code not in (*OF_BITS, *OF_DELAYS))
 
     def layout(self, params: Params) -> Layout:
         """The layout with the biases, base currents, masks and dendrites of `params`, currents as the nearest codes.
 
-        A finding says where a current is not on the grid; `weight_errors` is empty. ConfigurationError where the synapses
-        are not those of the layout, the neurons of a core have different currents, or sources that share a tag
-        different rows; ParameterRangeError for impossible currents and masks.
+        A finding says where a current is not on the grid; `weight_errors` and `delays` are empty. ConfigurationError where
+        the synapses are not those of the layout, the neurons of a core have different currents, or sources that share a
+        tag different rows; ParameterRangeError for impossible currents and masks.
         """
         params = params.numpy().check()
         t = params.topology
@@ -68,7 +69,9 @@ class Rewriter:
         written = self._layout.codes.copy()
         written[cores] = codes
         cam = _cam(self._layout, rows, t.dendrite[rows.order], t.mask[rows.order])
-        return replace(self._layout, cam=cam, codes=written, findings=(*found, *self._findings), weight_errors={})
+        return replace(
+            self._layout, cam=cam, codes=written, findings=(*found, *self._findings), weight_errors={}, delays={}
+        )
 
 
 def _wired_alike(t: Topology, other: Topology) -> bool:

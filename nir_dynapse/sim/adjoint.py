@@ -311,7 +311,7 @@ def to_neurons(dendrites: tuple[Array, ...], transposed: list[Array], structure:
     """Adjoints of the spikes (B, N) of those of the dendrites that they reached."""
     batch = dendrites[0].shape[0]
     parts = [times(g.reshape(batch, -1), w) for g, w in zip(dendrites, transposed, strict=True)]
-    if len(parts) == 1:
+    if len(parts) == 1 and structure.groups[0].neurons is None:
         return parts[0]
     source = [g.neurons if g.neurons is not None else tuple(range(n)) for g in structure.groups]
     joined = jnp.concatenate(parts, axis=-1)

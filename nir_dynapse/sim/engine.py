@@ -1,8 +1,8 @@
 """Runs of the circuit in JAX: the spikes of `Params`, differentiable, under jit and vmap.
 
-Three ways through the same equations (`sim.dynamics`): `sim.native`, compiled for CPUs and driven by events;
-`sim.adjoint`, the same for any device by XLA; and a plain scan for what both leave out: the NMDA gate, the exponential
-soma, delays, noise, lost events, and gradients with respect to the time of spikes; by XLA also tables of CAM rows.
+Four ways through the same equations (`sim.dynamics`): `sim.native`, compiled for CPUs and driven by events;
+`sim.adjoint`, the same for any device by XLA; `sim.spike_adjoint` with gradients through the times of spikes; and a plain
+scan for what these leave out: the NMDA gate, the exponential soma, delays, noise, lost events; by XLA also tables of rows.
 """
 
 from __future__ import annotations
@@ -113,6 +113,9 @@ def first_spike_times(
     events = jnp.swapaxes(with_tonic(jnp.asarray(x, kind), params, width, jnp), 0, 1)
     start = initial_state(events.shape[1], c, structure, jnp)
     seed = (disturbance or Disturbance()).word
+    if not events.shape[0] * events.shape[1]:
+        counts = jnp.zeros((events.shape[1], events.shape[0], c.rate.shape[-1]), kind)
+        return jnp.full_like(counts[:, :1].sum(1), events.shape[0] * width), counts
     found = _moving(weights, c, start, events, Program(structure, count, surrogate, checkpoint), seed)
     counts, first = (jnp.swapaxes(part, 0, 1) for part in found)
     return first_times(counts, first, width, surrogate), counts
@@ -190,8 +193,8 @@ def run(
     """
     structure = program.structure
     batch, steps, _ = x.shape
-    if not steps:
-        return jnp.zeros((batch, 0, c.rate.shape[-1]), c.rate.dtype)
+    if not steps * batch:
+        return jnp.zeros((batch, steps, c.rate.shape[-1]), c.rate.dtype)
     start = initial_state(batch, c, structure, jnp)
     events = jnp.swapaxes(x, 0, 1)
     if isinstance(weights, Rows) or _needs_scan(program):

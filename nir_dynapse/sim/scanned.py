@@ -29,11 +29,10 @@ def in_jax(
     wanted: tuple[str, ...],
 ) -> tuple[Any, tuple[Any, ...]]:
     """Spikes (batch, time, N) of `x` (batch, time, channel + tonic) in so many steps of this structure; and traces."""
-    program = Program(*by)
+    if wanted:
+        return stretch_in_jax(weights, c, x, seed, sample, by, wanted, None)[0]
     with jax.default_matmul_precision("highest"):  # GPUs would round the weights to 11 bits
-        if not wanted:
-            return _spikes(weights, c, x, seed, sample, program), ()
-        return _traces(weights, c, x, seed, sample, program, wanted)
+        return _spikes(weights, c, x, seed, sample, Program(*by)), ()
 
 
 def stretch_in_jax(
@@ -55,14 +54,6 @@ def stretch_in_jax(
 @partial(jax.jit, static_argnums=(5,))
 def _spikes(weights: Weights, c: Constants, x: Any, seed: Any, sample: Any, program: Program) -> Any:
     return run(weights, c, jnp.asarray(x), program, seed, sample).astype(jnp.uint8)
-
-
-@partial(jax.jit, static_argnums=(5, 6))
-def _traces(
-    weights: Weights, c: Constants, x: Any, seed: Any, sample: Any, program: Program, wanted: tuple[str, ...]
-) -> tuple[Any, tuple[Any, ...]]:
-    begin = (initial_state(x.shape[0], c, program.structure, jnp), jnp.zeros((), jnp.int32))
-    return _scan(weights, c, x, seed, sample, program, wanted, begin)[0]
 
 
 @partial(jax.jit, static_argnums=(5, 6))

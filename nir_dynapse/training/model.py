@@ -17,7 +17,7 @@ import numpy as np
 
 from nir_dynapse.chip.device import Mismatch
 from nir_dynapse.circuit.params import Params, Topology
-from nir_dynapse.errors import ParameterRangeError
+from nir_dynapse.errors import ConfigurationError, ParameterRangeError
 from nir_dynapse.files.numbers import PART
 from nir_dynapse.sim.circuit import tonic_events
 from nir_dynapse.sim.engine import first_spike_times, has_kernels, spike_counts
@@ -115,12 +115,7 @@ class Trainable:
         that they drive. `wiring` says what the rows hear instead, see `wired`; the gradient with respect to `probe`, see
         `silent_probe`, tells what rows would do that are not there. ParameterRangeError where `x` does not fit.
         """
-        if np.ndim(x) != 3 or np.shape(x)[2] != self.topology.n_channels:
-            raise ParameterRangeError(
-                f"Trainable: x has shape {np.shape(x)}, needed is (samples, bins, {self.topology.n_channels}), one column "
-                "for each input channel. Give event counts like Data.x; map over further axes with jax.vmap."
-            )
-        params, x = self.on_chip(numbers, chip), jnp.asarray(x, jnp.float32)
+        params, x = self.on_chip(numbers, chip), self._counts(x)
         if recorded is not None:
             return injected_counts(params, x, recorded, self.surrogate, self.longest_delay)
         return spike_counts(
@@ -135,13 +130,28 @@ class Trainable:
 
     def first_spikes(self, numbers: Latent, x: Array, chip: Factors | None = None) -> tuple[Array, Array]:
         """Times (B, N) in s of the first spikes (`sim.engine.first_spike_times`), and the `spikes` (B, T, N)."""
-        params, x = self.on_chip(numbers, chip), jnp.asarray(x, jnp.float32)
-        how = {"substeps": self.substeps, "surrogate": self.surrogate, "longest_delay": self.longest_delay}
-        return first_spike_times(params, x, **how)  # pyright: ignore[reportArgumentType]
+        return first_spike_times(
+            self.on_chip(numbers, chip),
+            self._counts(x),
+            substeps=self.substeps,
+            surrogate=self.surrogate,
+            longest_delay=self.longest_delay,
+        )
+
+    def _counts(self, x: Array) -> Array:
+        """`x` in single precision; ParameterRangeError where it does not fit."""
+        if np.ndim(x) != 3 or np.shape(x)[2] != self.topology.n_channels:
+            raise ParameterRangeError(
+                f"Trainable: x has shape {np.shape(x)}, needed is (samples, bins, {self.topology.n_channels}), one column "
+                "for each input channel. Give event counts like Data.x; map over further axes with jax.vmap."
+            )
+        return jnp.asarray(x, jnp.float32)
 
     def output(self, spikes: Array) -> Array:
         """What losses see (B, T, n) of spikes (B, T, N): those of the first output, the mean over copies of a neuron, or
         the values of its readout on the host."""
+        if not self.topology.outputs:
+            raise ConfigurationError("Trainable: the network has no output. Add an Output node, or use the spikes.")
         return values_of(self.topology, spikes)
 
     def operations(self, numbers: Latent, x: Array, spikes: Array, wiring: Wiring | None = None) -> Array:
@@ -172,9 +182,15 @@ class Trainable:
     ) -> Array:
         """A scalar: the mean over samples `x` (B, T, channels), `y` (B, ...) of `loss(output, y)`, and the `penalty`.
 
-        A loss that is `timed` gets the times of first spikes; `wiring` and `probe` are for the others.
+        A loss that is `timed` gets the times of first spikes; `wiring` and `probe` are for the others
+        (ParameterRangeError).
         """
         if getattr(loss, "timed", False):
+            if wiring is not None or probe is not None or self.topology.outputs[0].source not in self.topology.slices():
+                raise ParameterRangeError(
+                    f"Trainable: loss {type(loss).__name__} is of times of spikes, which populations of the chip have, "
+                    "by XLA. Give neither wiring nor probe, or choose another loss where the host reads out."
+                )
             times, spikes = self.first_spikes(numbers, x, chip)
             out = self.output(times[:, None])[:, 0]
         else:

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from nir_dynapse.training.clock import Clock
 from nir_dynapse.training.in_the_loop import InTheLoop
@@ -109,7 +110,8 @@ class Run:
         self._found(state.latent)
         now = time.monotonic()
         left = (until - now) * SURE - (CHECKS + 1) * (now - begun)
-        return max(1, int(left / step))
+        steps = np.int32(max(1, int(left / step)))
+        return int(steps if jax.process_count() == 1 else multihost_utils.broadcast_one_to_all(steps))
 
     def _start(self, first: Latent) -> Any:
         """The optimiser's state before the first step; on a board, and what is known of its chip."""

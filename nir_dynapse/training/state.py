@@ -55,7 +55,7 @@ class Checkpoint:
     its steps and those between two checks."""
 
     def __init__(self, path: str | os.PathLike[str], identity: Any, length: tuple[int, int]) -> None:
-        self.path, self.identity, self.steps = Path(path), digest(identity), np.array(length)
+        self.path, self.identity, self._length = Path(path), digest(identity), np.array(length)
         check_file(self.path)
 
     @staticmethod
@@ -63,7 +63,7 @@ class Checkpoint:
         """Steps of the training in the file, and those between two checks; None where no such file tells."""
         try:
             steps, every = read_arrays(Path(path))["length"].tolist()
-            return int(steps), int(every)
+            return (int(steps), int(every)) if min(steps, every) >= 1 else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -76,7 +76,7 @@ class Checkpoint:
         text = {"format": np.array(FORMAT), "identity": np.array(self.identity)}
         if state.pre is not None:
             arrays |= {"pre": state.pre, "best_pre": np.asarray(state.best_pre)}
-        write_arrays(self.path, **arrays, **text, numbers=numbers, log=state.log.table(), length=self.steps)
+        write_arrays(self.path, **arrays, **text, numbers=numbers, log=state.log.table(), length=self._length)
 
     def load(self, state: State) -> State:
         """`state` where there is no file; ConfigurationError where it is not a checkpoint of this training."""

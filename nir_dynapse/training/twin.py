@@ -4,7 +4,7 @@ The model of every neuron is driven by what the chip's neurons sent, membranes a
 (`injection`): neurons do not depend on each other, and every bin says of each whether it fired where its membrane came to.
 With the logarithms θ of the factors, log-normal as the mismatch says, the estimate goes down the gradient of
 
-    Σ softplus(∓k·ln(I_mem/I_spkthr)) + B/n·Σ θ²/(2σ²)
+    Σ softplus(∓k·ln(I_mem/I_spkthr)) + B/n·Σ (θ + σ²/2)²/(2σ²)
 
 (− where the neuron fired), the negative logarithm of their posterior for a batch of B of the n samples so far, one step of
 Adam per batch. Gradients of the training then are those of a circuit that is like the chip, not of the nominal one.
@@ -75,7 +75,7 @@ def _slope(found: tuple[Array, Array], bits: Bits, x: Array, spikes: Array, shar
         surprise = jax.nn.softplus(jnp.where(spikes > 0, -odds, odds)).sum()
         prior = jnp.zeros(())
         for part, s in zip(found, variances, strict=True):
-            prior += jnp.sum(jnp.where(s > 0, part**2, 0.0) / np.where(s > 0, 2 * s, 1.0))
+            prior += jnp.sum(jnp.where(s > 0, (part + s / 2) ** 2, 0.0) / np.where(s > 0, 2 * s, 1.0))
         return (surprise + share * prior) / x.shape[0]
 
     slope = jax.grad(cost)(found)

@@ -275,3 +275,34 @@ def test_a_silent_neuron_is_pulled_to_its_threshold_and_grazing_is_bounded() -> 
         low, high = (middle, high) if float(run(middle)[0]) > 39.9 * DT else (low, middle)
     slope = float(run(high)[1])
     assert -2.0 < slope < 0  # 0.1 thresholds per time constant of 20 ms: at most 0.2 s, times the weight
+
+
+# --- small circuits ---------------------------------------------------------------------------------------------------
+
+
+def test_a_layer_that_nothing_comes_back_to_and_nothing_at_all() -> None:
+    """No recurrence: gradients of XLA's ways are there, and those of the surrogate are the kernels'."""
+    one = Projection.from_dense("in", "out", np.array([[0.4, 0.1], [0.2, 0.5], [0.3, 0.3]]), nodes=("fc",))
+    net = Network((population("out", 3),), (one,), (Port("in", (2,)),), (Port("output", (3,), "out"),), DT)
+    params = to_params(net)
+    x = events(params)
+
+    def loss(weight: Any, native: bool | None) -> Any:
+        return spike_counts(replace(params, weight=weight), x, DT, substeps=1, native=native).sum()
+
+    def late(weight: Any) -> Any:
+        return first_spike_times(replace(params, weight=weight), x, DT, substeps=1, surrogate=EXACT)[0].sum()
+
+    weight = jnp.asarray(params.weight, jnp.float32)
+    xla, kernels = (jax.grad(loss)(weight, native) for native in (False, None))
+    np.testing.assert_allclose(xla, kernels, rtol=1e-3)
+    assert (np.asarray(jax.grad(late)(weight)) < 0).any()  # more weight, earlier
+    for samples, steps in ((3, 0), (0, 4)):
+        times, counts = first_spike_times(params, np.zeros((samples, steps, 2)), DT, substeps=1, surrogate=EXACT)
+        assert times.shape == (samples, 3)
+        assert (
+            counts.shape
+            == (samples, steps, 3)
+            == spike_counts(params, np.zeros((samples, steps, 2)), DT, substeps=1, native=False).shape
+        )
+        assert np.allclose(times, steps * DT)

@@ -305,3 +305,17 @@ def test_what_it_refuses() -> None:
         model.rewired(model.start, (), model.topology.pre, 2.0, seed=0)
     assert "4 bits" in repr(model)
     assert hash(model) != hash(nd.trainable(network(2), options=OPTIONS))
+
+
+def test_a_loss_of_times_is_given_times_or_refused() -> None:
+    model, samples, loss = small(), data(8), nd.FirstSpikeTime(DT)
+    times, _ = model.first_spikes(model.start, samples.x)
+    wanted = float(np.mean(loss(times[:, -2:], jnp.asarray(samples.y))))
+    assert float(model.loss(model.start, samples.x, jnp.asarray(samples.y), loss=loss)) == pytest.approx(
+        wanted, rel=1e-5
+    )
+    hosted = nd.trainable(with_readout(), mismatch=SPREAD, options=OPTIONS)
+    with pytest.raises(nd.ParameterRangeError, match="which populations of the chip have"):
+        hosted.loss(hosted.start, samples.x, samples.y, loss=loss)
+    with pytest.raises(nd.ParameterRangeError, match=r"needed is \(samples, bins, 4\)"):
+        model.first_spikes(model.start, samples.x[0])

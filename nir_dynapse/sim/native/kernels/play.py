@@ -17,6 +17,7 @@ import numpy as np
 from nir_dynapse.sim.dynamics import GABA, NMDA, SHUNT, begin, fed_back, flowing, halfway, land, opening, reach
 from nir_dynapse.sim.native.kernels.fired import BLOCK, reset, resume, resumed_all
 from nir_dynapse.sim.native.kernels.run import (
+    absorb,
     copy,
     fill,
     fixed_of,
@@ -79,16 +80,6 @@ def deliver(source: Any, by: Any, base: Any, shift: Any, wires: Any, events: Any
             place = (place - size if place >= size else place) + U(base)
             for n in range(length):
                 events[place + U(n)] += by * w[q * U(length) + U(n)]
-
-
-@loop
-def absorb(drive: Any, decay: Any, events: Any, sign: Any, into: Any) -> None:
-    """A step of one kind of dendrite, and what it adds to `into`; its events are used up."""
-    for k in range(drive.shape[0]):
-        now = drive[k] * decay[k] + events[k]
-        drive[k] = now
-        into[k] += sign * now
-        events[k] = zero
 
 
 @loop
