@@ -124,7 +124,7 @@ class TrainingOptions:
                 raise _wrong(name, getattr(self, name), f"{kind.__name__}(...)")
         if self.surrogate.shape not in SHAPES:
             raise _wrong("surrogate.shape", self.surrogate.shape, ", ".join(SHAPES))
-        if self.gradient not in GRADIENTS:
+        if not isinstance(self.gradient, str) or self.gradient not in GRADIENTS:
             raise _wrong("gradient", self.gradient, ", ".join(GRADIENTS))
         Real(1e-3, 1e6).check("fine_tune", "surrogate.slope", self.surrogate.slope)
         for name, kind in (("attack", Attack), ("check_mismatch", Mismatch)):
