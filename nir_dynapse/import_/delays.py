@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from nir_dynapse.circuit.delays import delay_node
 from nir_dynapse.errors import Finding, UnsupportedGraphError, raise_if_errors, strictly
 from nir_dynapse.network.delays import LONGEST, in_steps
 from nir_dynapse.network.network import Projection
@@ -23,7 +24,7 @@ def check_delays(links: Iterable[Projection], dt: float, strict: bool = False) -
     for q in links:
         if q.delay is None:
             continue
-        node = next((n.name for n in reversed(q.via) if n.kind == "Delay"), q.name)
+        node = delay_node(q)
         steps = in_steps(q.delay, dt)
         k = int(np.argmax(q.delay))
         if steps[k] > LONGEST:

@@ -58,7 +58,7 @@ class Outputs:
         self.topology, self.sources = t, [str(port.source) for port in t.outputs]
         self.readout = None
         if any(source not in t.node_sizes for source in self.sources):
-            self.readout = ReadoutStepper(t.readout, t.node_sizes, t.dt, dt, t.copies_of)
+            self.readout = ReadoutStepper(t.readout, t.dt, dt, t.copies_of)
         self.plain = self.readout is None and not t.copies
         slices = t.slices()
         self.slices = [slices[source] for source in self.sources] if self.plain else []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,6 +52,7 @@ class ReadoutBlocks:
             hint = "Choose bins that divide the step, or are a multiple of it."
             raise ParameterRangeError(Finding("error", "step", what, name, None, bin_width, dt, "s", hint))
         self._filters: dict[str, _Filter] = {}
+        self._maps: dict[int, tuple[tuple[int, ...], scipy.sparse.csr_array]] = {}
         self._last = {p.name: p.v_reset for p in readout.populations}
         self._kept: dict[str, np.ndarray] = {}
         self._past: dict[int, np.ndarray] = {}
@@ -98,16 +98,25 @@ class ReadoutBlocks:
                 if q.target == p.name:
                     known = q.source in spikes
                     source = _mean(spikes[q.source], self.copies.get(q.source, 1)) if known else values[q.source]
-                    lags, pre = lagged(q.pre, q.delay, self.dt, source.shape[2])
+                    lags, matrix = self._known(k, q, source.shape[2], p.size)
                     source = self._late(k, source, lags)
-                    matrix = scipy.sparse.csr_array((q.weight, (q.post, pre)), shape=(p.size, source.shape[2]))
                     x += (matrix @ source.reshape(-1, source.shape[2]).T).T.reshape(x.shape)
                     x += 0.0 if q.bias is None else q.bias
-            filtered, out = self._filters.setdefault(p.name, _Filter(p, batch, self.dt)), np.empty_like(x)
+            if p.name not in self._filters:
+                self._filters[p.name] = _Filter(p, batch, self.dt)
+            filtered, out = self._filters[p.name], np.empty_like(x)
             for t in range(steps):
                 out[:, t] = filtered.step(x[:, t])
             values[p.name] = out
         return values
+
+    def _known(self, k: int, q: Projection, n_pre: int, n_post: int) -> tuple[tuple[int, ...], scipy.sparse.csr_array]:
+        """Lags of projection k, and its matrix (n_post, n_pre for each of them); made once."""
+        if k not in self._maps:
+            lags, pre = lagged(q.pre, q.delay, self.dt, n_pre)
+            shape = (n_post, n_pre * max(1, len(lags)))
+            self._maps[k] = lags, scipy.sparse.csr_array((q.weight, (q.post, pre)), shape=shape)
+        return self._maps[k]
 
     def _late(self, k: int, source: np.ndarray, lags: tuple[int, ...]) -> np.ndarray:
         """What projection k hears of (batch, time, n) of a source, of steps of the blocks before, too."""
@@ -151,72 +160,26 @@ class _Filter:
 
 
 class ReadoutStepper:
-    """`run_readout` bin by bin, for one sample: the same values (n,) at the end of each bin.
-
-    `sizes` are the numbers of neurons of the populations that spike; `copies` and errors as of `run_readout`.
-    """
+    """`run_readout` bin by bin, for one sample: the same values (n,) at the end of each bin; errors are its own."""
 
     def __init__(
         self,
         readout: Readout,
-        sizes: Mapping[str, int],
         dt: float,
         bin_width: float,
         copies: Mapping[str, int] | None = None,
     ) -> None:
-        empty = {name: np.zeros((1, 1, n)) for name, n in sizes.items()}
-        run_readout(readout, empty, dt, bin_width)  # refuses bins that do not fit
-        self.readout, self.dt, self.copies = readout, dt, copies or {}
-        self.finer, self.coarser = max(1, round(dt / bin_width)), max(1, round(bin_width / dt))
-        known = {**sizes, **{p.name: p.size for p in readout.populations}}
-        late = [lagged(q.pre, q.delay, dt, known[q.source]) for q in readout.projections]
-        self._lags = [lags for lags, _ in late]
-        self._matrices = [
-            scipy.sparse.csr_array(
-                (q.weight, (q.post, pre)), shape=(known[q.target], known[q.source] * max(1, len(lags)))
-            )
-            for q, (lags, pre) in zip(readout.projections, late, strict=True)
-        ]
+        self._how = (readout, dt, bin_width, copies)
         self.reset()
 
     def reset(self) -> None:
         """At the beginning of a sample."""
-        self._filters = {p.name: _Filter(p, 1, self.dt) for p in self.readout.populations}
-        self._values = {p.name: np.broadcast_to(p.v_reset, (p.size,)) for p in self.readout.populations}
-        self._gathered: dict[str, np.ndarray] = {}
-        self._bin = 0
-        self._past = [deque(maxlen=max(lags, default=0) + 1) for lags in self._lags]
+        self._blocks = ReadoutBlocks(*self._how)
 
     def step(self, spikes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Values after a bin with counts `spikes[node]` (n,)."""
-        self._bin += 1
-        self._gathered = {name: self._gathered.get(name, 0) + np.asarray(n, float) for name, n in spikes.items()}
-        if self._bin % self.finer == 0:
-            for k in range(self.coarser):
-                self._one({name: n if k == 0 else np.zeros_like(n) for name, n in self._gathered.items()})
-            self._gathered = {}
-        return self._values
-
-    def _one(self, counts: Mapping[str, np.ndarray]) -> None:
-        spikes = {name: _mean(n, self.copies.get(name, 1)) for name, n in counts.items()}
-        values: dict[str, np.ndarray] = {}
-        for p in self.readout.populations:
-            x = np.zeros((1, p.size))
-            for k, (q, matrix) in enumerate(zip(self.readout.projections, self._matrices, strict=True)):
-                if q.target == p.name:
-                    x += (matrix @ self._late(k, spikes[q.source] if q.source in spikes else values[q.source]))[None]
-                    x += 0.0 if q.bias is None else q.bias
-            values[p.name] = self._filters[p.name].step(x)[0]
-        self._values = values
-
-    def _late(self, k: int, now: np.ndarray) -> np.ndarray:
-        """What projection k hears of a source that sends `now` (n,)."""
-        if not (lags := self._lags[k]):
-            return now
-        past = self._past[k]
-        past.appendleft(now)
-        nothing = np.zeros_like(now)
-        return np.concatenate([past[lag] if lag < len(past) else nothing for lag in lags])
+        found = self._blocks.read({name: np.asarray(counts)[None, None] for name, counts in spikes.items()})
+        return {name: value[0, 0] for name, value in found.items()}
 
 
 def readout_to_dict(readout: Readout) -> dict[str, Any]:

@@ -71,17 +71,13 @@ def spike_counts(
     there would do.
     """
     width = params.topology.dt if dt is None else float(dt)
-    count = internal_step(params, width) if substeps is None else substeps
     kind = jnp.result_type(float) if dtype is None else dtype
-    structure = structure_of(params, width / count, disturbance, longest_delay=longest_delay, substeps=count)
-    if surrogate.smooth:  # the model without resets within a step
-        structure = structure._replace(again=0)
-    program = Program(structure, count, surrogate, checkpoint)
+    program = _program(params, width, substeps, surrogate, checkpoint, disturbance, longest_delay)
     if _takes_native(program, kind, native):
         return _on_cpu(params, jnp.asarray(x, kind), width, program, wiring, probe)
     if wiring is not None:
         raise ParameterRangeError("wiring needs the compiled kernels. Leave it out, and change the topology instead.")
-    weights, c = lower(params, width / count, structure, disturbance, jnp, kind)
+    weights, c = lower(params, width / program.substeps, program.structure, disturbance, jnp, kind)
     seed = (disturbance or Disturbance()).word
     return run(weights, c, with_tonic(jnp.asarray(x, kind), params, width, jnp), program, seed)
 
@@ -105,20 +101,35 @@ def first_spike_times(
     it: the compiled kernels know counts only.
     """
     width = params.topology.dt if dt is None else float(dt)
-    count = internal_step(params, width) if substeps is None else substeps
     kind = jnp.result_type(float) if dtype is None else dtype
-    structure = structure_of(params, width / count, disturbance, longest_delay=longest_delay, substeps=count)
-    structure = structure._replace(again=0) if surrogate.smooth else structure
-    weights, c = lower(params, width / count, structure, disturbance, jnp, kind)
+    program = _program(params, width, substeps, surrogate, checkpoint, disturbance, longest_delay)
+    weights, c = lower(params, width / program.substeps, program.structure, disturbance, jnp, kind)
     events = jnp.swapaxes(with_tonic(jnp.asarray(x, kind), params, width, jnp), 0, 1)
-    start = initial_state(events.shape[1], c, structure, jnp)
+    start = initial_state(events.shape[1], c, program.structure, jnp)
     seed = (disturbance or Disturbance()).word
     if not events.shape[0] * events.shape[1]:
         counts = jnp.zeros((events.shape[1], events.shape[0], c.rate.shape[-1]), kind)
         return jnp.full_like(counts[:, :1].sum(1), events.shape[0] * width), counts
-    found = _moving(weights, c, start, events, Program(structure, count, surrogate, checkpoint), seed)
+    found = _moving(weights, c, start, events, program, seed)
     counts, first = (jnp.swapaxes(part, 0, 1) for part in found)
     return first_times(counts, first, width, surrogate), counts
+
+
+def _program(
+    params: Params,
+    width: float,
+    substeps: int | None,
+    surrogate: Surrogate,
+    checkpoint: bool,
+    disturbance: Disturbance | None,
+    longest_delay: float | None,
+) -> Program:
+    """What runs `params` in bins of `width` s."""
+    count = internal_step(params, width) if substeps is None else substeps
+    structure = structure_of(params, width / count, disturbance, longest_delay=longest_delay, substeps=count)
+    if surrogate.smooth:  # the model without resets within a step
+        structure = structure._replace(again=0)
+    return Program(structure, count, surrogate, checkpoint)
 
 
 def has_kernels(params: Params, substeps: int, surrogate: Surrogate, longest_delay: float | None = None) -> bool:

@@ -39,7 +39,7 @@ from nir_dynapse.sim.circuit import (
     with_tonic,
 )
 from nir_dynapse.sim.disturbance import of_bin
-from nir_dynapse.sim.dynamics import Constants, Structure, initial_state
+from nir_dynapse.sim.dynamics import Constants, State, Structure, initial_state
 from nir_dynapse.sim.mismatch import fabricate
 from nir_dynapse.sim.native import here as native
 from nir_dynapse.sim.native.play import Circuit, Events, Found, play
@@ -287,13 +287,27 @@ def _in_numpy(
     by: Steps,
     wanted: tuple[str, ...],
 ) -> tuple[Any, tuple[Any, ...]]:
+    return stretch_in_numpy(weights, c, x, seed, sample, by, wanted, None)[0]
+
+
+def stretch_in_numpy(
+    weights: Weights,
+    c: Constants,
+    x: np.ndarray,
+    seed: np.uint32,
+    sample: np.ndarray,
+    by: Steps,
+    wanted: tuple[str, ...],
+    carry: tuple[State, int] | None,
+) -> tuple[tuple[Any, tuple[Any, ...]], tuple[State, int]]:
+    """Spikes and currents of some bins of a run, and what the next ones go on from (None: silence)."""
     structure, n_sub = by.structure, by.substeps
-    state = initial_state(x.shape[0], c, structure, np)
+    state, first = carry or (initial_state(x.shape[0], c, structure, np), 0)
     counts, extras = [], []
-    for t in range(x.shape[1]):
+    for t in range(first, first + x.shape[1]):
         disturb = of_bin(t, n_sub, seed, sample, c, structure, np)
-        state, count = run_bin(state, x[:, t], c, weights, structure, n_sub, np, disturb=disturb)
+        state, count = run_bin(state, x[:, t - first], c, weights, structure, n_sub, np, disturb=disturb)
         counts.append(count)
         extras.append([observe(name, state, c, structure, np) for name in wanted])
     stacked = tuple(np.stack([e[k] for e in extras], 1) for k in range(len(wanted)))
-    return np.stack(counts, 1), stacked
+    return (np.stack(counts, 1), stacked), (state, first + x.shape[1])

@@ -23,17 +23,13 @@ from nir_dynapse.sim.circuit import (
     RECORDABLE,
     Disturbance,
     end_currents,
-    observe,
     prepare,
-    run_bin,
     tonic_events,
 )
-from nir_dynapse.sim.disturbance import of_bin
-from nir_dynapse.sim.dynamics import initial_state
 from nir_dynapse.sim.native import here as native
 from nir_dynapse.sim.native.play import Circuit, Events, Found, play
 from nir_dynapse.sim.reference import TRACES, reference_blocks
-from nir_dynapse.sim.simulation import Steps, steps_of
+from nir_dynapse.sim.simulation import Steps, steps_of, stretch_in_numpy
 
 __all__ = ["stream_circuit", "stream_ideal"]
 
@@ -182,29 +178,20 @@ def _scans(
 ) -> Run:
     """By XLA, or in NumPy."""
     weights, c = prepare(params, dt / by.substeps, by.structure, most, disturbance)
-    structure, n_sub, period = by.structure, by.substeps, params.topology.tonic_period
-    seed, sample = disturbance.word, np.arange(batch)
-    carry: Any = None
+    period, seed, sample = params.topology.tonic_period, disturbance.word, np.arange(batch)
+    stretch, carry = stretch_in_numpy, None
+    if backend == "jax":
+        from nir_dynapse.sim.scanned import stretch_in_jax as stretch  # JAX, where it is needed
 
     def run(counts: np.ndarray, first: int) -> tuple[np.ndarray, Sequence[np.ndarray]]:
         nonlocal carry
         steps = counts.shape[1]
+        if not steps:
+            nothing = (batch, 0, params.topology.n_neurons)
+            return np.zeros(nothing, np.uint8), [np.zeros(nothing, np.float32) for _ in wanted]
         tonic = np.broadcast_to(tonic_events(period, steps, dt, first)[None, :, None], (batch, steps, 1))
         x = np.concatenate([counts.astype(np.float32), tonic], axis=2)
-        if backend == "jax":
-            from nir_dynapse.sim.scanned import stretch_in_jax  # JAX, where it is needed
-
-            (spikes, extras), carry = stretch_in_jax(weights, c, x, seed, sample, by, wanted, carry)
-            return np.asarray(spikes, np.uint8), [np.asarray(e) for e in extras]
-        state = initial_state(batch, c, structure, np) if carry is None else carry
-        spikes = np.zeros((batch, steps, params.topology.n_neurons), np.uint8)
-        traces = np.zeros((len(wanted), batch, steps, params.topology.n_neurons), np.float32)
-        for k in range(steps):
-            disturb = of_bin(first + k, n_sub, seed, sample, c, structure, np)
-            state, spikes[:, k] = run_bin(state, x[:, k], c, weights, structure, n_sub, np, disturb=disturb)
-            for trace, name in zip(traces, wanted, strict=True):
-                trace[:, k] = observe(name, state, c, structure, np)
-        carry = state
-        return spikes, list(traces)
+        (spikes, extras), carry = stretch(weights, c, x, seed, sample, by, wanted, carry)
+        return np.asarray(spikes, np.uint8), [np.asarray(e) for e in extras]
 
     return run

@@ -196,11 +196,11 @@ def test_bin_by_bin_gives_the_same_values(names: tuple[str, ...], bins: float) -
     net = nd.from_nir(with_readout(*names), dt=1e-3)
     spikes = {p.name: RNG.poisson(0.5, (1, 24, p.size)) for p in net.populations}
     whole = run_readout(net.readout, spikes, net.dt, bins)
-    stepper = ReadoutStepper(net.readout, {p.name: p.size for p in net.populations}, net.dt, bins)
+    stepper = ReadoutStepper(net.readout, net.dt, bins)
     for _ in range(2):
         steps = [stepper.step({name: n[0, t] for name, n in spikes.items()}) for t in range(24)]
         for name, values in whole.items():
             np.testing.assert_array_equal([step[name] for step in steps], values[0])
         stepper.reset()
     with pytest.raises(nd.ParameterRangeError):
-        ReadoutStepper(net.readout, {p.name: p.size for p in net.populations}, net.dt, 0.7e-3)
+        ReadoutStepper(net.readout, net.dt, 0.7e-3)

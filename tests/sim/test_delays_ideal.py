@@ -210,7 +210,7 @@ def test_a_late_readout() -> None:
     again = run_readout(net.readout, run.spikes, DT)["li"]
     np.testing.assert_allclose(run.output, again, atol=1e-5)
     assert np.abs(again).max() > 1
-    stepper = ReadoutStepper(net.readout, {"hidden": 6}, DT, DT)
+    stepper = ReadoutStepper(net.readout, DT, DT)
     each = [stepper.step({"hidden": counts})["li"] for counts in run.spikes["hidden"][1]]
     np.testing.assert_allclose(each, again[1], atol=1e-9)
     prompt = nd.from_nir(graph({**nodes, "wait": nir.Delay(np.zeros(3))}, chained(chain)), dt=DT)
