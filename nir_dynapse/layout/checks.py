@@ -12,7 +12,6 @@ import numpy as np
 from nir_dynapse.chip.biasgen import off_codes
 from nir_dynapse.chip.device import DELAYS, PARAMETERS
 from nir_dynapse.errors import ConfigurationError, Finding
-from nir_dynapse.files.bulk import no_collector
 from nir_dynapse.files.numbers import COPIES, STEP, TIME_SCALE
 
 __all__ = [
@@ -135,19 +134,20 @@ def membrane_slots(data: Any, n_cores: int) -> np.ndarray:
     return membranes
 
 
-def rows_of(array: np.ndarray, used: np.ndarray) -> list[list[int]]:
+def rows_of(array: np.ndarray, used: np.ndarray) -> np.ndarray:
     """Neuron, row and fields of every row of a structured `array` (N, rows) where `used`, as a file holds them."""
     places, rows = np.nonzero(used), array[used]
-    with no_collector():
-        return np.column_stack([*places, *(rows[name].astype(np.int64) for name in rows.dtype.names or ())]).tolist()
+    return np.column_stack([*places, *(rows[name].astype(np.int64) for name in rows.dtype.names or ())])
 
 
 def integer_rows(
     name: str, rows: Any, width: int, high: tuple[int, ...], low: tuple[int, ...] | None = None
 ) -> np.ndarray:
-    """A list of rows of integers as (n, width), each column within low ≤ v < high."""
+    """A list of rows, or an array (n, any), of integers as (n, width), each column within low ≤ v < high."""
     values, even = np.zeros((0, width), np.int64), set(map(type, rows)) <= {list} and set(map(len, rows)) <= {width}
-    if len(rows):
+    if isinstance(rows, np.ndarray) and rows.shape[1] == width:
+        values, even = rows, True
+    elif len(rows):
         try:
             found = np.fromiter(chain.from_iterable(rows), np.int64) if even else np.array(rows, dtype=np.int64)
         except (TypeError, ValueError, OverflowError):  # lists in lists; NumPy says what is wrong

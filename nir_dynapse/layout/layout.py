@@ -18,8 +18,9 @@ from numpy.lib.recfunctions import unstructured_to_structured
 
 from nir_dynapse.chip.device import LATCHES, PARAMETERS
 from nir_dynapse.errors import ConfigurationError, Finding, UnsupportedGraphError
-from nir_dynapse.files.bounds import UnreadableError, parse_json, read_text
+from nir_dynapse.files.bounds import UnreadableError, read_text
 from nir_dynapse.files.bulk import no_collector
+from nir_dynapse.files.integer_tables import json_text, parse_tables
 from nir_dynapse.files.whole import write_atomically
 from nir_dynapse.layout.checks import (
     MOST_NEURONS,
@@ -72,6 +73,8 @@ __all__ = [
 FORMAT, VERSION, READABLE = "nir_dynapse.layout", 6, (1, 2, 3, 4, 5, 6)
 """Version 2 added the readout on the host, 3 the bias codes of the delays (`off` in older files), 4 the weight errors,
 5 the monitored membranes, 6 the copies; a Layout without copies is written as version 5."""
+TABLES = *(ROWS := ("cam", "sram")), "neurons", "input_rows"
+"""Parts that are long tables of integers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,6 +242,12 @@ class Layout:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON-ready values; unused CAM and SRAM rows are left out."""
+        data = self._to_dict()
+        with no_collector():
+            return {**data, **{name: data[name].tolist() for name in ROWS}}
+
+    def _to_dict(self) -> dict[str, Any]:
+        """`to_dict` with CAM and SRAM rows as arrays."""
         return {
             "format": FORMAT,
             "version": VERSION if self.copies else VERSION - 1,
@@ -367,20 +376,13 @@ class Layout:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write as JSON, to a temporary name first, then renamed."""
-        with no_collector():
-            text = json.dumps(self.to_dict(), separators=(",", ":"), sort_keys=True)
-        write_atomically(path, text.encode())
+        write_atomically(path, json_text(self._to_dict()))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Layout:
         """Read what `save` wrote (ConfigurationError otherwise)."""
-        with no_collector():  # until the lists that were read are gone
-            return cls._loaded(path)
-
-    @classmethod
-    def _loaded(cls, path: str | os.PathLike[str]) -> Layout:
         try:
-            data = parse_json(read_text(path))
+            data = parse_tables(read_text(path), TABLES)
         except OSError as error:
             raise ConfigurationError(f"{path}: cannot be read ({error.strerror or error}). Check the path.") from error
         except UnreadableError as error:
