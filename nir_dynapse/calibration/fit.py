@@ -25,6 +25,7 @@ from scipy.special import ndtri
 from nir_dynapse.calibration.design import DRIVE, STEP, Experiment, experiments, off_currents
 from nir_dynapse.chip.device import BASE_WEIGHTS, CURRENTS, DELAYS, DENDRITES, LATCHES, PARAMETERS, Device, Mismatch
 from nir_dynapse.circuit.params import Params, Topology
+from nir_dynapse.files.kept_arrays import kept_arrays
 from nir_dynapse.network.network import Port
 from nir_dynapse.sim.native.play import cpus, expect
 from nir_dynapse.sim.simulation import run_circuit
@@ -215,8 +216,15 @@ def _inverse(off: np.ndarray, logs: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 def response(device: Device, mismatch: Mismatch, members: int = MEMBERS) -> Response:
     """The response of the circuit model to all experiments; slopes by central differences.
 
-    Parameters that share no window are moved together.
+    It depends on no board, so the user's cache keeps it.
     """
+    expect(MANY)  # of this, or of the board that is to be calibrated
+    said = f"{device.circuit} {mismatch} {members}"
+    return Response(**kept_arrays("response", said, lambda: vars(_computed(device, mismatch, members))))
+
+
+def _computed(device: Device, mismatch: Mismatch, members: int) -> Response:
+    """`response`; parameters that share no window are moved together."""
     plan = experiments()
     owner = np.array([e for e, x in enumerate(plan) for _ in x.windows])
     touches = np.array([[affects(name, plan[e]) for name in FITTED] for e in owner])
@@ -243,7 +251,6 @@ def response(device: Device, mismatch: Mismatch, members: int = MEMBERS) -> Resp
 
         return answers
 
-    expect(MANY)
     many, nowhere, everything = 8 * members, np.zeros((len(plan), len(FITTED))), np.ones(len(owner), bool)
     single = ensemble(many)(nowhere, everything).T
     factors = _factors(mismatch, many)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import platform
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["cache_folder", "is_writable"]
+__all__ = ["cache_folder", "is_writable", "processor"]
 
 
 def cache_folder() -> Path:
@@ -26,3 +28,11 @@ def is_writable(folder: Path) -> bool:
             return True
     except OSError:
         return False
+
+
+def processor() -> str:
+    """The processor's name and features, on Linux."""
+    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+        wanted = ("model name", "flags", "Features", "CPU part")
+        return "".join(sorted({line for line in lines if line.startswith(wanted)}))
+    return platform.processor()

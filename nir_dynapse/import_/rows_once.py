@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from array import array
 from collections.abc import Callable
 from typing import Any
 
@@ -18,19 +20,21 @@ Place = tuple[int, ...]
 
 
 class RowsOnce:
-    """The rows of all neurons by number, 0 the unused one; each is decoded once, by object, by text and by content.
+    """The rows of all neurons (chips, cores, neurons, rows) by number, 0 the unused one.
+
+    Each is decoded once, by object, by text and by content.
 
     `key` is what a row holds, for rows that hold the same; None where it may hold what is refused.
     """
 
     def __init__(
         self,
-        shape: tuple[int, ...],
+        shape: tuple[int, int, int, int],
         decode: Callable[[Any, Place, Any], tuple[int, ...]],
         key: Callable[[Any, Any], Any],
         unused: tuple[int, ...],
     ) -> None:
-        self.numbers = np.zeros(shape, np.uint32)
+        self._shape, self._numbers = shape, array("I", [0]) * math.prod(shape)
         self._decode, self._key = decode, key
         self._decoded = [unused]
         self._seen: dict[Any, int] = {}
@@ -39,7 +43,13 @@ class RowsOnce:
 
     def decoded(self, dtype: np.dtype) -> np.ndarray:
         """All rows, of `dtype`."""
-        return np.array(self._decoded, dtype)[self.numbers]
+        return np.array(self._decoded, dtype)[np.frombuffer(self._numbers, np.uintc).reshape(self._shape)]
+
+    def _store(self, place: Place, found: list[int]) -> None:
+        """Note the numbers of the rows of a neuron: a third of the time that NumPy needs for so few."""
+        (_, cores, neurons, rows), (chip, core, slot) = self._shape, place
+        at = ((chip * cores + core) * neurons + slot) * rows
+        self._numbers[at : at + rows] = array("I", found)
 
     def put(self, form: Any, place: Place, rows: list[Any], lasting: bool) -> None:
         """Store the rows of a neuron; `lasting` says that other neurons may hold the same objects."""
@@ -53,7 +63,7 @@ class RowsOnce:
                     self._seen[id(row)] = self._number(form, place, row)
                     self._kept.append(row)  # no other object takes its place
                 found[k] = self._seen[id(row)]
-        self.numbers[place] = found
+        self._store(place, found)
 
     def put_texts(self, place: Place, texts: list[str], decode: Callable[[Place, str], tuple[int, ...]]) -> None:
         """Store the rows of a neuron by what `decode` makes of their JSON texts."""
@@ -64,7 +74,7 @@ class RowsOnce:
             for k in [k for k, number in enumerate(found) if number is None]:
                 self._decoded.append(decode(place, texts[k]))
                 found[k] = self._seen[texts[k]] = len(self._decoded) - 1
-        self.numbers[place] = found
+        self._store(place, found)
 
     def _number(self, form: Any, place: Place, row: Any) -> int:
         """The number of one row."""

@@ -11,6 +11,7 @@ A real chip that was calibrated has measured factors instead of drawn ones (`as_
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -81,14 +82,11 @@ def fabricate(params: Params, mismatch: Mismatch, seed: int) -> Params:
     `delay_factor`, not on their currents. Dead neurons get a threshold that no membrane reaches, dead rows a weight of 0.
     """
     t = params.topology
-    state = _hashed(seed, t.place)  # hashes, logarithms and cosines are what takes time: each is done once
+    varied = tuple((name, cv) for name, cv in mismatch.cv if name not in DELAYS and cv)
+    state, factor = _of_neurons(int(seed), np.ascontiguousarray(t.place, np.int64).tobytes(), varied)
     there = state[t.post]
     bias = {name: params.per_neuron(name) for name in CURRENTS}
-    varied = [(name, cv) for name, cv in mismatch.cv if name not in DELAYS and cv]
-    if varied:
-        element = np.array([CURRENTS.index(name) for name, _ in varied])[:, None]
-        factor = _factors(state, element, np.array([cv for _, cv in varied])[:, None])
-        bias |= {name: bias[name] * factor[k] for k, (name, _) in enumerate(varied)}
+    bias |= {name: bias[name] * factor[k] for k, (name, _) in enumerate(varied)}
     if mismatch.dead_neurons:
         silent = dead(state, DEAD_NEURON_ELEMENT, mismatch.dead_neurons)
         bias["i_spkthr"] = np.where(silent, DEAD_THRESHOLD, bias["i_spkthr"])
@@ -107,6 +105,17 @@ def fabricate(params: Params, mismatch: Mismatch, seed: int) -> Params:
     topology = replace(t, group=np.arange(t.n_neurons), mask=None)
     delay_factor = _delay_factor(params, mismatch, there)
     return replace(params, bias=bias, weight=weight, base=None, topology=topology, delay_factor=delay_factor)
+
+
+@lru_cache(maxsize=4)
+def _of_neurons(seed: int, place: bytes, varied: tuple[tuple[str, float], ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Hash (N,) of each `place` (N, 3) of virtual chip `seed`, and the factors (varied, N) of its bias currents.
+
+    Hashes, logarithms and cosines are what takes time: a board that is configured anew meets the same ones.
+    """
+    state = _hashed(seed, np.frombuffer(place, np.int64).reshape(-1, 3))
+    element = np.array([CURRENTS.index(name) for name, _ in varied], int)[:, None]
+    return state, _factors(state, element, np.array([cv for _, cv in varied], float)[:, None])
 
 
 def as_measured(params: Params, device: Device) -> Params:

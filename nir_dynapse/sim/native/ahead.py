@@ -19,7 +19,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from nir_dynapse.files.kept import cache_folder, is_writable
+from nir_dynapse.files.kept import cache_folder, is_writable, processor
 from nir_dynapse.sim.native.here import nothing_else
 
 try:
@@ -58,16 +58,8 @@ def stamp() -> str:
     numba = find_spec("numba")
     if numba is not None and numba.origin is not None:
         found.update((Path(numba.origin).parent / "_version.py").read_bytes())
-    found.update(f"{sys.version_info[:2]} {platform.machine()} {_processor()}".encode())
+    found.update(f"{sys.version_info[:2]} {platform.machine()} {processor()}".encode())
     return found.hexdigest()[:16]
-
-
-def _processor() -> str:
-    """Its name and features, on Linux."""
-    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
-        wanted = ("model name", "flags", "Features", "CPU part")
-        return "".join(sorted({line for line in lines if line.startswith(wanted)}))
-    return platform.processor()
 
 
 def _marker(what: str, kind: str) -> Path:
