@@ -15,7 +15,7 @@ import numpy as np
 
 from nir_dynapse.sim.dynamics import LARGEST, Constants, Inflow, Structure
 
-__all__ = ["add_events", "applies", "compiled", "membranes", "plain"]
+__all__ = ["add_events", "applies", "compiled", "fixed_rows", "membranes", "plain"]
 
 F = np.float32
 _NONE = np.zeros(0, F)
@@ -27,45 +27,61 @@ def applies(structure: Structure, c: Constants) -> bool:
     return not beyond and c.rate.dtype == F and compiled() is not None
 
 
-def membranes(v: np.ndarray, flow: Inflow, c: Constants, structure: Structure) -> tuple[np.ndarray, np.ndarray]:
-    """`v` (1, N) and the spikes (1, N) after a step: what `rise`, `settle` and firing give."""
+def fixed_rows(c: Constants) -> np.ndarray:
+    """Rate, floor, threshold and refractory period of each neuron, (4, N)."""
+    return np.array(np.broadcast_arrays(c.rate, c.floor, c.threshold, c.refractory), F)
+
+
+def membranes(v: np.ndarray, flow: Inflow, fixed: np.ndarray, h: Any, again: int) -> tuple[np.ndarray, np.ndarray]:
+    """`v` (1, N) and the spikes (1, N) after a step of `h` s: what `rise`, `settle` and firing give.
+
+    `fixed` (4, N) are those of `fixed_rows`, `again` is how many more spikes a neuron may fire in the step.
+    """
     loops = compiled()
     if loops is None or flow.nmda is not None:
         raise RuntimeError("the compiled loops do not compute these equations")
     begin, finish, *_ = loops
-    n, h = v.shape[1], F(c.h)
+    n = v.shape[1]
     before = plain(v[0])
-    current = flow.current[0] if flow.current.shape == v.shape else np.broadcast_to(flow.current, v.shape)[0]
+    current = plain(flow.current[0] if flow.current.shape == v.shape else np.broadcast_to(flow.current, v.shape)[0])
     leak = _one(n) if flow.leak is None else plain(np.broadcast_to(flow.leak, v.shape)[0])
-    work, result = np.empty((6, n), F), np.empty((2, 1, n), F)
-    begin(before, _NONE, plain(current), leak, c.rate, c.floor, h, work)
+    work, result = np.empty((6, n), F), np.empty((2, n), F)
+    begin(before, _NONE, current, leak, fixed, h, work)
     np.log(work[5], out=work[5])
-    finish(before, c.rate, c.floor, c.threshold, c.refractory, h, work, result[0, 0], result[1, 0])
-    if structure.again:
-        fixed = c.rate, c.floor, c.threshold, c.refractory
-        _go_on(work[0], result.reshape(2, n), plain(current), leak, fixed, h, structure.again)
-    return result[0], result[1]
+    unfinished = finish(before, fixed, h, work, result)
+    if again and unfinished:
+        _go_on(unfinished, work[0], result, current, leak, fixed, h, again)
+    return result[:1], result[1:]
 
 
 def _go_on(
-    left: np.ndarray, found: np.ndarray, current: np.ndarray, leak: np.ndarray, fixed: Any, h: Any, most: int
+    count: int,
+    left: np.ndarray,
+    found: np.ndarray,
+    current: np.ndarray,
+    leak: np.ndarray,
+    fixed: np.ndarray,
+    h: Any,
+    most: int,
 ) -> None:
-    """Membranes and spikes `found` (2, N) of neurons for which something is `left` (N,) of the step: `dynamics.settle`."""
+    """Membranes and spikes `found` (2, N) of the `count` neurons for which something is `left` (N,) of the step.
+
+    As `dynamics.settle`.
+    """
     loops = compiled()
     if loops is None:
         return
     begin, finish, _, gather, scatter = loops
-    place, parts = np.empty(len(left), np.int64), np.empty((7, len(left)), F)
     for _ in range(most):
-        count = gather(left, current, leak, *fixed, place, parts)
+        place, parts = np.empty(count, np.int64), np.empty((7, count), F)
+        gather(left, current, leak, fixed, place, parts)
+        rest, work, result = np.zeros(count, F), np.empty((6, count), F), np.empty((2, count), F)
+        begin(rest, parts[0], parts[1], parts[2], parts[3:], h, work)
+        np.log(work[5], out=work[5])
+        finish(rest, parts[3:], F(0), work, result)
+        count = scatter(place, work, result, left, found)
         if not count:
             return
-        span, flow, less, rate, floor, threshold, refractory = parts[:, :count]
-        rest, work, result = np.zeros(count, F), np.empty((6, count), F), np.empty((2, count), F)
-        begin(rest, span, flow, less, rate, floor, h, work)
-        np.log(work[5], out=work[5])
-        finish(rest, rate, floor, threshold, refractory, F(0), work, result[0], result[1])
-        scatter(place, work, result, left, found)
 
 
 def add_events(events: np.ndarray, weights: np.ndarray, total: np.ndarray) -> None:
@@ -92,12 +108,12 @@ def compiled() -> tuple[Callable[..., None], ...] | None:
         import numba
     except ImportError:
         return None
-    row, number, table = numba.float32[::1], numba.float32, numba.float32[:, ::1]
+    row, number, table = numba.float32[::1], numba.float32, numba.float32[:, ::1]  # few: each takes time to hand over
     signatures = (
-        (row, row, row, row, row, row, number, table),
-        (row, row, row, row, row, number, table, row, row),
+        (row, row, row, row, table, number, table),
+        (row, table, number, table, table),
         (row, table, row),
-        (row, row, row, row, row, row, row, numba.int64[::1], table),
+        (row, row, row, table, numba.int64[::1], table),
         (numba.int64[::1], table, table, row, table),
     )
 
@@ -111,30 +127,29 @@ def compiled() -> tuple[Callable[..., None], ...] | None:
         return tuple(compile_(function, signature, False) for function, signature in loops)
 
 
-def _gather(
-    left: Any, current: Any, leak: Any, rate: Any, floor: Any, threshold: Any, refractory: Any, place: Any, parts: Any
-) -> Any:
-    """Where something is left, `place`, the values there, `parts` (7, N), and how many they are."""
+def _gather(left: Any, current: Any, leak: Any, fixed: Any, place: Any, parts: Any) -> None:
+    """Where something is left, `place` (count,), and the values there, `parts` (7, count)."""
     count = 0
     for k in range(len(left)):
         if left[k] > F(0):
             place[count] = k
             parts[0, count], parts[1, count], parts[2, count] = left[k], current[k], leak[k]
-            parts[3, count], parts[4, count], parts[5, count] = rate[k], floor[k], threshold[k]
-            parts[6, count] = refractory[k]
+            for row in range(4):
+                parts[3 + row, count] = fixed[row, k]
             count += 1
-    return count
 
 
-def _scatter(place: Any, work: Any, result: Any, left: Any, found: Any) -> None:
-    """Put what was computed of those back, and what is then left."""
-    for k in range(len(left)):
-        left[k] = F(0)
+def _scatter(place: Any, work: Any, result: Any, left: Any, found: Any) -> Any:
+    """Put what was computed of those back, and what is then left; for how many neurons that is anything."""
+    count = 0
     for j in range(work.shape[1]):
         k = place[j]
         left[k], found[0, k] = work[0, j], result[0, j]
         if result[0, j] < F(0):
             found[1, k] += F(1)
+        if left[k] > F(0):
+            count += 1
+    return count
 
 
 def _add(events: Any, weights: Any, total: Any) -> None:
@@ -144,11 +159,12 @@ def _add(events: Any, weights: Any, total: Any) -> None:
                 total[k] += events[source] * weights[source, k]
 
 
-def _begin(v: Any, left: Any, current: Any, leak: Any, rate: Any, floor: Any, h: Any, work: Any) -> None:
+def _begin(v: Any, left: Any, current: Any, leak: Any, fixed: Any, h: Any, work: Any) -> None:
     """`work` gets y, active, the leak, guess, y + change − guess, and guess/y, as in `dynamics.reach`.
 
     From the floor, for what is `left` of the step, where that is not empty.
     """
+    rate, floor = fixed[0], fixed[1]
     zero, half, one, twelfth, tenth = F(0), F(0.5), F(1), F(1 / 12), F(0.1)
     largest = F(LARGEST)
     for k in range(len(v)):
@@ -171,18 +187,13 @@ def _begin(v: Any, left: Any, current: Any, leak: Any, rate: Any, floor: Any, h:
         work[5, k] = guess / y
 
 
-def _finish(
-    v: Any,
-    rate: Any,
-    floor: Any,
-    threshold: Any,
-    refractory: Any,
-    h: Any,
-    work: Any,
-    after: Any,
-    spikes: Any,
-) -> None:
-    """The rest of `dynamics.reach`, then `late`, `land` and firing; work[0] gets what is left of the step after that."""
+def _finish(v: Any, fixed: Any, h: Any, work: Any, result: Any) -> Any:
+    """The rest of `dynamics.reach`, then `late`, `land` and firing: membranes and spikes, `result` (2, N).
+
+    work[0] gets what is left of the step after that; returns for how many neurons that is anything.
+    """
+    rate, floor, threshold, refractory = fixed[0], fixed[1], fixed[2], fixed[3]
+    after, spikes = result[0], result[1]
     zero, half, one, twelfth, least, tiny = F(0), F(0.5), F(1), F(1 / 12), F(1e-9), F(1e-6)
     for k in range(len(v)):
         y, active, lost, guess = work[0, k], work[1, k], work[2, k], work[3, k]
@@ -203,3 +214,8 @@ def _finish(
         else:
             after[k] = end
         spikes[k] = one if end / threshold[k] - one > zero else zero
+    count = 0
+    for k in range(len(v)):
+        if work[0, k] > zero:
+            count += 1
+    return count

@@ -15,6 +15,7 @@ from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 from nir_dynapse.chip.device import CURRENTS, DENDRITES
 from nir_dynapse.lava_process.process import DynapSE2, DynapSE2Network, DynapSE2Neurons, DynapSE2Synapses
+from nir_dynapse.lava_process.runtime.ports import without_threads
 from nir_dynapse.lava_process.stepper import STATES
 from nir_dynapse.sim.circuit import tonic_events
 
@@ -30,6 +31,10 @@ class _WithVars(PyLoihiProcessModel):
         super().__init__(proc_params)
         self.touched = True  # the initial values of the Vars may differ from those of the circuit
         self.shown: dict[str, np.ndarray] = {}
+
+    def start(self) -> None:
+        without_threads(self.py_ports)
+        super().start()
 
     def on_var_update(self) -> None:
         self.touched = True

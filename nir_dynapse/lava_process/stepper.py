@@ -13,7 +13,7 @@ import numpy as np
 from nir_dynapse.chip.device import CURRENTS, DENDRITES
 from nir_dynapse.circuit.params import Params
 from nir_dynapse.errors import ParameterRangeError
-from nir_dynapse.lava_process.kernel import add_events, applies, membranes, plain
+from nir_dynapse.lava_process.kernel import add_events, applies, fixed_rows, membranes
 from nir_dynapse.sim.circuit import (
     RECORDABLE,
     Disturbance,
@@ -70,10 +70,7 @@ class Stepper:
         self.weights, self.c = prepare(params, h, self.structure, self.most, self.disturbance)
         self.compiled = applies(self.structure, self.c)
         if self.compiled:
-            names = ("rate", "floor", "threshold", "refractory")
-            shape = self.c.rate.shape
-            rows = {name: plain(np.broadcast_to(getattr(self.c, name), shape)) for name in names}
-            self.c = self.c._replace(**rows)
+            self.fixed, self.h = fixed_rows(self.c), np.float32(self.c.h)
         self.amperes = {name: value.astype(np.float32) for name, value in end_currents(params, h).items()}
 
     def step(self, events: np.ndarray) -> np.ndarray:
@@ -99,7 +96,7 @@ class Stepper:
         for k in range(self.n_sub):
             received, state = self._received(state, None if k else x)
             dendrites, ahp = advance(state, received, c)
-            v, spikes = membranes(state.v, inflow(dendrites, ahp, c, structure), c, structure)
+            v, spikes = membranes(state.v, inflow(dendrites, ahp, c, structure), self.fixed, self.h, structure.again)
             state = State(dendrites, ahp, v, spikes, state.past)
             count = spikes if count is None else count + spikes
         self.state = state

@@ -41,7 +41,7 @@ def test_the_same_bits() -> None:
             end = rise(v, flow, c, structure, np)
             wanted, more = settle(v, end, flow, c, structure, np)
             assert more is not None
-            found, sent = kernel.membranes(v, flow, c, structure)
+            found, sent = kernel.membranes(v, flow, kernel.fixed_rows(c), np.float32(c.h), structure.again)
         np.testing.assert_array_equal(found.view(np.int32), wanted.view(np.int32))
         np.testing.assert_array_equal(sent, more + ((end / c.threshold - 1) > 0))
         spikes, further = spikes + int(sent.sum()), further + int(more.sum())
@@ -68,5 +68,6 @@ def test_what_is_not_compiled() -> None:
     params = nd.to_params(recurrent(1, 8, 60, 4)).numpy()
     noisy = stepper.Stepper(params, params.topology.dt, stepper.Disturbance(noise=0.01))
     assert not noisy.compiled
+    v, fixed, h = noisy.state.v, kernel.fixed_rows(noisy.c), np.float32(noisy.c.h)
     with pytest.raises(RuntimeError, match="do not compute"):
-        kernel.membranes(noisy.state.v, Inflow(noisy.state.v, noisy.state.v, None), noisy.c, noisy.structure)
+        kernel.membranes(v, Inflow(v, v, None), fixed, h, noisy.structure.again)

@@ -1,12 +1,14 @@
-"""Ports at the parent's end of a Lava channel, where nobody waits for a worker that is gone."""
+"""Ports at the parent's end of a Lava channel, where nobody waits for a worker that is gone, and ports without threads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from queue import Empty
 from typing import Any
 
-__all__ = ["LOOK", "GuardedPort"]
+from lava.magma.compiler.channels.pypychannel import CspRecvPort, CspSendPort
+
+__all__ = ["LOOK", "GuardedPort", "without_threads"]
 
 LOOK = 0.05  # s between two looks at the workers while an answer is awaited
 
@@ -41,3 +43,67 @@ class GuardedPort:
             look()
         self._port._semaphore.release()
         self._port.send(data)
+
+
+class _Receiver(CspRecvPort):
+    """Lava's, without the thread that waits for a message and then wakes the one that wants it."""
+
+    def _req_callback(self, req: Any) -> None:
+        """What that thread does: nothing."""
+
+    def recv(self) -> Any:
+        with self._io_watchdog:
+            self._req.acquire()
+            result = self._array[self._idx].copy()
+            self._idx = (self._idx + 1) % self._size
+            self._ack.release()
+            return result
+
+    def peek(self) -> Any:
+        self._req.acquire()
+        self._req.release()
+        return self._array[self._idx].copy()
+
+    def probe(self) -> bool:
+        there = self._req.acquire(False)
+        if there:
+            self._req.release()
+        return there
+
+
+class _Sender(CspSendPort):
+    """Lava's, without the thread that notes what was received: room is counted when there seems to be none."""
+
+    def _ack_callback(self, ack: Any) -> None:
+        """What that thread does: nothing."""
+
+    def send(self, data: Any) -> None:
+        with self._io_watchdog:
+            if data.shape != self._shape:
+                raise AssertionError(f"{data.shape=} {self._shape=} Mismatch")
+            if not self.probe():
+                self._ack.acquire()
+                self._semaphore.release()
+            self._semaphore.acquire()
+            self._array[self._idx][:] = data[:]
+            self._idx = (self._idx + 1) % self._size
+            self._req.release()
+
+    def probe(self) -> bool:
+        while self._ack.acquire(False):
+            self._semaphore.release()
+        return super().probe()
+
+
+def without_threads(ports: Iterable[Any]) -> None:
+    """Let the data ports of a model, which nobody but the model waits for, do without threads, before they are started.
+
+    In a worker every message would switch between threads twice, a tenth of a step. Messages stay what they are, so the
+    other ends may be anybody's.
+    """
+    for port in ports:
+        for end in getattr(port, "csp_ports", ()):
+            if type(end) is CspRecvPort:
+                end.__class__ = _Receiver
+            elif type(end) is CspSendPort:
+                end.__class__ = _Sender
