@@ -7,6 +7,7 @@ from queue import Empty
 from typing import Any
 
 from lava.magma.compiler.channels.pypychannel import CspRecvPort, CspSendPort
+from lava.magma.core.model.py.ports import PyInPort, PyOutPort
 
 __all__ = ["LOOK", "GuardedPort", "without_threads"]
 
@@ -102,7 +103,7 @@ def without_threads(ports: Iterable[Any]) -> None:
     other ends may be anybody's.
     """
     for port in ports:
-        for end in getattr(port, "csp_ports", ()):
+        for end in port.csp_ports if isinstance(port, (PyInPort, PyOutPort)) else ():  # others are waited for together
             if type(end) is CspRecvPort:
                 end.__class__ = _Receiver
             elif type(end) is CspSendPort:
