@@ -136,6 +136,28 @@ def test_tiles_threads_and_stretches_of_time_change_no_bit(name: str, monkeypatc
                 assert (part.states[current][node] == whole.states[current][node]).all(), cut
 
 
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("threads", [2, 3])
+def test_neurons_that_hear_no_other_are_run_side_by_side(
+    sparse: bool, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng, n = np.random.default_rng(5), 70
+    weights = rng.normal(0.05, 0.1, (n, 40)) * (rng.random((n, 40)) < (0.1 if sparse else 1.0))
+    own = to_params(small_networks.feed_forward(weights)).numpy()
+    x = rng.poisson(0.3, (1, 60, 40))
+    monkeypatch.setattr(native_play, "WORTHWHILE", 1)
+    monkeypatch.setattr(native_synapses, "SPARSE_FROM", 1 if sparse else 1 << 40)
+    found, parts = [], []
+    split = native_play.Circuit.of_neurons
+    monkeypatch.setattr(native_play.Circuit, "of_neurons", lambda self, *cut: (parts.append(cut), split(self, *cut))[1])
+    for count in (1, threads):
+        monkeypatch.setattr(native_play, "cpus", lambda count=count: count)
+        found.append(spikes_of(run_circuit(own, x, 1e-3, ("spikes",))))
+    assert len(parts) == threads
+    assert found[0].sum() > 100
+    np.testing.assert_array_equal(found[0], found[1])
+
+
 def test_samples_do_not_depend_on_their_batch() -> None:
     params, disturbance = CASES["everything"]
     x = poisson(5, 60, 6)

@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,6 +73,26 @@ class Circuit:
         groups = len(used_dendrites(self.structure))
         depth = self.structure.depth
         return groups + 3 + (depth * groups if depth else 0)
+
+    @property
+    def apart(self) -> bool:
+        """Whether no neuron hears another one."""
+        first = self.synapses.first
+        return bool(first[-1 - self.n] == first[-1])
+
+    def of_neurons(self, start: int, stop: int) -> Circuit:
+        """Neurons `start` to `stop` of a circuit whose neurons are apart: what they do there, bit by bit."""
+        s = self.synapses
+        first = s.first[: len(s.first) - self.n + stop - start].copy()
+        if s.length == 1:
+            mine = (s.post >= start) & (s.post < stop)
+            first[:] = np.r_[0, np.cumsum(mine, dtype=np.int32)][first]
+            lists = s._replace(dendrite=s.dendrite[mine], lag=s.lag[mine], post=s.post[mine] - start, w=s.w[mine])
+        else:
+            w = np.ascontiguousarray(s.w.reshape(-1, s.length)[:, start:stop]).reshape(-1)
+            lists = s._replace(w=w, length=stop - start)
+        constants = np.ascontiguousarray(self.c[:, start:stop])
+        return replace(self, synapses=lists._replace(first=first), c=constants)
 
     def silence(self, batch: int) -> np.ndarray:
         """The state (batch, N, rows) before a run, for runs that are cut along time."""
@@ -156,6 +176,18 @@ def play(
     every = parts.gate or parts.feedback or parts.noise or parts.loss or found.wanted or state is not None
     kernel = _KERNELS.choose("play_all" if every else "play", plain.seconds(batch, n, bins * circuit.substeps))
     most = max(1, min(threads or cpus(), batch * bins * circuit.substeps * n // WORTHWHILE))
+    if batch == 1 and most > 1 and state is None and not (parts.noise or parts.loss or found.wanted) and circuit.apart:
+        columns = np.arange(n, dtype=np.int32) if column is None else column
+        cuts = [slice(k * n // most, (k + 1) * n // most) for k in range(most)]
+        with ThreadPoolExecutor(most) as pool:
+
+            def part(cut: slice) -> None:
+                own = circuit.of_neurons(cut.start, cut.stop)
+                place = {"first_bin": first_bin, "first_place": first_place}
+                play(own, events, sample, found, column=columns[cut], threads=1, **place)
+
+            list(pool.map(part, cuts))
+        return
     rows = max(1, min(-(-batch // most), (plain.CELLS if kernel is plain.play else CELLS) // n))
     share = min(most, -(-batch // rows))
     kinds = np.array(used_dendrites(circuit.structure), np.int64)
