@@ -14,7 +14,7 @@ from nir_dynapse.data.bins import bin_of, first_us
 from nir_dynapse.errors import HardwareError
 from nir_dynapse.layout.decoding import layout_to_params
 from nir_dynapse.layout.layout import Layout
-from nir_dynapse.layout.rows import INPUT_DTYPE, cam_from_words, cam_words, leaves_west, sram_from_words, sram_words
+from nir_dynapse.layout.rows import INPUT_DTYPE, leaves_west
 from nir_dynapse.network.network import NO_READOUT, Port
 from nir_dynapse.sim.circuit import Disturbance
 from nir_dynapse.sim.mismatch import fabricate
@@ -23,6 +23,9 @@ from nir_dynapse.sim.simulation import run_events
 __all__ = ["VirtualChip"]
 
 LARGEST_CODE, NEURONS = 5, 256
+CAM_LIMITS = {"tag": (0, 2047), "dendrite": (-1, 3), "mask": (0, 15), "flags": (0, 7)}
+SRAM_LIMITS = {"tag": (0, 2047), "cores": (0, 15), "x_hop": (-8, 7), "y_hop": (-8, 7)}
+"""What the bits of a row can say."""
 
 
 class VirtualChip:
@@ -42,8 +45,8 @@ class VirtualChip:
             return
         place = layout.core_index * NEURONS + layout.slot
         wrong = {
-            "a CAM row": bool((cam_from_words(cam_words(layout.cam)) != layout.cam).any()),
-            "an SRAM row": bool((sram_from_words(sram_words(layout.sram)) != layout.sram).any()),
+            "a CAM row": _beyond(layout.cam, CAM_LIMITS),
+            "an SRAM row": _beyond(layout.sram, SRAM_LIMITS),
             "a coarse code": bool(layout.codes[layout.used_cores, :, 0].max(initial=0) > LARGEST_CODE),
             "a place": len(np.unique(place)) != len(place)
             or bool((layout.core > 3).any() or (layout.chip >= layout.n_chips).any()),
@@ -148,6 +151,13 @@ class VirtualChip:
         last = np.maximum(edges[1:] - 1, edges[:-1])
         grid["time"] = spaced(np.clip(time, np.repeat(edges[:-1], count), np.repeat(last, count)))
         return grid
+
+
+def _beyond(rows: np.ndarray, limits: dict[str, tuple[int, int]]) -> bool:
+    """Whether a field of a row holds what its bits cannot."""
+    return any(
+        rows[name].min(initial=0) < low or rows[name].max(initial=0) > high for name, (low, high) in limits.items()
+    )
 
 
 def _repeated(count: np.ndarray, each: np.ndarray) -> np.ndarray:
