@@ -176,18 +176,35 @@ def play(
     every = parts.gate or parts.feedback or parts.noise or parts.loss or found.wanted or state is not None
     kernel = _KERNELS.choose("play_all" if every else "play", plain.seconds(batch, n, bins * circuit.substeps))
     most = max(1, min(threads or cpus(), batch * bins * circuit.substeps * n // WORTHWHILE))
+    columns = np.arange(n, dtype=np.int32) if column is None else np.ascontiguousarray(column, np.int32)
+    held = np.zeros((0, 0, 0), np.float32) if state is None else state
+    numbers, firsts = np.ascontiguousarray(sample, np.uint32), (first_bin, first_place)
     if batch == 1 and most > 1 and state is None and not (parts.noise or parts.loss or found.wanted) and circuit.apart:
-        columns = np.arange(n, dtype=np.int32) if column is None else column
-        cuts = [slice(k * n // most, (k + 1) * n // most) for k in range(most)]
+
+        def part(k: int) -> None:
+            start, stop = k * n // most, (k + 1) * n // most
+            own = circuit.of_neurons(start, stop)
+            _run(kernel, own, events, numbers, found, columns[start:stop], held, firsts, 1)
+
         with ThreadPoolExecutor(most) as pool:
-
-            def part(cut: slice) -> None:
-                own = circuit.of_neurons(cut.start, cut.stop)
-                place = {"first_bin": first_bin, "first_place": first_place}
-                play(own, events, sample, found, column=columns[cut], threads=1, **place)
-
-            list(pool.map(part, cuts))
+            list(pool.map(part, range(most)))
         return
+    _run(kernel, circuit, events, numbers, found, columns, held, firsts, most)
+
+
+def _run(
+    kernel: Callable[..., None],
+    circuit: Circuit,
+    events: Events,
+    sample: np.ndarray,
+    found: Found,
+    column: np.ndarray,
+    state: np.ndarray,
+    firsts: tuple[int, int],
+    most: int,
+) -> None:
+    """`play` by a kernel, on `most` threads."""
+    batch, n = len(sample), circuit.n
     rows = max(1, min(-(-batch // most), (plain.CELLS if kernel is plain.play else CELLS) // n))
     share = min(most, -(-batch // rows))
     kinds = np.array(used_dendrites(circuit.structure), np.int64)
@@ -198,16 +215,16 @@ def play(
         target.astype(np.int32),
         s.w,
         circuit.c,
-        _plan(circuit, rows, first_bin, first_place),
+        _plan(circuit, rows, *firsts),
         kinds,
         _codes(found.wanted, kinds),
         events.tonic,
         events.ends,
         events.channel,
         events.value,
-        np.ascontiguousarray(sample, np.uint32),
-        np.arange(n, dtype=np.int32) if column is None else np.ascontiguousarray(column, np.int32),
-        np.zeros((0, 0, 0), np.float32) if state is None else state,
+        sample,
+        column,
+        state,
         found.total,
         found.counts,
         found.traces,
