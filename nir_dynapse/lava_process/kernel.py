@@ -102,7 +102,7 @@ def plain(values: np.ndarray) -> np.ndarray:
 
 
 @cache
-def compiled() -> tuple[Callable[..., None], ...] | None:
+def compiled() -> tuple[Callable[..., Any], ...] | None:
     """The compiled loops, or None where Numba is not installed; to be called before Lava forks its workers."""
     try:
         import numba

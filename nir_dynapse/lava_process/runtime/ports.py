@@ -49,6 +49,9 @@ class GuardedPort:
 class _Receiver(CspRecvPort):
     """Lava's, without the thread that waits for a message and then wakes the one that wants it."""
 
+    _req: Any
+    _ack: Any
+
     def _req_callback(self, req: Any) -> None:
         """What that thread does: nothing."""
 
@@ -73,7 +76,11 @@ class _Receiver(CspRecvPort):
 
 
 class _Sender(CspSendPort):
-    """Lava's, without the thread that notes what was received: room is counted when there seems to be none."""
+    """Lava's, without the thread that notes what was received: that is counted before something is sent."""
+
+    _req: Any
+    _ack: Any
+    _semaphore: Any
 
     def _ack_callback(self, ack: Any) -> None:
         """What that thread does: nothing."""
