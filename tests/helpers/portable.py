@@ -37,7 +37,7 @@ def main() -> int:
         with ThreadPoolExecutor(ahead.cpus()) as pool:
             list(pool.map(write, found))
     for what in found:
-        print(f"{'written' if '--write' in sys.argv else 'of another text'}: {what}")
+        sys.stdout.write(f"{'written' if '--write' in sys.argv else 'of another text'}: {what}\n")
     return int(bool(found) and "--write" not in sys.argv)
 
 

@@ -60,7 +60,8 @@ def stamp() -> str:
     for name in ("llvmlite", "numba"):
         compiler = find_spec(name)
         if compiler is not None and compiler.origin is not None:
-            found.update((Path(compiler.origin).parent / "_version.py").read_bytes())
+            with suppress(OSError):
+                found.update((Path(compiler.origin).parent / "_version.py").read_bytes())
     found.update(f"{sys.version_info[:2]} {platform.machine()} {_processor()}".encode())
     return found.hexdigest()[:16]
 

@@ -153,9 +153,9 @@ def translated(what: str, name: str) -> bytes:
     if text is not None:
         with suppress(RuntimeError):  # an LLVM that is older than the text
             return machine.translated(text)
-    from nir_dynapse.sim.native.front import made
+    from nir_dynapse.sim.native import front
 
-    return machine.translated(made(what, name))
+    return machine.translated(front.made(what, name))
 
 
 def portable(what: str, name: str) -> str | None:

@@ -1,7 +1,7 @@
-"""From the text of a call (`build.source`) to LLVM's intermediate representation (IR), for no processor yet: what needs Numba.
+"""From the text of a call (`build.source`) to LLVM's intermediate representation (IR), for no processor: what needs Numba.
 
-Numba infers types and writes IR in Python, which takes longer than LLVM needs for machine code. So that is done once: the IR
-of the calls of XLA in float32 comes with the package (`portable`), where it is written by `tests/helpers/portable.py`.
+Numba infers types and writes IR in Python, which takes longer than LLVM needs for machine code. So that is done once: the
+IR of all calls in float32 comes with the package (`portable`), where `tests/helpers/portable.py` writes it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from llvmlite import binding
 
 from nir_dynapse.sim.native.build import ENTRY, source
 
-__all__ = ["made", "written"]
+__all__ = ["made", "module_of", "written"]
 
 FRAMES = {"play_all": "play"}
 """Functions of the text whose names are not those of the calls."""
@@ -38,6 +38,8 @@ define i64 @{name}_address() {{
   ret i64 ptrtoint (ptr @{name} to i64)
 }}
 """
+SETTINGS = {"NUMBA_OPT": "0", "PYTHONHASHSEED": "0"}
+"""Numba optimises nothing, as `machine` does that once for all; and the same text gives the same IR."""
 CHILD = (
     "import gc, sys; sys.path[:] = sys.argv[3:]; gc.disable(); "
     "from nir_dynapse.sim.native.front import written; sys.stdout.buffer.write(written(*sys.argv[1:3]).encode())"
@@ -45,17 +47,21 @@ CHILD = (
 
 
 def made(what: str, kind: str) -> str:
-    """IR of the call, written in a process of its own: there Numba optimises nothing, as `machine` does that once for all."""
+    """IR of the call, written in a process of its own with settings of its own; ImportError where Numba does not work."""
     command = [sys.executable, "-c", CHILD, what, kind, *(path or os.getcwd() for path in sys.path)]
-    found = subprocess.run(command, capture_output=True, env={**os.environ, "NUMBA_OPT": "0"})
+    found = subprocess.run(command, capture_output=True, env=os.environ | SETTINGS)
     if found.returncode:
-        raise ImportError(f"Numba cannot compile the kernels of {what}: {found.stderr.decode(errors='replace')[-2000:]}")
+        raise ImportError(
+            f"Numba cannot compile the kernels of {what} in {kind}: {found.stderr.decode(errors='replace')[-2000:]}"
+        )
     return found.stdout.decode()
 
 
 def written(what: str, kind: str) -> str:
     """IR of the call, by Numba in this process."""
-    module = _module(source(what, kind))
+    import numba
+
+    module = module_of(source(what, kind))
     frame, share = module.__dict__[f"{FRAMES.get(what, what)}_frame"], module.__dict__.get(f"{what}_share")
     text = (Path(__file__).parent / "kernels" / "runtime.ll").read_text(encoding="utf-8")
     for name, value in KINDS[kind].items():
@@ -75,10 +81,11 @@ def written(what: str, kind: str) -> str:
             each.linkage = "internal"
     _tidy(whole)
     whole.verify()
-    return _plain(str(whole))
+    version = ".".join(map(str, sys.version_info[:2]))
+    return f"; Numba {numba.__version__}, Python {version}\n{_plain(str(whole))}"
 
 
-def _module(text: str) -> ModuleType:
+def module_of(text: str) -> ModuleType:
     """The text, run from a file: Numba reads sources from there."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernels.py"

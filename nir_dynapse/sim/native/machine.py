@@ -1,4 +1,4 @@
-"""From the IR of a call (`front`) to machine code for this processor, and to its address in this process: LLVM, no Numba."""
+"""From the IR of a call (`front`) to machine code for this processor and its address in this process: LLVM, no Numba."""
 
 from __future__ import annotations
 

@@ -252,7 +252,9 @@ def _call(call: Callable[[int], int], *arguments: Any) -> None:
     table = np.ones((LAST + 1, 5), np.int64)
     for row, array, (name, (kind, axes)) in zip(table, arguments, PLAYED_ARRAYS.items(), strict=False):
         if array.dtype != kind or array.ndim != axes or not array.flags.c_contiguous:
-            raise TypeError(f"{name} is {array.dtype} of shape {array.shape}, not {kind} with {axes} axes, side by side")
+            raise TypeError(
+                f"{name} is {array.dtype} of shape {array.shape}, not {kind} with {axes} axes, side by side"
+            )
         row[0], row[1 : 1 + axes] = array.ctypes.data, array.shape
     table[LAST, :2] = arguments[LAST:]
     call(table.ctypes.data)
