@@ -1,6 +1,6 @@
 """Runs on CPUs without XLA: `kernels.play`, called from NumPy, with tiles of samples shared between threads.
 
-Nobody waits for a compiler, or for Numba, longer than `plain` takes, which gives the same bits in NumPy. What a cell (a
+Nobody waits for a compiler longer than `plain` takes, which gives the same bits in NumPy. What a cell (a
 neuron in a sample) does depends neither on the tile that it lies in nor on the number of threads, so spikes are the same
 bit by bit however a run is cut.
 """
@@ -31,8 +31,8 @@ CELLS = 1024
 """Most cells (sample·neuron) of a tile, about: their vectors stay in the cache."""
 WORTHWHILE = 2**17
 """Steps of a neuron that are worth a thread."""
-LOADING, COMPILING = 0.5, 2.0
-"""Seconds of runs in NumPy of a process that are worth loading Numba and a kernel, and compiling one: while another process
+LOADING, COMPILING = 0.15, 2.0
+"""Seconds of runs in NumPy of a process that are worth loading LLVM and a kernel, and compiling one: while another process
 does that, shorter runs go on in NumPy."""
 
 
