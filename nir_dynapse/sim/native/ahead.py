@@ -10,6 +10,7 @@ import atexit
 import hashlib
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -101,7 +102,7 @@ def start(*whats: str, kind: str = "float32") -> None:
         command = [sys.executable, "-c", CHILD, " ".join(share), kind, *(path or os.getcwd() for path in sys.path)]
         nothing = subprocess.DEVNULL
         with suppress(OSError):
-            child = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing)
+            child = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True)
             _children.update({(what, kind): child for what in share})
 
 
@@ -151,5 +152,5 @@ def _end() -> None:
     """Nothing is compiled for a command that has ended."""
     for child in _children.values():
         if child.poll() is None:
-            child.terminate()
+            os.killpg(child.pid, signal.SIGTERM)  # and those that it started
             child.wait()
