@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 from llvmlite import binding
@@ -77,12 +78,11 @@ def loaded(code: bytes, entry: str) -> int:
 @cache
 def _products() -> None:
     """Tell LLVM where BLAS is: that of SciPy."""
-    from scipy.linalg import cython_blas
-
+    found = import_module("scipy.linalg.cython_blas")
     named, pointer = ctypes.pythonapi.PyCapsule_GetName, ctypes.pythonapi.PyCapsule_GetPointer
     named.argtypes, named.restype = [ctypes.py_object], ctypes.c_char_p
     pointer.argtypes, pointer.restype = [ctypes.py_object, ctypes.c_char_p], ctypes.c_void_p
     for kind in "sd":
         for name in BLAS:
-            capsule = cython_blas.__pyx_capi__[f"{kind}{name}"]
+            capsule = found.__pyx_capi__[f"{kind}{name}"]
             binding.add_symbol(f"nir_dynapse_{kind}{name}", pointer(capsule, named(capsule)))

@@ -45,9 +45,8 @@ SPARSE_FROM, SPARSE_BELOW = 2**14, 0.2
 
 def available() -> bool:
     """Whether the kernels can be had here: for CPUs, with LLVM; in float64 with Numba (it lags behind new versions)."""
-    return (
-        os.name == "posix" and here.available() and _works("numba" if jax.config.jax_enable_x64 else "llvmlite.binding")
-    )
+    wide = jax.dtypes.canonicalize_dtype(float) == np.float64
+    return os.name == "posix" and here.available() and _works("numba" if wide else "llvmlite.binding")
 
 
 @cache
