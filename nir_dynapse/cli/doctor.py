@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
@@ -43,16 +44,15 @@ def doctor(args: argparse.Namespace, out: Output) -> int:
 
 
 def _compile() -> None:
-    """Compile the kernels that are not kept, beside each other; where there is no Numba, nothing."""
+    """Compile the kernels that are not kept, beside each other; where there is no compiler, nothing."""
     from nir_dynapse.sim.native import ahead
 
     ahead.start(*ahead.WHATS)
-    try:
-        from nir_dynapse.sim.native.build import compiled
-    except ImportError:
-        return
-    for what in ahead.WHATS:
-        compiled(what, "float32")
+    from nir_dynapse.sim.native.build import prepared
+
+    with suppress(ImportError):
+        for what in ahead.WHATS:
+            prepared(what, "float32")
 
 
 def examine() -> list[Item]:
@@ -63,8 +63,9 @@ def examine() -> list[Item]:
     items.append(_package("nir-dynapse", "required", "Install nir_dynapse with pip or uv."))
     items += [_package(name, "required", f"Install {name}, or nir_dynapse again.") for name in REQUIRED]
     items.append(_jax_devices())
-    numba = "Without it simulation for training runs several times slower on CPUs: install numba."
-    items.append(_package("numba", "optional", numba))
+    llvm = "Without it training runs several times slower on CPUs, and long simulations do: install numba, which brings it."
+    items.append(_package("llvmlite", "optional", llvm))
+    items.append(_package("numba", "optional", "Writes the kernels of training in float64: install numba."))
     lava = (
         "Runs networks as Lava processes: install nir-dynapse[lava] on Python 3.10; on 3.11 and 3.12 see docs/lava.md."
     )

@@ -150,8 +150,8 @@ def _takes_native(program: Program, kind: Any, wanted: bool | None) -> bool:
         )
     if wanted and not _native.available():
         raise ParameterRangeError(
-            "native=True: the compiled kernels need JAX's CPU backend, Linux or macOS, and Numba. Install numba, or leave "
-            "native at None."
+            "native=True: the compiled kernels need JAX's CPU backend, Linux or macOS, and llvmlite (in float64 Numba). "
+            "Install numba, or leave native at None."
         )
     return not beyond and _native.available() and wanted is not False
 

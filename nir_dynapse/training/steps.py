@@ -120,11 +120,16 @@ def mesh_of(chips: int) -> Mesh:
 
 
 def place(tree: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
-    """Arrays on the devices of `mesh`: cut along the chips, or whole everywhere; works with several processes."""
+    """Arrays on the devices of `mesh`: cut along the chips, or whole everywhere; works with several processes.
+
+    What is there already is not waited for, so that a step is prepared while the one before is computed.
+    """
     sharding = NamedSharding(mesh, spec)
 
     def put(value: Any) -> Any:
         if isinstance(value, jax.Array) and not value.is_fully_addressable:
+            return value
+        if isinstance(value, jax.Array) and value.sharding.is_equivalent_to(sharding, value.ndim):
             return value
         value = np.asarray(value)
         return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])

@@ -246,7 +246,8 @@ def test_doctor_says_what_is_compiled_and_where(
     folder = tmp_path / "nir_dynapse"
     assert main(["doctor"]) == 0
     assert f"none compiled yet; in {folder}" in capsys.readouterr().out
-    ahead.mark("back", "float32")
+    ahead.place("back", "float32").parent.mkdir(parents=True)
+    ahead.place("back", "float32").touch()
     jax.jit(lambda x: x + 1)(1.0)
     assert main(["doctor", "--json"]) == 0
     cached = json.loads(capsys.readouterr().out)["cached"]
@@ -264,7 +265,7 @@ def test_doctor_compiles_the_kernels(monkeypatch: pytest.MonkeyPatch, capsys: py
     begun: list[str] = []
     made: list[tuple[str, str]] = []
     monkeypatch.setattr(ahead, "start", lambda *whats: begun.extend(whats))
-    monkeypatch.setattr(build, "compiled", lambda what, kind: made.append((what, kind)))
+    monkeypatch.setattr(build, "prepared", lambda what, kind: made.append((what, kind)))
     assert main(["doctor", "-q"]) == 0
     assert not begun
     assert main(["doctor", "--compile", "-q"]) == 0

@@ -222,9 +222,10 @@ def test_formulas_are_those_of_the_arrays() -> None:
     """What is compiled for numbers gives what `dynamics` gives for arrays, to float32's rounding of sums that cancel."""
     import numba
 
-    from nir_dynapse.sim.native.build import compiled
+    from nir_dynapse.sim.native.build import source
+    from nir_dynapse.sim.native.front import module_of
 
-    reach = compiled("run", "float32").reach
+    reach = module_of(source("run", "float32").split("@numba.cfunc")[0]).reach
     rng = np.random.default_rng(0)
     draws = [np.exp(rng.normal(-2, 3, 4000)), np.exp(rng.normal(0, 3, 4000)), 1 + np.exp(rng.normal(0, 2, 4000))]
     y, current, leak = (draw.astype(np.float32) for draw in draws)

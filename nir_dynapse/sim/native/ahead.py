@@ -1,6 +1,6 @@
 """Kernels compiled ahead of their use, side by side, in processes that fill the cache on disk.
 
-No Numba and no JAX here, so that a command can start this before it loads either. Nothing depends on these processes: what
+No compiler and no JAX here, so that a command can start this before it loads any. Nothing depends on these processes: what
 one of them did not finish is compiled where it is needed.
 """
 
@@ -10,6 +10,7 @@ import atexit
 import hashlib
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -27,16 +28,18 @@ try:
 except ImportError:  # Windows, where nothing is compiled
     fcntl = None
 
-__all__ = ["KINDS", "WHATS", "built", "cpus", "is_built", "is_running", "mark", "start", "turn", "wait"]
+__all__ = ["KINDS", "WHATS", "built", "cpus", "is_built", "is_running", "place", "start", "turn", "wait"]
 
-WHATS = {"play": 5, "play_all": 7, "run": 8, "back": 15}
+WHATS = {"play": 1.2, "play_all": 2.1, "run": 1.5, "back": 4.3}
 """Calls of kernels: a run from NumPy, with all that few runs ask for, XLA's run and its adjoint (`build.source`); and the
-CPU seconds that compiling each takes, about."""
+CPU seconds that compiling each takes, about, from the IR that comes with the package."""
+PARTS = ("*.py", "kernels/*.py", "kernels/*.ll", "portable/*.xz")
+"""Files that are compiled, or compile."""
 KINDS = ("float32", "float64")
 CHILD = (
     "import gc, sys; sys.path[:] = sys.argv[3:]; gc.disable(); "  # a tenth of the time
-    "from nir_dynapse.sim.native.build import compiled; "
-    "[compiled(what, sys.argv[2]) for what in sys.argv[1].split()]"
+    "from nir_dynapse.sim.native.build import prepared; "
+    "[prepared(what, sys.argv[2]) for what in sys.argv[1].split()]"
 )
 _children: dict[tuple[str, str], subprocess.Popen[bytes]] = {}
 
@@ -49,27 +52,30 @@ def cpus() -> int:
 
 @cache
 def stamp() -> str:
-    """A name for what compiled kernels depend on: their text, the compiler, Python, and the processor."""
+    """A name for what compiled kernels depend on: their text, the compilers, Python, and the processor."""
     here = Path(__file__).parent
     formulas = [here.parent / f"{name}.py" for name in ("derivatives", "dynamics")]
     found = hashlib.sha256()
-    for path in [*sorted(here.glob("*.py")), *sorted((here / "kernels").glob("*.py")), *formulas]:
+    for path in [*(path for part in PARTS for path in sorted(here.glob(part))), *formulas]:
         found.update(path.read_bytes())
-    numba = find_spec("numba")
-    if numba is not None and numba.origin is not None:
-        found.update((Path(numba.origin).parent / "_version.py").read_bytes())
+    for name in ("llvmlite", "numba"):
+        compiler = find_spec(name)
+        if compiler is not None and compiler.origin is not None:
+            with suppress(OSError):
+                found.update((Path(compiler.origin).parent / "_version.py").read_bytes())
     found.update(f"{sys.version_info[:2]} {platform.machine()} {processor()}".encode())
     return found.hexdigest()[:16]
 
 
-def _marker(what: str, kind: str) -> Path:
-    return cache_folder() / "built" / f"{what}_{kind}_{stamp()}"
+def place(what: str, kind: str) -> Path:
+    """Where the machine code of a call is kept on this machine."""
+    return cache_folder() / "kernels" / f"{what}_{kind}_{stamp()}.o"
 
 
 def is_built(what: str, kind: str) -> bool:
     """Whether the kernel has been compiled on this machine, into the cache; no where that may not be looked into."""
     try:
-        return _marker(what, kind).is_file()
+        return place(what, kind).is_file()
     except OSError:
         return False
 
@@ -77,14 +83,6 @@ def is_built(what: str, kind: str) -> bool:
 def built() -> tuple[str, ...]:
     """The kernels that are compiled on this machine: "play float32", …"""
     return tuple(f"{what} {kind}" for kind in KINDS for what in WHATS if is_built(what, kind))
-
-
-def mark(what: str, kind: str) -> None:
-    """Note that it is."""
-    path = _marker(what, kind)
-    if not is_built(what, kind) and is_writable(path.parent):
-        with suppress(OSError):
-            path.touch()
 
 
 def start(*whats: str, kind: str = "float32") -> None:
@@ -96,7 +94,7 @@ def start(*whats: str, kind: str = "float32") -> None:
         command = [sys.executable, "-c", CHILD, " ".join(share), kind, *(path or os.getcwd() for path in sys.path)]
         nothing = subprocess.DEVNULL
         with suppress(OSError):
-            child = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing)
+            child = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True)
             _children.update({(what, kind): child for what in share})
 
 
@@ -110,7 +108,7 @@ def _shares(whats: list[str], most: int) -> list[list[str]]:
 
 def _possible() -> bool:
     """Whether kernels would be used here, as far as that is known before JAX is loaded."""
-    if os.name != "posix" or not sys.executable or find_spec("numba") is None:
+    if os.name != "posix" or not sys.executable or find_spec("llvmlite") is None:
         return False
     return nothing_else()
 
@@ -131,7 +129,7 @@ def wait(what: str, kind: str) -> None:
 @contextmanager
 def turn(what: str, kind: str) -> Iterator[None]:
     """While a kernel is compiled: other processes that want the same one wait, and find it in the cache."""
-    path = _marker(what, kind).with_suffix(".lock")
+    path = place(what, kind).with_suffix(".lock")
     if fcntl is None or not is_writable(path.parent):
         yield
         return
@@ -146,5 +144,5 @@ def _end() -> None:
     """Nothing is compiled for a command that has ended."""
     for child in _children.values():
         if child.poll() is None:
-            child.terminate()
+            os.killpg(child.pid, signal.SIGTERM)  # and those that it started
             child.wait()

@@ -1,27 +1,35 @@
-"""From the kernels and the formulas to a module per call and precision, compiled by Numba and kept on disk, for XLA.
+"""From the kernels and the formulas to a call per purpose and precision, for XLA and NumPy, kept on disk as machine code.
 
-Numba's cache does not notice when a function in another file has changed. So all that is compiled is written into one file,
-under a name made of its text, in the user's cache directory (`NUMBA_CACHE_DIR` or `XDG_CACHE_HOME`).
+All that is compiled for a call is one text (`source`). Its IR comes with the package (`portable`) or, where that is of
+another text or precision, from Numba (`front`); machine code for this processor is made of it (`machine`) once per machine.
+No Numba and no LLVM is loaded here before they are needed.
 """
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
-import importlib.util
 import logging
-import sys
-import tempfile
+import lzma
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 
-from nir_dynapse.files.kept import cache_folder, is_writable
+from nir_dynapse.files.kept import is_writable
 from nir_dynapse.files.whole import write_atomically
 from nir_dynapse.sim import derivatives, dynamics
-from nir_dynapse.sim.native import ahead, memory, names, scalar
+from nir_dynapse.sim.native import ahead
+from nir_dynapse.sim.native.formulas import source_of
 
-__all__ = ["compiled", "register", "source"]
+__all__ = ["ENTRY", "compiled", "headed", "portable", "prepared", "register", "source"]
+
+Call = Callable[[int], int]
+CALL = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
+"""A call gets an address, of XLA's frame or of a table of arrays, and gives 0 (XLA: no error)."""
+ENTRY = "nir_dynapse_frame"
+"""Its name in IR and machine code."""
 
 FORMULAS = (
     dynamics.begin,
@@ -35,12 +43,6 @@ FORMULAS = (
     derivatives.membrane_slopes,
     *derivatives.SHAPES.values(),
 )
-PLAY_TYPES = (
-    "void(int32[::1], int32[::1], float32[::1], float32[:,::1], int64[::1], int64[::1], int64[::1], float32[::1], "
-    "int64[::1], int32[::1], float32[::1], uint32[::1], int32[::1], float32[:,:,::1], int32[:,::1], uint8[:,:,::1], "
-    "float32[:,:,:,::1], int64, int64)"
-)
-"""What NumPy's calls hand over: compiled with the module, not at the first call."""
 LOG = logging.getLogger(__name__)
 RULER = "\n# " + "-" * 118 + "\n"
 
@@ -54,7 +56,7 @@ def _text(path: str) -> str:
 KERNELS, ADJOINT, FRAMES, FIRED, PLAY = (
     _text(f"kernels/{part}") for part in ("run", "adjoint", "frames", "fired", "play")
 )
-TOOLS = "".join(_text(module.__name__.rpartition(".")[2]) for module in (memory, names, scalar))
+TOOLS = "".join(_text(name) for name in ("memory", "names", "scalar"))
 
 
 @cache
@@ -62,9 +64,8 @@ def register(what: str, name: str) -> str:
     """Name of XLA's call "run" or "back" (its adjoint) in "float32" or "float64"; compiled at the first use."""
     import jax  # not needed by what NumPy calls
 
-    handler = getattr(compiled(what, name), f"{what}_frame")
     call = f"nir_dynapse_{what}_{name}"
-    jax.ffi.register_ffi_target(call, jax.ffi.pycapsule(handler.ctypes), platform="cpu")
+    jax.ffi.register_ffi_target(call, jax.ffi.pycapsule(compiled(what, name)), platform="cpu")
     return call
 
 
@@ -75,7 +76,7 @@ def source(what: str, name: str) -> str:
     _, fired = FIRED.split(RULER)
     _, play = PLAY.split(RULER)
     _, adjoint = ADJOINT.split(RULER)
-    _, shared, run, back = FRAMES.split(RULER)
+    _, shared, run, back, played = FRAMES.split(RULER)
     numpys = what in ("play", "play_all")
     parts = [
         f'"""Written by nir_dynapse.sim.native.build, with tools {_hash(TOOLS)}."""',
@@ -94,9 +95,9 @@ def source(what: str, name: str) -> str:
         f"GABA, SHUNT, LARGEST = {dynamics.GABA}, {dynamics.SHUNT}, kind({dynamics.LARGEST})",
         f"NMDA = {dynamics.NMDA}",
         f'SHARE = "nir_dynapse_{what}_{name}_share"',
-        *(f"@fused\n{scalar.source_of(function)}" for function in FORMULAS),
+        *(f"@fused\n{source_of(function)}" for function in FORMULAS),
         *(
-            (f"ALL = {what == 'play_all'}", kernels, fired, play, f"play.compile({PLAY_TYPES!r})")
+            (f"ALL = {what == 'play_all'}", kernels, fired, play, shared, played)
             if numpys
             else (kernels, adjoint, shared, run if what == "run" else back)
         ),
@@ -104,12 +105,17 @@ def source(what: str, name: str) -> str:
     return "\n\n".join(parts)
 
 
+def headed(what: str, name: str, text: str) -> str:
+    """IR of the call as it is kept in the package: with what says of which text it is."""
+    return f"; {_hash(source(what, name))}\n{text}"
+
+
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def compiled(what: str, name: str) -> ModuleType:
-    """The module, compiled or from the cache; the same for all threads."""
+def compiled(what: str, name: str) -> Call:
+    """The call, compiled or from the cache, the same for all threads; ImportError where it can be neither."""
     with _ALONE:
         return _compiled(what, name)
 
@@ -118,29 +124,44 @@ _ALONE = threading.Lock()
 
 
 @cache
-def _compiled(what: str, name: str) -> ModuleType:
-    if ahead.is_built(what, name):
-        return _loaded(what, name)
-    LOG.warning("compiling the kernels of %s in %s for this machine, once: some 10 s", what, name)
-    ahead.wait(what, name)
-    with ahead.turn(what, name):
-        module = _loaded(what, name)
-        ahead.mark(what, name)
-    return module
+def _compiled(what: str, name: str) -> Call:
+    from nir_dynapse.sim.native.machine import loaded
+
+    return CALL(loaded(prepared(what, name), ENTRY))
 
 
-def _loaded(what: str, name: str) -> ModuleType:
-    """The module, from the cache as far as it is there, or compiled into it."""
-    text, folder = source(what, name), cache_folder()
-    if not is_writable(folder):
-        folder = Path(tempfile.mkdtemp(prefix="nir_dynapse_"))  # for this process
-    path = folder / f"{what}_{name}_{_hash(text)}.py"
+def prepared(what: str, name: str) -> bytes:
+    """The machine code of the call, from the cache, or compiled into it; this process or another one does that."""
+    path = ahead.place(what, name)
+    if not ahead.is_built(what, name):
+        LOG.warning("compiling the kernels of %s in %s for this machine, once", what, name)
+        ahead.wait(what, name)
+        with ahead.turn(what, name):
+            if not ahead.is_built(what, name):
+                code = translated(what, name)
+                if is_writable(path.parent):
+                    write_atomically(path, code)
+                return code
+    return path.read_bytes()
+
+
+def translated(what: str, name: str) -> bytes:
+    """Machine code of the call for this processor."""
+    from nir_dynapse.sim.native import machine
+
+    text = portable(what, name)
+    if text is not None:
+        with suppress(RuntimeError):  # an LLVM that is older than the text
+            return machine.translated(text)
+    from nir_dynapse.sim.native import front
+
+    return machine.translated(front.made(what, name))
+
+
+def portable(what: str, name: str) -> str | None:
+    """The IR of the call that comes with the package, if it is that of the present text."""
+    path = Path(__file__).parent / "portable" / f"{what}_{name}.ll.xz"
     if not path.is_file():
-        write_atomically(path, text.encode())
-    spec = importlib.util.spec_from_file_location(f"nir_dynapse_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"the kernels cannot be read from {path}")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+        return None
+    text = lzma.decompress(path.read_bytes()).decode()
+    return text if text.startswith(f"; {_hash(source(what, name))}\n") else None

@@ -13,7 +13,6 @@ from numba.extending import intrinsic
 __all__ = [
     "HUGE",
     "advise",
-    "called",
     "carray",
     "formula",
     "fused",
@@ -21,8 +20,8 @@ __all__ = [
     "loop",
     "lowest",
     "marks",
+    "outside",
     "pointer",
-    "publish",
     "rounded",
     "summed",
     "thread",
@@ -31,21 +30,23 @@ __all__ = [
 ]
 
 _BYTE, _HALF, _WORD = (ir.IntType(bits).as_pointer() for bits in (8, 32, 64))
-# Functions are cached on disk. Products may be fused with sums and divisions by the same number merged.
-_options: dict[str, Any] = {"cache": True, "error_model": "numpy", "boundscheck": False}
+# Products may be fused with sums and divisions by the same number merged.
 _exact = {"contract", "nsz", "arcp"}
-# What only kernels call: wrappers for callers from Python or C would be a sixth of the time of compiling, and the cache of
-# a caller holds them.
-_inner: dict[str, Any] = {**_options, "cache": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+# What only kernels call: wrappers for callers from Python or C would be a sixth of the time of compiling.
+_inner: dict[str, Any] = {
+    "error_model": "numpy",
+    "boundscheck": False,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
 loop = numba.njit(fastmath=_exact, **_inner)
 # Formulas within loops, inlined by LLVM: Numba, with `inline="always"`, spends a seventh of its time on copying them.
 _formula: dict[str, Any] = {**_inner, "forceinline": True}
 fused = numba.njit(fastmath=_exact, **_formula)
 formula = numba.njit(**_formula)
 summed = numba.njit(fastmath=_exact | {"reassoc"}, **_inner)
-# The same, rounded as NumPy does; and what Python calls, other threads beside it.
+# The same, rounded as NumPy does.
 rounded = numba.njit(**_inner)
-called = numba.njit(nogil=True, **_options)
 
 carray: Any = numba.carray  # pyright: ignore[reportPrivateImportUsage]
 
@@ -106,18 +107,13 @@ HUGE = 14 if sys.platform == "linux" else -1
 join = types.ExternalFunction("pthread_join", types.int32(types.int64, types.int64))
 
 
-def publish(name: str, address: int | None) -> tuple[Any, Any]:
-    """For compiled code: the function (of one word) at an address, and one that gives the address.
+def outside(name: str) -> tuple[Any, Any]:
+    """For compiled code: the function (of one word) of that name, and one that gives its address; `runtime.ll` has both.
 
-    Both are found by name when code is loaded, so code with them can be kept on disk.
+    Numba, which never runs what it compiles here, wants to know some address of either.
     """
-    getter = numba.cfunc(types.int64())(lambda: address)
-    binding.add_symbol(name, address)
-    binding.add_symbol(f"{name}_address", getter.address)
-    _PUBLISHED.append(getter)
-    found = types.ExternalFunction(name, types.int64(types.int64))
-    return found, types.ExternalFunction(f"{name}_address", types.int64())
-
-
-_PUBLISHED: list[Any] = []
-"""So that they are not freed."""
+    for each in (name, f"{name}_address"):
+        binding.add_symbol(each, 1)
+    return types.ExternalFunction(name, types.int64(types.int64)), types.ExternalFunction(
+        f"{name}_address", types.int64()
+    )

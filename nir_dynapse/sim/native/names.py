@@ -55,6 +55,28 @@ P_PLAN = (
     P_AGAIN,
 ) = range(len(P_PLAN))
 
+PLAYED_ARRAYS = {
+    "first": ("int32", 1),
+    "target": ("int32", 1),
+    "w": ("float32", 1),
+    "c": ("float32", 2),
+    "plan": ("int64", 1),
+    "kinds": ("int64", 1),
+    "wanted": ("int64", 1),
+    "tonic": ("float32", 1),
+    "ends": ("int64", 1),
+    "channel": ("int32", 1),
+    "value": ("float32", 1),
+    "sample": ("uint32", 1),
+    "column": ("int32", 1),
+    "state": ("float32", 3),
+    "total": ("int32", 2),
+    "counts": ("uint8", 3),
+    "traces": ("float32", 4),
+}
+"""What `play` gets from NumPy, in order: type and axes of each; then which part of how many."""
+LAST = len(PLAYED_ARRAYS)
+
 PADDED = 64
 """Cells of a tile are filled up to a multiple of this, so that no loop has a remainder."""
 STRETCH = 16

@@ -1,4 +1,4 @@
-"""The kernel `kernels.play` in NumPy, bit by bit: for runs that are over sooner than Numba is loaded or a kernel compiled.
+"""The kernel `kernels.play` in NumPy, bit by bit: for runs that are over sooner than LLVM is loaded or a kernel compiled.
 
 The equations are those of `sim.dynamics`; logarithms, exponentials and draws are computed as `scalar` does it, in single
 precision, and sums of weights are exact in any order. Only what fired is reset.

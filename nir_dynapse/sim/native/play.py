@@ -1,6 +1,6 @@
 """Runs on CPUs without XLA: `kernels.play`, called from NumPy, with tiles of samples shared between threads.
 
-Nobody waits for a compiler, or for Numba, longer than `plain` takes, which gives the same bits in NumPy. What a cell (a
+Nobody waits for a compiler longer than `plain` takes, which gives the same bits in NumPy. What a cell (a
 neuron in a sample) does depends neither on the tile that it lies in nor on the number of threads, so spikes are the same
 bit by bit however a run is cut.
 """
@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from nir_dynapse.sim.circuit import RECORDABLE, Disturbance, constants
 from nir_dynapse.sim.dynamics import SHUNT, Constants, Structure
 from nir_dynapse.sim.native import ahead, plain
 from nir_dynapse.sim.native.ahead import cpus
-from nir_dynapse.sim.native.names import P_CONSTANTS, PADDED
+from nir_dynapse.sim.native.names import LAST, P_CONSTANTS, PADDED, PLAYED_ARRAYS
 from nir_dynapse.sim.native.synapses import Places, Synapses, synapses_of, used_dendrites
 
 __all__ = ["Circuit", "Events", "Found", "cpus", "expect", "play"]
@@ -30,8 +31,8 @@ CELLS = 1024
 """Most cells (sample·neuron) of a tile, about: their vectors stay in the cache."""
 WORTHWHILE = 2**17
 """Steps of a neuron that are worth a thread."""
-LOADING, COMPILING = 0.5, 2.0
-"""Seconds of runs in NumPy of a process that are worth loading Numba and a kernel, and compiling one: while another process
+LOADING, COMPILING = 0.15, 2.0
+"""Seconds of runs in NumPy of a process that are worth loading LLVM and a kernel, and compiling one: while another process
 does that, shorter runs go on in NumPy."""
 
 
@@ -283,12 +284,29 @@ def expect(seconds: float) -> None:
 
 
 def _compiled(what: str) -> Callable[..., None]:
-    """The kernel, or what does without where there is no Numba (one that works: it lags behind new versions)."""
+    """The kernel, or what does without where it cannot be compiled."""
+    if os.name != "posix":
+        return plain.play
     try:
         from nir_dynapse.sim.native.build import compiled
+
+        call = compiled(what, "float32")
     except ImportError:
         return plain.play
-    return compiled(what, "float32").play if os.name == "posix" else plain.play
+    return partial(_call, call)
+
+
+def _call(call: Callable[[int], int], *arguments: Any) -> None:
+    """Hand arrays, part and share to a kernel: a table of addresses and shapes (`kernels.frames.play_frame`)."""
+    table = np.ones((LAST + 1, 5), np.int64)
+    for row, array, (name, (kind, axes)) in zip(table, arguments, PLAYED_ARRAYS.items(), strict=False):
+        if array.dtype != kind or array.ndim != axes or not array.flags.c_contiguous:
+            raise TypeError(
+                f"{name} is {array.dtype} of shape {array.shape}, not {kind} with {axes} axes, side by side"
+            )
+        row[0], row[1 : 1 + axes] = array.ctypes.data, array.shape
+    table[LAST, :2] = arguments[LAST:]
+    call(table.ctypes.data)
 
 
 def _plan(circuit: Circuit, rows: int, first_bin: int, first_place: int) -> np.ndarray:

@@ -43,13 +43,16 @@ SPARSE_FROM, SPARSE_BELOW = 2**14, 0.2
 """Elements of the weights from which on lists are used instead of a matrix, if they are shorter by this factor."""
 
 
-@cache
 def available() -> bool:
-    """Whether the kernels can be compiled here: for CPUs, with Numba (one that works: it lags behind new versions)."""
-    if os.name != "posix" or not here.available():
-        return False
+    """Whether the kernels can be had here: for CPUs, with LLVM; in float64 with Numba (it lags behind new versions)."""
+    wide = jax.dtypes.canonicalize_dtype(float) == np.float64
+    return os.name == "posix" and here.available() and _works("numba" if wide else "llvmlite.binding")
+
+
+@cache
+def _works(package: str) -> bool:
     try:
-        import_module("numba")
+        import_module(package)
     except ImportError:
         return False
     return True

@@ -5,8 +5,8 @@ the structs is that of `xla/ffi/api/c_api.h`, which comes with jaxlib. Nothing i
 before those of a buffer count virtual chips (`vmap`); where one is 1 long all chips share what is there. Chips, or the
 tiles of each where there are few, are shared between threads.
 
-What is below the first ruler is compiled together with that of `run.py`; below the second and the third are the
-calls of a run and of its adjoint, of which one is compiled.
+What is below the first ruler is compiled together with that of `run.py`; below the others are the calls of a run, of its
+adjoint and, from NumPy, of `play.py`, of which one is compiled.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import numpy as np
 from numba import types
 
 from nir_dynapse.sim.native.kernels.adjoint import back
+from nir_dynapse.sim.native.kernels.play import play
 from nir_dynapse.sim.native.kernels.run import kind, run
-from nir_dynapse.sim.native.memory import HUGE, advise, carray, join, loop, pointer, publish, thread, word, write
+from nir_dynapse.sim.native.memory import HUGE, advise, carray, join, loop, outside, pointer, thread, word, write
 from nir_dynapse.sim.native.names import (
     ARGUMENTS,
     BYTES,
@@ -27,6 +28,7 @@ from nir_dynapse.sim.native.names import (
     FIRST,
     GROUP,
     INPUTS,
+    LAST,
     LINES,
     PLAN,
     POST,
@@ -186,7 +188,7 @@ def launch(frame: Any, work: Any) -> None:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-@numba.cfunc(handler, cache=True)
+@numba.cfunc(handler)
 def run_share(work: Any) -> Any:
     """Share `index` of `count` of a run: what a thread does. `work` is the address of frame, index, count."""
     frame, index, count = word(work), word(work + 8), word(work + 16)
@@ -207,10 +209,10 @@ def run_share(work: Any) -> Any:
 
 
 # Called by name: the handler does not contain the kernel.
-share_call, share_address = publish(SHARE, run_share.address)
+share_call, share_address = outside(SHARE)
 
 
-@numba.cfunc(handler, cache=True)
+@numba.cfunc(handler)
 def run_frame(frame: Any) -> Any:
     """XLA's call of a run."""
     if described(frame):
@@ -227,7 +229,7 @@ def run_frame(frame: Any) -> Any:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-@numba.cfunc(handler, cache=True)
+@numba.cfunc(handler)
 def back_share(work: Any) -> Any:
     """The same of the adjoint; that of weights and constants to the address at the end of `work` unless it is 0."""
     frame, index, count, own = word(work), word(work + 8), word(work + 16), word(work + 24)
@@ -256,10 +258,10 @@ def back_share(work: Any) -> Any:
     return 0
 
 
-share_call, share_address = publish(SHARE, back_share.address)
+share_call, share_address = outside(SHARE)
 
 
-@numba.cfunc(handler, cache=True)
+@numba.cfunc(handler)
 def back_frame(frame: Any) -> Any:
     """XLA's call of the adjoint."""
     if described(frame):
@@ -284,3 +286,46 @@ def back_frame(frame: Any) -> Any:
                     total += sums[j, chip * (n_w + n_c) + first + k]
                 result[k] = total
     return work[0, 1]  # so that it lives until here
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+@loop
+def whole(row: Any) -> Any:
+    """A list of int64."""
+    return carray(pointer(row[0]), (row[1],), np.int64)
+
+
+@loop
+def numbers(row: Any) -> Any:
+    """A list of floats."""
+    return carray(pointer(row[0]), (row[1],), kind)
+
+
+@numba.cfunc(handler)
+def play_frame(address: Any) -> Any:
+    """NumPy's call of a run forward: a table of the addresses and shapes of its arrays (`names.PLAYED_ARRAYS`)."""
+    table = carray(pointer(address), (LAST + 1, 5), np.int64)
+    play(
+        integers(table[0]),
+        integers(table[1]),
+        numbers(table[2]),
+        flat(table[3]),
+        whole(table[4]),
+        whole(table[5]),
+        whole(table[6]),
+        numbers(table[7]),
+        whole(table[8]),
+        integers(table[9]),
+        numbers(table[10]),
+        carray(pointer(table[11, 0]), (table[11, 1],), np.uint32),
+        integers(table[12]),
+        deep(table[13]),
+        carray(pointer(table[14, 0]), (table[14, 1], table[14, 2]), np.int32),
+        carray(pointer(table[15, 0]), (table[15, 1], table[15, 2], table[15, 3]), np.uint8),
+        deepest(table[16]),
+        table[LAST, 0],
+        table[LAST, 1],
+    )
+    return 0

@@ -28,7 +28,7 @@ from nir_dynapse.sim.native.kernels.run import (
     tiled,
     zero,
 )
-from nir_dynapse.sim.native.memory import called, loop
+from nir_dynapse.sim.native.memory import loop
 from nir_dynapse.sim.native.names import (
     DEPTH,
     FIRST_BIN,
@@ -202,7 +202,7 @@ def hold(cell: Any, back: Any, drive: Any, ahp: Any, v: Any, spikes: Any, events
             events[place] = cell[q]
 
 
-@called
+@loop
 def play(
     first: Any,
     target: Any,
