@@ -19,7 +19,7 @@ from types import ModuleType
 from nir_dynapse.files.kept import cache_folder, is_writable
 from nir_dynapse.files.whole import write_atomically
 from nir_dynapse.sim import derivatives, dynamics
-from nir_dynapse.sim.native import ahead, memory, names, scalar
+from nir_dynapse.sim.native import ahead, memory, names, scalar, vectors
 
 __all__ = ["compiled", "register", "source"]
 
@@ -51,10 +51,10 @@ def _text(path: str) -> str:
 
 # The files of `kernels` are text to be compiled, not a package. Read when their tools are imported, so that both are of one
 # time.
-KERNELS, ADJOINT, FRAMES, FIRED, PLAY = (
-    _text(f"kernels/{part}") for part in ("run", "adjoint", "frames", "fired", "play")
+KERNELS, EVENTS, ADJOINT, FRAMES, FIRED, PLAY = (
+    _text(f"kernels/{part}") for part in ("run", "events", "adjoint", "frames", "fired", "play")
 )
-TOOLS = "".join(_text(module.__name__.rpartition(".")[2]) for module in (memory, names, scalar))
+TOOLS = "".join(_text(module.__name__.rpartition(".")[2]) for module in (memory, names, scalar, vectors))
 
 
 @cache
@@ -71,6 +71,7 @@ def register(what: str, name: str) -> str:
 def source(what: str, name: str) -> str:
     """Text of the module with the call `what`: XLA's "run" or "back", or NumPy's "play" and "play_all" (float32
     only; see `kernels.play`)."""
+    _, events = EVENTS.split(RULER)
     _, kernels = KERNELS.split(RULER)
     _, fired = FIRED.split(RULER)
     _, play = PLAY.split(RULER)
@@ -86,6 +87,7 @@ def source(what: str, name: str) -> str:
         "from nir_dynapse.sim.native.memory import *",
         "from nir_dynapse.sim.native.names import *",
         "from nir_dynapse.sim.native.scalar import absolute, bell, maximum, minimum, mixed, uniform, where",
+        "from nir_dynapse.sim.native.vectors import *",
         *(["from nir_dynapse.sim.native.memory import formula as fused, rounded as loop"] if numpys else []),
         f"from nir_dynapse.sim.native.scalar import {'exp_float32 as exp' if numpys else 'exp'}",
         f"from nir_dynapse.sim.native.scalar import log_{name} as log",
@@ -96,9 +98,9 @@ def source(what: str, name: str) -> str:
         f'SHARE = "nir_dynapse_{what}_{name}_share"',
         *(f"@fused\n{scalar.source_of(function)}" for function in FORMULAS),
         *(
-            (f"ALL = {what == 'play_all'}", kernels, fired, play, f"play.compile({PLAY_TYPES!r})")
+            (f"ALL = {what == 'play_all'}", events, kernels, fired, play, f"play.compile({PLAY_TYPES!r})")
             if numpys
-            else (kernels, adjoint, shared, run if what == "run" else back)
+            else (events, kernels, fired, adjoint, shared, run if what == "run" else back)
         ),
     ]
     return "\n\n".join(parts)
