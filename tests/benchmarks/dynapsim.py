@@ -1,10 +1,11 @@
 """Speed and memory beside Rockpool's DynapSim, both arms in one run, turn by turn.
 
-    python tests/benchmarks/dynapsim.py [--quick] [--settings 1,2,3,4,5,linear] [--device cpu|gpu] [--xla]
+    python tests/benchmarks/dynapsim.py [--quick] [--settings 1,2,3,4,5,6,linear] [--device cpu|gpu] [--xla]
     python tests/benchmarks/dynapsim.py --batch --device gpu --peak-bandwidth 4.8e12
 
 In an environment with jax and optax (and rockpool, else ours alone is printed) and this repository on PYTHONPATH.
-Forward: spikes of all bins. Train: value and gradient of a mean-square loss to all weights and Adam's update. Times are
+Forward: spikes of all bins. Train: value and gradient of a mean-square loss to all weights (of
+settings 6 to all bias currents of every neuron, too, of each arm all that it has) and Adam's update. Times are
 the best of several turns in ms; `speed` is the peer's time over ours. `temp` is what XLA's plan takes for a call, `rss`
 how much a process of its own grows by building, compiling and running it once.
 """
@@ -28,6 +29,7 @@ import numpy as np
 from dynapsim_arms import ARMS, Arm, Missing, Setting
 
 BASE = Setting(60, 64, 500, 32)
+CLOSED = replace(BASE, chips=16, biases=True, refractory=0.5e-3)
 LINES: dict[str, list[tuple[str, Setting]]] = {
     "1": [
         ("60-64 recurrent, 500 steps, 32 rows", BASE),
@@ -36,6 +38,11 @@ LINES: dict[str, list[tuple[str, Setting]]] = {
         ("the same, 512 plain rows", replace(BASE, rows=512)),
     ],
     "2": [("64-256 recurrent, 1000 steps, 8 rows", Setting(64, 256, 1000, 8))],
+    "6": [
+        ("60-64 recurrent, 32 rows, to all bias currents, too", replace(BASE, biases=True)),
+        ("the same, 32 samples x 16 chips", replace(BASE, chips=16, biases=True)),
+        ("the same, ours with the refractory period of the closed form", CLOSED),
+    ],
     "3": [("1024 neurons of 64 rows, 500 steps, 4 rows", Setting(64, 1024, 500, 4, fan_in=64))],
 }
 YIN_YANG = Setting(5, 63, 60, 32, recurrent=False)
@@ -285,7 +292,7 @@ def loop_share(arm: Arm, bytes_accessed: float) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer turns, no processes for memory")
-    parser.add_argument("--settings", default="1,2,3,4,5,linear")
+    parser.add_argument("--settings", default="1,2,3,4,5,6,linear")
     parser.add_argument("--device", choices=("cpu", "gpu"), default=None)
     parser.add_argument("--batch", action="store_true", help="double the rows until memory is full")
     parser.add_argument("--most-rows", type=int, default=1 << 20)

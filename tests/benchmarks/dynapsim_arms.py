@@ -50,6 +50,8 @@ class Setting:
     signed: bool = False  # the sign of each weight picks AMPA or GABA; else the source picks one of four dendrites
     excitatory: bool = False
     refine: int = 1
+    biases: bool = False  # whether all bias currents of every neuron are trained, too
+    refractory: float = 1e-3  # ours, in s
 
     @property
     def dt(self) -> float:
@@ -104,6 +106,9 @@ class Arm:
         self.target = jnp.full((setting.n,), 0.5 * OUTPUT_RATE / setting.refine)
         self.scale = self.calibrate() if scale is None else scale
         self.weights = jax.tree_util.tree_map(lambda w: w * self.scale, self.unit)
+        if setting.biases:
+            ones = {name: jnp.ones(setting.n) for name in self.bias_names()}
+            self.weights = {"weights": self.weights, "factors": ones}
         self.state = ADAM.init(self.weights)
 
     unit: Any
@@ -115,14 +120,20 @@ class Arm:
         """Set everything that `single` uses, outside of any tracing; `Missing` where that cannot be."""
         raise NotImplementedError
 
-    def single(self, weights: Any, chip: Any, x: Any) -> Any:
-        """Spike counts (rows, time, n) of one chip."""
+    def single(self, weights: Any, chip: Any, x: Any, factors: Any) -> Any:
+        """Spike counts (rows, time, n) of one chip; `factors` (n,) by name multiply its bias currents."""
+        raise NotImplementedError
+
+    def bias_names(self) -> list[str]:
+        """Bias currents that can be trained."""
         raise NotImplementedError
 
     def counts(self, weights: Any, chips: Any, x: Any) -> Any:
+        factors = weights["factors"] if self.setting.biases else {}
+        weights = weights["weights"] if self.setting.biases else weights
         if self.setting.chips == 1:
-            return self.single(weights, chips, x)
-        return jax.vmap(self.single, in_axes=(None, 0, None))(weights, chips, x)
+            return self.single(weights, chips, x, factors)
+        return jax.vmap(self.single, in_axes=(None, 0, None, None))(weights, chips, x, factors)
 
     def loss(self, weights: Any, chips: Any, x: Any) -> Any:
         return jnp.mean((self.counts(weights, chips, x).mean(-2) - self.target) ** 2)
@@ -150,7 +161,7 @@ class Arm:
         steps = min(self.setting.steps, 300) * self.setting.refine
         unit, chip = self.unit, jax.tree_util.tree_map(lambda leaf: leaf[0], self.chips)
         x = self.x[:4, :steps]
-        rate = jax.jit(lambda s: self.single(jax.tree_util.tree_map(lambda w: s * w, unit), chip, x).mean())
+        rate = jax.jit(lambda s: self.single(jax.tree_util.tree_map(lambda w: s * w, unit), chip, x, {}).mean())
         low, high = -12.0, 12.0
         for _ in range(12):
             middle = (low + high) / 2
@@ -177,6 +188,7 @@ class Peer(Arm):
 
     name = "peer"
     VARIED = ("Igain_mem", "Igain_syn", "Ispkthr", "Iref", "Ipulse", "Itau_mem", "Itau_syn")
+    NO_BIAS = ("Io", "Iscale")
 
     def build(self) -> None:
         self.net = self._net()
@@ -217,11 +229,17 @@ class Peer(Arm):
             "weight": jax.tree_util.tree_map(lambda w: jnp.asarray(s.factors(*w.shape)), self.unit),
         }
 
-    def single(self, weights: Any, chip: Any, x: Any) -> Any:
+    def bias_names(self) -> list[str]:
+        return [name for name in self.net[1].simulation_parameters() if name[0] == "I" and name not in self.NO_BIAS]
+
+    def single(self, weights: Any, chip: Any, x: Any, factors: Any) -> Any:
         net = self.net
+        bias = {name: jnp.asarray(getattr(net[1], name)) for name in factors} | (chip["bias"] if chip else {})
+        bias |= {name: bias[name] * factor for name, factor in factors.items()}
         if chip:
             weights = jax.tree_util.tree_map(jnp.multiply, weights, chip["weight"])
-            net = net.set_attributes({"1_DynapSim": chip["bias"]})
+        if bias:
+            net = net.set_attributes({"1_DynapSim": bias})
         return net.set_attributes(weights).reset_state()(x)[0]
 
 
@@ -254,14 +272,14 @@ class Ours(Arm):
         for name, tau in TAUS.items():
             bias[f"i_tau_{name}"] = np.array([circuit.tau(f"i_tau_{name}", tau)])
             bias[f"i_gain_{name}"] = GAINS[name] * bias[f"i_tau_{name}"]
-        bias["i_ref"] = np.array([circuit.width("i_ref", 1e-3)])
+        bias["i_ref"] = np.array([circuit.width("i_ref", s.refractory)])
         index = np.arange(s.n)
         topology = Topology(
             inputs=(Port("in", (s.n_in,)),),
             populations=(("hidden", s.n),),
             outputs=(Port("out", (s.n,), "hidden"),),
             dt=s.dt,
-            group=np.zeros(s.n, int) if s.chips == 1 else index,
+            group=index if s.chips > 1 or s.biases else np.zeros(s.n, int),
             latches=np.full(s.n, latch_bits()),
             place=np.stack([index // 1024, index // 256 % 4, index % 256], 1),
             pre=np.where(pre >= s.n_in, pre + 1, pre),  # the tonic channel stands between inputs and neurons
@@ -269,7 +287,7 @@ class Ours(Arm):
             dendrite=dendrite,
             row=np.zeros(len(pre), int),
         )
-        if s.chips > 1:
+        if s.chips > 1 or s.biases:
             bias = {name: np.repeat(v, s.n) for name, v in bias.items()}
         params = Params(bias, 1e-9 * np.abs(value), None, topology, circuit).check()
         return jax.tree_util.tree_map(lambda leaf: jnp.asarray(leaf, jnp.float32), params)
@@ -281,10 +299,13 @@ class Ours(Arm):
         bias = {name: jnp.asarray(s.factors(s.n)) * value for name, value in self.params.bias.items()}
         return {"bias": bias, "weight": jnp.asarray(s.factors(*self.unit.shape))}
 
-    def single(self, weights: Any, chip: Any, x: Any) -> Any:
-        params = replace(self.params, weight=weights * chip["weight"] if chip else weights)
-        if chip:
-            params = replace(params, bias=chip["bias"])
+    def bias_names(self) -> list[str]:
+        return sorted(self.params.bias)
+
+    def single(self, weights: Any, chip: Any, x: Any, factors: Any) -> Any:
+        bias = chip["bias"] if chip else self.params.bias
+        bias = {name: value * factors[name] if factors else value for name, value in bias.items()}
+        params = replace(self.params, weight=weights * chip["weight"] if chip else weights, bias=bias)
         return self.engine.spike_counts(params, x, self.setting.dt, substeps=self.substeps, native=NATIVE)
 
 

@@ -53,10 +53,10 @@ def _text(path: str) -> str:
 
 # The files of `kernels` are text to be compiled, not a package. Read when their tools are imported, so that both are of one
 # time.
-KERNELS, ADJOINT, FRAMES, FIRED, PLAY = (
-    _text(f"kernels/{part}") for part in ("run", "adjoint", "frames", "fired", "play")
+KERNELS, EVENTS, ADJOINT, FRAMES, FIRED, PLAY = (
+    _text(f"kernels/{part}") for part in ("run", "events", "adjoint", "frames", "fired", "play")
 )
-TOOLS = "".join(_text(name) for name in ("memory", "names", "scalar"))
+TOOLS = "".join(_text(name) for name in ("memory", "names", "scalar", "vectors"))
 
 
 @cache
@@ -72,6 +72,7 @@ def register(what: str, name: str) -> str:
 def source(what: str, name: str) -> str:
     """Text of the module with the call `what`: XLA's "run" or "back", or NumPy's "play" and "play_all" (float32
     only; see `kernels.play`)."""
+    _, events = EVENTS.split(RULER)
     _, kernels = KERNELS.split(RULER)
     _, fired = FIRED.split(RULER)
     _, play = PLAY.split(RULER)
@@ -87,6 +88,7 @@ def source(what: str, name: str) -> str:
         "from nir_dynapse.sim.native.memory import *",
         "from nir_dynapse.sim.native.names import *",
         "from nir_dynapse.sim.native.scalar import absolute, bell, maximum, minimum, mixed, uniform, where",
+        "from nir_dynapse.sim.native.vectors import *",
         *(["from nir_dynapse.sim.native.memory import formula as fused, rounded as loop"] if numpys else []),
         f"from nir_dynapse.sim.native.scalar import {'exp_float32 as exp' if numpys else 'exp'}",
         f"from nir_dynapse.sim.native.scalar import log_{name} as log",
@@ -97,9 +99,9 @@ def source(what: str, name: str) -> str:
         f'SHARE = "nir_dynapse_{what}_{name}_share"',
         *(f"@fused\n{source_of(function)}" for function in FORMULAS),
         *(
-            (f"ALL = {what == 'play_all'}", kernels, fired, play, shared, played)
+            (f"ALL = {what == 'play_all'}", events, kernels, fired, play, shared, played)
             if numpys
-            else (kernels, adjoint, shared, run if what == "run" else back)
+            else (events, kernels, fired, adjoint, shared, run if what == "run" else back)
         ),
     ]
     return "\n\n".join(parts)

@@ -11,15 +11,13 @@ import numpy as np
 
 from nir_dynapse.sim.derivatives import fast_sigmoid, gaussian, membrane_slopes, triangle
 from nir_dynapse.sim.dynamics import GABA, SHUNT, begin, late
+from nir_dynapse.sim.native.kernels.events import exchange, listed, soon
 from nir_dynapse.sim.native.kernels.run import (
     clear,
     copy,
     fill,
     fixed_of,
-    from_inputs,
-    from_neurons,
     kind,
-    listed,
     most,
     one,
     soonest,
@@ -276,7 +274,7 @@ def back(
     g_in, g_leak = np.empty(cells, kind), np.empty(cells, kind)
     g_v, g_spike, g_ahp = np.empty(cells, kind), np.empty(cells, kind), np.empty(cells, kind)
     found = np.zeros((c.shape[0], cells), kind)
-    before, sent, seen = np.zeros(cells, np.uint8), np.empty(cells + 1, np.int64), np.empty(x.shape[2] + 1, np.int64)
+    before, sent, seen = np.zeros(cells, np.uint8), forward[4], forward[5]
     work, g_inputs = np.empty(rows * (inputs + n), kind), np.empty(rows * inputs, kind)
     for tile in range(part, (batch + rows - 1) // rows, share):
         low = tile * rows
@@ -307,6 +305,7 @@ def back(
             place = t // substeps
             for b in range(low, high):
                 base = (b - low) * n
+                soon(g_counts, b, place - 1)
                 for m in range(n):
                     g_spike[U(base) + U(m)] += g_counts[b, place, m]
             v, current, leak = flows[at, 0], flows[at, 1], flows[at, 2] if leak_varies else ones
@@ -333,19 +332,16 @@ def back(
                 copy(fired[at - 1], before)
             else:
                 copy(states[tile, t // STRETCH, groups + 2], before)
-            from_neurons(before, sent, listed(before, size, sent), wires, g_w, adjoint, True)
-            if t == place * substeps:
-                from_inputs(x, low, high, place, wires, g_w, seen, adjoint, True)
-                if g_x.size > 0:
-                    fill(g_inputs, zero)
-                    for g in range(groups):
-                        low_line, high_line = split[2 * g], split[2 * g + 1]
-                        collect(
-                            w, adjoint, g, low_line, high_line, source, 0, high - low, wires, work, g_inputs, inputs
-                        )
-                    for b in range(low, high):
-                        for i in range(x.shape[2]):
-                            g_x[b, place, i] = g_inputs[(b - low) * inputs + i]
+            afresh, count = t == place * substeps, listed(before, size, sent)
+            exchange(low, high, x, place, afresh, before, sent, count, wires, g_w, seen, adjoint, True)
+            if afresh and g_x.size > 0:
+                fill(g_inputs, zero)
+                for g in range(groups):
+                    low_line, high_line = split[2 * g], split[2 * g + 1]
+                    collect(w, adjoint, g, low_line, high_line, source, 0, high - low, wires, work, g_inputs, inputs)
+                for b in range(low, high):
+                    for i in range(x.shape[2]):
+                        g_x[b, place, i] = g_inputs[(b - low) * inputs + i]
             if c_wanted:
                 for g in range(groups):
                     for k in range(cells):

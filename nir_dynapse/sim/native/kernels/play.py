@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from nir_dynapse.sim.dynamics import GABA, NMDA, SHUNT, begin, fed_back, flowing, halfway, land, opening, reach
+from nir_dynapse.sim.native.kernels.events import listed
 from nir_dynapse.sim.native.kernels.fired import BLOCK, reset, resume, resumed_all
 from nir_dynapse.sim.native.kernels.run import (
     absorb,
@@ -22,7 +23,6 @@ from nir_dynapse.sim.native.kernels.run import (
     fill,
     fixed_of,
     kind,
-    listed,
     most,
     one,
     tiled,

@@ -1,11 +1,9 @@
 """Loops over events for CPUs: a run of the circuit for one virtual chip, to be compiled by Numba (`sim.native.build`).
 
-Spikes are rare, so a step adds the weights of the sources that fired, row by row, instead of multiplying matrices; what
-is left are a few loops over all neurons with the formulas of `sim.dynamics` and `sim.slopes`. Samples are taken in tiles:
-the cells of a tile (sample·neuron) lie side by side in one vector and stay in the cache.
-
-`lines` are the rows of the weights: what an event of one source adds to one kind of dendrite of every neuron, as a matrix
-(line, neuron) or, where few neurons get anything, as a list (line's targets and values).
+Spikes are rare, so a step adds the weights of the sources that fired, row by row (`events.py`), instead of multiplying
+matrices; what is left are a few loops over all neurons with the formulas of `sim.dynamics`, and those cells that fired
+(`fired.py`). Samples are taken in tiles: the cells of a tile (sample·neuron) lie side by side in one vector and stay in
+the cache.
 
 Below the first ruler is the text of what is compiled, with the functions of the formulas before it and `kind` replaced.
 """
@@ -16,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from nir_dynapse.sim.dynamics import GABA, LARGEST, SHUNT, begin, land, late, reach
-from nir_dynapse.sim.native.memory import fused, loop, lowest, marks
+from nir_dynapse.sim.dynamics import GABA, LARGEST, SHUNT, begin, flowing, land, late, reach
+from nir_dynapse.sim.native.kernels.events import exchange, listed
+from nir_dynapse.sim.native.kernels.fired import BLOCK, go_on
+from nir_dynapse.sim.native.memory import loop
 from nir_dynapse.sim.native.names import (
     ADAPTATION,
     AGAIN,
@@ -38,95 +38,13 @@ from nir_dynapse.sim.native.names import (
     TILE,
     U,
 )
-from nir_dynapse.sim.native.scalar import maximum, minimum
+from nir_dynapse.sim.native.scalar import minimum
 
 kind = np.float32
 
 # ----------------------------------------------------------------------------------------------------------------------
 
 zero, one, most, soonest = kind(0), kind(1), kind(LARGEST), kind(1e-9)
-
-
-@fused
-def add(events: Any, base: Any, by: Any, line: Any, w: Any, wires: Any) -> None:
-    """events[group, base + n] += by·w[line, n]."""
-    group = U(wires.group[line])
-    if wires.sparse:
-        for k in range(U(wires.ends[line]), U(wires.ends[line + U(1)])):
-            events[group, U(base) + U(wires.post[k])] += by * w[0, k]
-    else:
-        for n in range(w.shape[1]):
-            events[group, U(base) + U(n)] += by * w[line, U(n)]
-
-
-@fused
-def learn(g_w: Any, by: Any, line: Any, adjoint: Any, base: Any, wires: Any) -> None:
-    """g_w[line, n] += by·adjoint[group, base + n]."""
-    group = U(wires.group[line])
-    if wires.sparse:
-        for k in range(U(wires.ends[line]), U(wires.ends[line + U(1)])):
-            g_w[0, k] += by * adjoint[group, U(base) + U(wires.post[k])]
-    else:
-        for n in range(g_w.shape[1]):
-            g_w[line, U(n)] += by * adjoint[group, U(base) + U(n)]
-
-
-@loop
-def sends(source: Any, by: Any, base: Any, wires: Any, w: Any, events: Any, back: Any) -> None:
-    """Add what `by` events of a source do to `events`; or, of the adjoints `events`, to those of the weights, `w`."""
-    for q in range(U(wires.first[U(source)]), U(wires.first[U(source + 1)])):
-        if back:
-            learn(w, by, U(wires.lines[q]), events, base, wires)
-        else:
-            add(events, base, by, U(wires.lines[q]), w, wires)
-
-
-@loop
-def unfold(word: Any, first: Any, found: Any, count: Any) -> Any:
-    """Places of the bits of a word that are set, from `first` on, added to the `count` found before."""
-    while word != 0:
-        found[U(count)] = first + lowest(word)
-        word &= word - 1
-        count += 1
-    return count
-
-
-@loop
-def from_inputs(x: Any, low: Any, high: Any, place: Any, wires: Any, w: Any, seen: Any, events: Any, back: Any) -> None:
-    """What the input events of a bin do."""
-    inputs = x.shape[2]
-    whole = inputs // 16 * 16
-    for b in range(low, high):
-        row, count = x[b, place], 0
-        for i in range(0, whole, 16):
-            count = unfold(marks(row, i), i, seen, count)
-        for i in range(whole, inputs):
-            seen[U(count)] = i
-            count += row[U(i)] != 0
-        for j in range(count):
-            sends(seen[U(j)], row[U(seen[U(j)])], (b - low) * wires.n, wires, w, events, back)
-
-
-@loop
-def listed(spikes: Any, size: Any, sent: Any) -> Any:
-    """Which of the first `size` cells fired, in `sent`, and how many; bytes of cells come in `PADDED`s."""
-    count = 0
-    for k in range(0, size, 64):
-        count = unfold(marks(spikes, k), k, sent, count)
-    while count > 0 and sent[U(count - 1)] >= size:
-        count -= 1
-    return count
-
-
-@loop
-def from_neurons(spikes: Any, sent: Any, count: Any, wires: Any, w: Any, events: Any, back: Any) -> None:
-    """What the spikes of the first `count` cells in `sent` do."""
-    base = 0
-    for j in range(count):
-        k = sent[U(j)]
-        while k >= base + wires.n:
-            base += wires.n
-        sends(wires.inputs + k - base, kind(spikes[U(k)]), base, wires, w, events, back)
 
 
 @loop
@@ -183,40 +101,17 @@ def advance(
     before: Any,
     spikes: Any,
 ) -> None:
-    """A step of the membrane: `v` (and what it was `before`) and spikes; of cells that fired not yet `resumed`."""
+    """A step of the membrane: `v` (and what it was `before`) and spikes; of cells that fired and whose refractory period
+    ends within the step `v` is what is left of it (`fired.go_on`)."""
     for k in range(v.shape[0]):
         y, active = begin(v[k], floor[k], h, None)
         less = minimum(leak[k], most)
-        reached = reach(y, minimum(maximum(current[k], zero), most), less, active * rate[k], floor[k], None)
-        since = late(y, reached, active, less, rate[k], threshold[k], None)
+        reached = reach(y, flowing(current[k], zero, None), less, active * rate[k], floor[k], None)
+        left = late(y, reached, active, less, rate[k], threshold[k], None) - refractory[k]
         stays = land(v[k], reached, zero, one, threshold[k], h, None)
         before[k] = v[k]
         spikes[k] = reached > threshold[k]
-        v[k] = since - refractory[k] if reached > threshold[k] else stays
-
-
-@loop
-def resumed(left: Any, current: Any, leak: Any, fixed: Any, again: Any) -> Any:
-    """`v` of a cell that fired after the step, and how often it fired once more, from what is `left` of the step after its
-    refractory period (negative: of that), as in `dynamics.settle`; `fixed`: rate, floor, threshold, refractory."""
-    rate, floor, threshold, refractory = fixed
-    v, more = minimum(left, -soonest), 0
-    flow, less = minimum(maximum(current, zero), most), minimum(leak, most)
-    for _ in range(again):
-        if not left > zero:
-            break
-        reached = reach(floor, flow, less, left * rate, floor, None)
-        v, left = arrived(left, reached, less, rate, floor, threshold, refractory)
-        more += reached > threshold
-    return v, more
-
-
-@loop
-def arrived(left: Any, reached: Any, leak: Any, rate: Any, floor: Any, threshold: Any, refractory: Any) -> Any:
-    """`v` of a cell that came from its floor to `reached` in what was `left` of a step, and what is left after that."""
-    since = late(floor, reached, left, leak, rate, threshold, None)
-    v = land(zero, reached, since, refractory, threshold, zero, None)
-    return v, since - refractory if reached > threshold else zero
+        v[k] = (left if left > zero else minimum(left, -soonest)) if reached > threshold[k] else stays
 
 
 @loop
@@ -261,7 +156,8 @@ def state_of(groups: Any, cells: Any) -> Any:
 
 @loop
 def work_of(groups: Any, cells: Any, inputs: Any) -> Any:
-    """What a step computes with: events, `v` before, input current, leak, cells that fired, inputs that sent."""
+    """What a step computes with: events, `v` before, input current, leak, cells that fired, inputs that
+    sent, cells that go on, and a block of those."""
     return (
         np.zeros((groups, cells), kind),
         np.empty(cells, kind),
@@ -269,6 +165,8 @@ def work_of(groups: Any, cells: Any, inputs: Any) -> Any:
         np.ones(cells, kind),
         np.empty(cells + 1, np.int64),
         np.empty(inputs + 1, np.int64),
+        np.empty(cells + 1, np.int64),
+        np.empty((11, BLOCK), kind),
     )
 
 
@@ -297,7 +195,7 @@ def stretch(
     """
     rate, floor, threshold, refractory, dc, ahp_decay, ahp_kick, decay = fixed
     drive, ahp, v, spikes = state
-    events, before, current, leak, sent, seen = work
+    events, before, current, leak, sent, seen, waiting, block = work
     fired, flows, drives, ahps = kept
     substeps, size, cells = plan[SUBSTEPS], (high - low) * wires.n, v.shape[0]
     adaptation, leak_varies, kinds = plan[ADAPTATION] > 0, plan[LEAK] > 0, plan[N_HEAD:]
@@ -312,9 +210,7 @@ def stretch(
         if flows.size > 0:
             before, current = flows[at, 0], flows[at, 1]
             leak = flows[at, 2] if leak_varies else leak
-        if afresh:
-            from_inputs(x, low, high, place, wires, w, seen, events, False)
-        from_neurons(spikes, sent, count, wires, w, events, False)
+        exchange(low, high, x, place, afresh, spikes, sent, count, wires, w, seen, events, False)
         if adaptation:
             for k in range(cells):
                 ahp[k] = ahp[k] * ahp_decay[k] + kind(spikes[k]) * ahp_kick[k]
@@ -329,11 +225,8 @@ def stretch(
                 absorb(drive[g], decay[g], events[g], -one if kinds[g] == GABA else one, current)
         advance(v, current, leak, rate, floor, threshold, refractory, h, before, spikes)
         count = listed(spikes, size, sent)
-        for j in range(count):
-            k = U(sent[U(j)])
-            of_cell = (rate[k], floor[k], threshold[k], refractory[k])
-            v[k], more = resumed(v[k], current[k], leak[k], of_cell, plan[AGAIN])
-            spikes[k] += more
+        of_cells = (rate, floor, threshold, refractory)
+        go_on(v, current, leak, of_cells, sent, count, plan[AGAIN], spikes, waiting, block)
         if fired.size > 0:
             copy(spikes, fired[at])
         if counts.size > 0:
