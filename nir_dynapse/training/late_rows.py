@@ -92,7 +92,7 @@ def begun_late(
         # The mismatched ones are the shorter: what they spread by grows with them.
         part = (rank + 1 + (1 - k) * len(heard)) / (2 * len(heard))
         width = params.circuit.width(name, bias[name])
-        wanted = np.where(used, width, np.maximum(first * part, 2 * SHORTEST * step))
+        wanted = np.where(used, width, np.maximum(first * part, 3 * SHORTEST * step))
         bias[name] = params.circuit.width(name, wanted)
     params = replace(params, bias=bias, topology=replace(t, delay=flags), delay_factor=None)
     return LateRows(Start(params, start.weight, start.free, start.base), late, float(longest))
@@ -160,8 +160,8 @@ def one_of_each(chart: Chart, latent: Latent) -> Any:
 def reflagged(chart: Chart, latent: Latent, state: Any, slopes: np.ndarray, share: float) -> tuple[Latent, Any]:
     """`latent` and the optimiser's state with other flags for the `share` of the late rows by which the loss falls most.
 
-    With `slopes` (R, 3), the gradient with respect to what a row weighs with each flag (`offered`), it changes by the one of
-    the new flag less that of the old one. What the optimiser remembers of a row that moved begins anew.
+    With `slopes` (R, 3), the gradient with respect to what a row weighs with each flag (`offered`), it changes by the one
+    of the new flag less that of the old one. What the optimiser remembers of a row that moved begins anew.
     """
     late = np.zeros(len(slopes), bool) if chart.late is None else chart.late
     flag = np.asarray(latent.flag).astype(int)
