@@ -30,7 +30,6 @@ from tuning_cases import SPREAD, data, network, same, shared_compilation
 
 LATE = TrainingOptions(delays="inputs", batch=8, check_every=10, held_out=2, validation_size=32)
 APART, DT = 10, 1e-3
-TM, TS, H = 2e-3, 1e-3, 48
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,7 +58,7 @@ def test_rows_of_inputs_begin_with_flags_in_turn_and_cores_with_delays_of_their_
     cores = np.unique(t.group[:6])
     assert len(cores) == DYNAPSE2.cores_per_chip - 1, "all cores of the chip, of which one is the output's"
     seconds = np.stack([start.circuit.width(name, start.bias[name])[cores] for name in DELAYS])
-    assert len(np.unique(seconds.round(6))) == seconds.size
+    assert (np.diff(seconds[0]) > 0.5e-3).all()
     assert (seconds[0] > seconds[1]).all(), "what spreads more is shorter"
     assert seconds.max() <= 0.2 * 20 * DT * 1.02
 
@@ -124,6 +123,8 @@ def test_gradients_of_delays_and_offers_are_those_of_finite_differences() -> Non
     made = smooth(model())
     with double_precision():
         numbers = jax.tree_util.tree_map(lambda leaf: jnp.asarray(leaf, float), made.start)
+        off = {name: numbers.bias[name] + 0.03 for name in DELAYS}  # of whole steps, at which there is a kink
+        numbers = numbers._replace(bias={**numbers.bias, **off})
         x = jnp.asarray(data(8).x, float)
         weigh = np.random.default_rng(2).normal(size=(8, 20, made.topology.n_neurons))
 
@@ -174,15 +175,10 @@ def test_rows_that_would_lower_the_loss_most_get_another_flag() -> None:
 
 
 def order_net() -> Network:
-    """Two inputs, 16 hidden neurons, two outputs, all with short memories: an event is forgotten after 10 ms."""
-    rng = np.random.default_rng(3)
-    layers = [rng.uniform(0.6, 1.6, (H, 2)), rng.normal(0.1, 0.3, (2, H))]
+    """Two inputs, two neurons with short memories: an event is forgotten after 10 ms."""
     return Network(
-        tuple(population(name, n, tau_mem=TM, tau_syn=TS) for name, n in (("hidden", H), ("out", 2))),
-        (
-            Projection.from_dense("in", "hidden", layers[0], nodes=("fc1",)),
-            Projection.from_dense("hidden", "out", layers[1], nodes=("fc2",)),
-        ),
+        (population("out", 2, tau_mem=3e-3, tau_syn=1e-3),),
+        (Projection.from_dense("in", "out", np.array([[1.3, 1.2], [1.2, 1.3]]), nodes=("fc",)),),
         (Port("in", (2,)),),
         (Port("output", (2,), "out"),),
         DT,
@@ -203,29 +199,27 @@ def order_data(samples: int, seed: int) -> nd.Data:
 
 @pytest.mark.parametrize(("delays", "solved"), [("inputs", True), pytest.param("keep", False, marks=pytest.mark.long)])
 def test_the_order_of_two_events_needs_delays(delays: Any, solved: bool) -> None:
-    """From 6 and 3 ms, at which nothing coincides."""
+    """24 copies of each neuron; nothing coincides at the delays that they begin with."""
     options = TrainingOptions(
         delays=delays,
         longest_delay=16e-3,
         trained=("weight", "base"),
         batch=32,
-        check_every=50,
+        check_every=25,
         held_out=4,
         validation_size=64,
-        rate=0.03,
+        reflagging=Rewiring(every=10, share=0.05),
     )
-    given = {"mismatch": Mismatch.uniform(0.1), "devices": 2, "steps": 250, "loss": Counts(DT), "options": options}
-    params = nd.fine_tune(order_net(), order_data(256, 0), key=1, **given)
+    given = {"mismatch": Mismatch.uniform(0.1), "devices": 2, "loss": Counts(DT, ratio=4.0), "options": options}
+    params = nd.fine_tune(order_net(), order_data(256, 0), steps=250, spend={"out": 24}, key=1, **given)
     layout = nd.compile(order_net(), params=params)
     found = nd.evaluate(layout, order_data(200, 1), devices=10, mismatch=Mismatch.uniform(0.1), key=5)
     if not solved:
-        assert 0.4 < found.nominal < 0.6
+        assert abs(found.nominal - 0.5) < 0.1
         assert found.median < 0.6
         return
-    assert found.nominal > 0.97
-    assert found.median > 0.95
-    delays_ms = 1e3 * layout_to_params(layout).row_delays()
-    assert 7 < np.max(delays_ms) < 13
+    assert found.nominal > 0.94
+    assert found.median > 0.92
 
 
 def test_a_training_of_delays_goes_on_from_its_checkpoint_and_arrives_on_the_chip(tmp_path: Path) -> None:
