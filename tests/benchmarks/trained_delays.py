@@ -6,7 +6,7 @@ Every run is kept in examples/results/trained_delays.json and not repeated (--ag
 on from its checkpoint in `out/trained_delays`. --write puts the table of all that are there into docs/delays.md.
 
 5 → 30 → 3 neurons with random weights, trained in two stages. First as they are: 2500 steps of 2 chips with 10 % mismatch
-and 64 samples on each, weights not rounded. Then with as many copies as a chip holds (25 and 85) and 4 bits: 1500 steps of
+and 64 samples on each, weights not rounded. Then with as many copies as a chip holds (25 and 85) and 4 bits: 1000 steps of
 2 chips of 0 to 30 % mismatch (`mixed`) and 8 samples, half the learning rate, flags as they are. Arms: `delays`, rows of
 inputs are plain or late, flags and delays of the four cores are trained; `without`, none is late, all else is the same.
 Both run from the bits of the Layout, on the test set and 100 virtual chips per level that no training has seen, everything
@@ -42,7 +42,7 @@ PAGE = ROOT / "docs" / "delays.md"
 BEGIN, END = "<!-- trained delays of tests/benchmarks/trained_delays.py -->", "<!-- end of trained delays -->"
 ARMS = {"delays": "inputs", "without": "none"}
 LEVELS, CHIPS, FIRST_CHIP = (0.2, 0.3), 100, 1
-FIRST, THEN = 2500, 1500
+FIRST, THEN = 2500, 1000
 Row = dict[str, Any]
 
 
@@ -81,7 +81,7 @@ def run(arm: str, key: int, work: Path, say: Any) -> Row:
         checkpoint=store("then"),
         progress=lambda what, _: say(f"copies, {what}"),
         options=TrainingOptions(
-            batch=8, check_every=150, held_out=6, rate=0.01, mixed=1.0, reflagging=Rewiring("none"), **shared
+            batch=8, check_every=100, held_out=6, rate=0.01, mixed=1.0, reflagging=Rewiring("none"), **shared
         ),
         **given,
     )

@@ -42,18 +42,29 @@ def model(net: Network | None = None, **options: Any) -> nd.Trainable:
     return nd.trainable(network() if net is None else net, data(), mismatch=SPREAD, options=replace(LATE, **options))
 
 
+def flags_of(thing: nd.Trainable | nd.Params) -> np.ndarray:
+    found = thing.topology.delay
+    assert found is not None
+    return found
+
+
+def movable(made: nd.Trainable) -> np.ndarray:
+    assert made.chart.late is not None
+    return made.chart.late
+
+
 # --- the beginning ----------------------------------------------------------------------------------------------------
 
 
 def test_rows_of_inputs_begin_with_flags_in_turn_and_cores_with_delays_of_their_own() -> None:
     made = model()
     t, start = made.topology, made.params(made.start)
-    assert made.chart.late is not None
-    np.testing.assert_array_equal(made.chart.late, t.pre < t.tonic)
-    assert set(np.unique(t.delay[t.pre < t.tonic])) == {0, 1, 2}
-    assert not t.delay[t.pre > t.tonic].any()
+    np.testing.assert_array_equal(movable(made), t.pre < t.tonic)
+    flags = flags_of(made)
+    assert set(np.unique(flags[t.pre < t.tonic])) == {0, 1, 2}
+    assert not flags[t.pre > t.tonic].any()
     for post, pre in {(int(a), int(b)) for a, b in zip(t.post, t.pre, strict=True) if b < t.tonic}:
-        count = np.bincount(t.delay[(t.post == post) & (t.pre == pre)], minlength=3)
+        count = np.bincount(flags[(t.post == post) & (t.pre == pre)], minlength=3)
         assert count.max() - count.min() <= 1
     cores = np.unique(t.group[:6])
     assert len(cores) == DYNAPSE2.cores_per_chip - 1, "all cores of the chip, of which one is the output's"
@@ -65,8 +76,7 @@ def test_rows_of_inputs_begin_with_flags_in_turn_and_cores_with_delays_of_their_
 
 def test_all_rows_or_none() -> None:
     every = model(delays="all")
-    assert every.chart.late is not None
-    assert every.chart.late.all()
+    assert movable(every).all()
     layout = nd.compile(network(), params=model().params(model().start))
     kept = nd.trainable(layout, data(), options=replace(LATE, delays="keep"))
     none = nd.trainable(layout, data(), options=replace(LATE, delays="none"))
@@ -74,7 +84,7 @@ def test_all_rows_or_none() -> None:
     assert kept.start.flag is None
     assert none.topology.delay is None
     again = nd.trainable(layout, data(), options=LATE)
-    np.testing.assert_array_equal(again.topology.delay, kept.topology.delay)  # from what it has
+    np.testing.assert_array_equal(flags_of(again), flags_of(kept))  # from what it has
 
 
 def test_wrong_options_are_refused() -> None:
@@ -157,11 +167,11 @@ def test_rows_that_would_lower_the_loss_most_get_another_flag() -> None:
     made = model()
     flag = np.asarray(made.start.flag).astype(int)
     slopes = np.zeros((len(flag), 3))
-    chosen = np.flatnonzero(made.chart.late)[[3, 11, 20]]
+    chosen = np.flatnonzero(movable(made))[[3, 11, 20]]
     for rank, row in enumerate(chosen):
         slopes[row, (flag[row] + 1) % 3] = -1.0 - rank
     state = {"mu": jnp.ones(len(flag))}
-    share = 2 / int(made.chart.late.sum())
+    share = 2 / int(movable(made).sum())
     numbers, left = reflagged(made.chart, made.start, state, slopes, share)
     moved = np.flatnonzero(np.asarray(numbers.flag) != flag)
     np.testing.assert_array_equal(moved, np.sort(chosen[1:]))
@@ -236,9 +246,9 @@ def test_a_training_of_delays_goes_on_from_its_checkpoint_and_arrives_on_the_chi
         nd.fine_tune(net, data(), checkpoint=store, progress=stop, **given)
     again = nd.fine_tune(net, data(), checkpoint=store, **given)
     same(again, whole)
-    np.testing.assert_array_equal(again.topology.delay, whole.topology.delay)
+    np.testing.assert_array_equal(flags_of(again), flags_of(whole))
     begun = model().params(model().start)
-    assert (whole.topology.delay != begun.topology.delay).any(), "flags moved"
+    assert (flags_of(whole) != flags_of(begun)).any(), "flags moved"
 
     layout = nd.compile(net, params=whole)
     wanted, got = whole.row_delays(), layout_to_params(layout).row_delays()

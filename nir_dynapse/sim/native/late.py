@@ -166,8 +166,8 @@ def _lines(level: Level, lag: Array, dendrites: list[int]) -> Lines:
     row = level.base + lag if len(level.late) else level.base
     limit = DENSE_BELOW if len(level.late) else native.SPARSE_FROM
     sparse = count * n >= limit and len(level.base) < native.SPARSE_BELOW * count * n
-    none: Any = np.zeros(1, np.int32)
-    order = ends = post = none
+    order: Any = np.zeros(1, np.int32)
+    ends = post = order
     if sparse:
         xp: Any = jnp if len(level.late) else np
         order = jnp.argsort(row, stable=True) if len(level.late) else np.argsort(row, kind="stable")
