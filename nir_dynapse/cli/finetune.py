@@ -21,7 +21,7 @@ __all__ = ["finetune"]
 
 KEYWORDS = ("devices", "steps", "minutes", "loss", "checkpoint", "log", "spend")
 """Options that are keywords of `fine_tune` by the same name, and of `TrainingOptions`; who leaves them out gets theirs."""
-OPTIONS = ("batch", "rate", "dropout", "worst", "patience", "check_every", "gradient")
+OPTIONS = ("batch", "rate", "dropout", "worst", "patience", "check_every", "gradient", "delays")
 
 
 def finetune(args: argparse.Namespace, out: Output) -> int:

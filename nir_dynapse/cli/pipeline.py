@@ -52,7 +52,7 @@ def deploy(args: argparse.Namespace, out: Output) -> int:
 def _training(args: argparse.Namespace) -> dict[str, Any]:
     """The options of `deploy` about training, none where there is none; ConfigurationError for those without effect."""
     asked = {"--train-steps": args.train_steps, "--train-minutes": args.train_minutes}
-    asked |= {"--train-devices": args.train_devices, "--checkpoint": args.checkpoint}
+    asked |= {"--train-devices": args.train_devices, "--checkpoint": args.checkpoint, "--delays": args.delays}
     asked = {} if args.train is not None else asked
     if args.train is None and args.params is None:
         asked |= {"--uniform": args.uniform, "--compare": args.compare}
@@ -65,6 +65,10 @@ def _training(args: argparse.Namespace) -> dict[str, Any]:
     keywords |= {"devices": args.train_devices, "mismatch": spread_of(args)}
     if args.checkpoint is not None:
         keywords["checkpoint"] = args.checkpoint
+    if args.delays is not None:
+        from nir_dynapse.training.options import TrainingOptions
+
+        keywords["options"] = TrainingOptions(delays=args.delays)
     options: dict[str, Any] = {"training": {key: value for key, value in keywords.items() if value is not None}}
     return options if args.compare is None else {**options, "compare": args.compare}
 

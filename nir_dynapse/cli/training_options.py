@@ -34,6 +34,7 @@ def training_options(verb: argparse.ArgumentParser) -> None:
         metavar="N",
         help="virtual chips per step (default 2; without copies 16)",
     )
+    _delays(group)
     _uniform(group, "of training and of the comparison")
     group.add_argument(
         "--compare",
@@ -44,6 +45,15 @@ def training_options(verb: argparse.ArgumentParser) -> None:
     tuned_options(group)
     group.add_argument(
         "--checkpoint", metavar="FILE.npz", help="the training so far; the same command goes on from it, bit for bit"
+    )
+
+
+def _delays(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--delays",
+        choices=("keep", "none", "inputs", "all"),
+        metavar="WHICH",
+        help="keep those of the network (default), none, or train them: inputs (of rows that hear input channels), or all",
     )
 
 
@@ -68,6 +78,7 @@ def finetune_options(verb: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="through whether neurons fire, by a surrogate (default), or exactly through when they fire: spike-times",
     )
+    _delays(group)
     group.add_argument(
         "--bits",
         type=limited(Whole(0, 4)),

@@ -2,7 +2,8 @@
 
 Four ways through the same equations (`sim.dynamics`): `sim.native`, compiled for CPUs and driven by events;
 `sim.adjoint`, the same for any device by XLA; `sim.spike_adjoint` with gradients through the times of spikes; and a plain
-scan for what these leave out: the NMDA gate, the exponential soma, delays, noise, lost events; by XLA also tables of rows.
+scan for what these leave out: the NMDA gate, the exponential soma, delays (those that are in no loop of neurons know the
+kernels, too: `sim.native.late`), noise, lost events; by XLA also tables of rows.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from nir_dynapse.sim.dynamics import Constants, Group, State, Structure, initial
 from nir_dynapse.sim.loops import loop_for
 from nir_dynapse.sim.native import run as _native
 from nir_dynapse.sim.native.ahead import KINDS
+from nir_dynapse.sim.native.late import has_levels, run_levels
 from nir_dynapse.sim.spike_adjoint import spiking
 from nir_dynapse.sim.spike_times import first_times, still
 from nir_dynapse.sim.spike_times import run_bin as run_moving
@@ -73,8 +75,15 @@ def spike_counts(
     width = params.topology.dt if dt is None else float(dt)
     kind = jnp.result_type(float) if dtype is None else dtype
     program = _program(params, width, substeps, surrogate, checkpoint, disturbance, longest_delay)
-    if _takes_native(program, kind, native):
-        return _on_cpu(params, jnp.asarray(x, kind), width, program, wiring, probe)
+    late = program.structure.depth > 0
+    by_levels = late and not checkpoint and has_levels(params.topology)
+    if _takes_native(program, kind, native, by_levels):
+        x = jnp.asarray(x, kind)
+        if not late:
+            return _on_cpu(params, x, width, program, wiring, probe)
+        if wiring is None and probe is None:
+            h = width / program.substeps
+            return run_levels(params, with_tonic(x, params, width, jnp), h, *program[:3])
     if wiring is not None:
         raise ParameterRangeError("wiring needs the compiled kernels. Leave it out, and change the topology instead.")
     weights, c = lower(params, width / program.substeps, program.structure, disturbance, jnp, kind)
@@ -139,14 +148,14 @@ def has_kernels(params: Params, substeps: int, surrogate: Surrogate, longest_del
     return _takes_native(Program(structure, substeps, surrogate), np.float32, None)
 
 
-def _takes_native(program: Program, kind: Any, wanted: bool | None) -> bool:
-    """Whether `sim.native` does it: if `wanted` is None where it can."""
-    beyond = program.structure.depth or program.surrogate.smooth or _needs_scan(program)
+def _takes_native(program: Program, kind: Any, wanted: bool | None, by_levels: bool = False) -> bool:
+    """Whether `sim.native` does it: if `wanted` is None where it can; with delays where they are none within loops."""
+    beyond = (program.structure.depth and not by_levels) or program.surrogate.smooth or _needs_scan(program)
     beyond = beyond or np.dtype(kind).name not in KINDS
     if wanted and beyond:
         raise ParameterRangeError(
-            "native=True: the compiled kernels leave out the NMDA gate, the exponential soma, delays, noise, lost events, "
-            "the smoothed model and half precision. Leave native at None."
+            "native=True: the compiled kernels leave out the NMDA gate, the exponential soma, delays within loops of "
+            "neurons, noise, lost events, the smoothed model and half precision. Leave native at None."
         )
     if wanted and not _native.available():
         raise ParameterRangeError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from nir_dynapse.network.network import Network
 from nir_dynapse.quant.groups import by_population
 from nir_dynapse.quant.spending import Spend, plans
 from nir_dynapse.training.first_rows import first_rows, heard_on, rows_of
+from nir_dynapse.training.late_rows import begun_late, delay_ranges, kept_flags
 from nir_dynapse.training.model import Trainable
 from nir_dynapse.training.options import TrainingOptions
 from nir_dynapse.training.rewiring import Candidates
@@ -31,6 +33,8 @@ __all__ = ["check_bits", "trainable"]
 
 STEP = 1e-3
 """Longest internal step of training in s."""
+MANY = 50
+"""Bins of a sample where no data tells."""
 LEAST_REFRACTORY, LEAST_MEMBRANE = 1.5, 2.5
 """Shortest refractory period and membrane time constant in internal steps of training."""
 
@@ -54,9 +58,9 @@ def trainable(
     are quantised from themselves. Neurons with more synapses than CAM rows get those that let them follow the sum of all
     synapses best on `data`, which is needed then. `mismatch` is that of the chips which the training is for (None: of the
     device), `bits` the number of base currents (None: weights are not rounded), `spend` how many neurons of the chip stand
-    for one. Of `options` it takes `trained` (bias currents among it are in the numbers, others are fixed), `rows`, `fit`,
-    `substeps`, `surrogate` and `rounded`. Deterministic by `key`. Raises ConfigurationError, ParameterRangeError or
-    CapacityError.
+    for one. Of `options` it takes `trained` (bias currents among it are in the numbers, others are fixed), `delays`,
+    `longest_delay`, `rows`, `fit`, `substeps`, `surrogate` and `rounded`. Deterministic by `key`. Raises
+    ConfigurationError, ParameterRangeError or CapacityError.
     """
     options = TrainingOptions() if options is None else options
     for name, value, kind in (("thing", thing, (Network, Params, Layout)), ("options", options, TrainingOptions)):
@@ -74,12 +78,21 @@ def trainable(
     t = circuit.topology
     width = t.dt / (options.substeps or int(np.ceil(t.dt / STEP - 1e-6)))
     begun = start_of(circuit, device, options.rows, key, LEAST_REFRACTORY * width, bits or 4)
+    begun, late, longest = kept_flags(begun, options.delays), None, 0.0
+    if options.delays in ("inputs", "all"):
+        duration = t.dt * (MANY if data is None else data.x.shape[1])
+        cores = circuit.topology.mask is None
+        found = begun_late(begun, device, options.delays, width, duration, options.longest_delay, cores, key)
+        begun, late, longest = found
     limits = {
         "i_tau_mem": (reach("i_tau_mem")[0], float(circuit.circuit.tau("i_tau_mem", LEAST_MEMBRANE * width))),
         "i_ref": (reach("i_ref")[0], float(circuit.circuit.width("i_ref", LEAST_REFRACTORY * width))),
     }
-    names = tuple(name for name in options.trained if name not in ("weight", "base"))
+    names = tuple(name for name in options.moved if name not in ("weight", "base"))
+    if late is not None:
+        limits |= delay_ranges(circuit.circuit, width, longest)
     chart = chart_of(begun.params, begun.free, names, bits or 0, device.weight_top, limits)
+    chart = chart if late is None else replace(chart, late=late)
     return Trainable(
         chart=chart,
         start=latent_of(chart, begun.params, begun.base, begun.weight),
@@ -87,8 +100,7 @@ def trainable(
         mismatch=mismatch,
         substeps=round(t.dt / width),
         surrogate=options.surrogate._replace(times=options.gradient == "spike-times"),
-        # Three times as long on the slowest row of a chip.
-        longest_delay=None if chart.rows.delay is None else 3.0 * float(np.max(_delays(chart))),
+        longest_delay=_longest(chart, None if data is None else data.x.shape[1] * t.dt),
         rounded=options.rounded and bool(chart.bits),
         candidates=candidates,
     )
@@ -149,6 +161,17 @@ def _copies(circuit: Params, device: Device, spend: Spend) -> dict[str, int]:
         if all(each[sources].sum() <= device.n_tags for sources in heard):
             break
     return copies
+
+
+def _longest(chart: Chart, duration: float | None) -> float | None:
+    """The longest delay in s that a run has to know: on the slowest row of a chip three times what it can be trained to,
+    but no longer than samples of `duration` s are."""
+    if not chart.flags.any():
+        return None
+    if chart.late is not None:
+        chart = replace(chart, rows=replace(chart.rows, delay=np.where(chart.late, 1, chart.flags)))
+    longest = 3.0 * float(np.max(_delays(chart)))
+    return longest if duration is None else min(longest, duration)
 
 
 def _delays(chart: Chart) -> np.ndarray:

@@ -147,7 +147,7 @@ def fine_tune(
         steps=steps,
         key=key,
         rate=options.rate,
-        trained=options.trained,
+        trained=options.moved,
         bias_rate=options.bias_rate,
         clip=options.clip,
         transformation=options.optimiser,

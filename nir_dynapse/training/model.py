@@ -25,10 +25,22 @@ from nir_dynapse.sim.native.run import Wiring, wiring_of
 from nir_dynapse.sim.readout import values_of
 from nir_dynapse.sim.surrogate import FAST_SIGMOID, Surrogate
 from nir_dynapse.training.injection import injected_counts
+from nir_dynapse.training.late_rows import one_of_each, reflagged
 from nir_dynapse.training.losses import Loss, Penalty
 from nir_dynapse.training.rewiring import Candidates, cleared, excitatory, movable, newborn, pulled, rewired_rows
 from nir_dynapse.training.task import hidden_neurons
-from nir_dynapse.training.trainable import Chart, Factors, Latent, draw, nominal, on_chip, projected, quantised, settled
+from nir_dynapse.training.trainable import (
+    Chart,
+    Factors,
+    Latent,
+    draw,
+    nominal,
+    offered,
+    on_chip,
+    projected,
+    quantised,
+    settled,
+)
 
 __all__ = ["Trainable"]
 
@@ -91,11 +103,13 @@ class Trainable:
         """The chip without mismatch."""
         return nominal(self.chart)
 
-    def on_chip(self, numbers: Latent, chip: Factors | None = None) -> Params:
+    def on_chip(self, numbers: Latent, chip: Factors | None = None, offer: Array | None = None) -> Params:
         """The circuit of `numbers` on `chip` (None: without mismatch) as `Params`: currents in A after rounding, a bias
-        group per neuron; rows of either sign come twice, on AMPA and on GABA, and one of the two has no weight."""
+        group per neuron; rows of either sign come twice, on AMPA and on GABA, and one of the two has no weight. With an
+        `offer` rows whose delay flag may change come with each flag, see `offer`."""
         bits = quantised(self.chart, numbers, rounded=self.rounded)
-        return on_chip(self.chart, bits, self.nominal() if chip is None else chip)
+        chip = self.nominal() if chip is None else chip
+        return on_chip(self.chart, bits, chip) if offer is None else offered(self.chart, bits, chip, offer)
 
     # --- runs ---------------------------------------------------------------------------------------------------------
 
@@ -108,14 +122,16 @@ class Trainable:
         recorded: Array | None = None,
         wiring: Wiring | None = None,
         probe: Array | None = None,
+        offer: Array | None = None,
     ) -> Array:
         """Spikes (B, T, N) of all neurons for event counts `x` (B, T, channels) in bins of the network's step.
 
         Where `recorded` (B, T, N) are what a board sent for `x`, they are what is returned, with the gradients of the model
         that they drive. `wiring` says what the rows hear instead, see `wired`; the gradient with respect to `probe`, see
-        `silent_probe`, tells what rows would do that are not there. ParameterRangeError where `x` does not fit.
+        `silent_probe`, tells what rows would do that are not there, and that with respect to `offer`, see there, what they
+        would do with another delay. ParameterRangeError where `x` does not fit.
         """
-        params, x = self.on_chip(numbers, chip), self._counts(x)
+        params, x = self.on_chip(numbers, chip, offer), self._counts(x)
         if recorded is not None:
             return injected_counts(params, x, recorded, self.surrogate, self.longest_delay)
         return spike_counts(
@@ -128,10 +144,12 @@ class Trainable:
             probe=probe,
         )
 
-    def first_spikes(self, numbers: Latent, x: Array, chip: Factors | None = None) -> tuple[Array, Array]:
+    def first_spikes(
+        self, numbers: Latent, x: Array, chip: Factors | None = None, offer: Array | None = None
+    ) -> tuple[Array, Array]:
         """Times (B, N) in s of the first spikes (`sim.engine.first_spike_times`), and the `spikes` (B, T, N)."""
         return first_spike_times(
-            self.on_chip(numbers, chip),
+            self.on_chip(numbers, chip, offer),
             self._counts(x),
             substeps=self.substeps,
             surrogate=self.surrogate,
@@ -179,11 +197,12 @@ class Trainable:
         penalty: Penalty | None = None,
         wiring: Wiring | None = None,
         probe: Array | None = None,
+        offer: Array | None = None,
     ) -> Array:
         """A scalar: the mean over samples `x` (B, T, channels), `y` (B, ...) of `loss(output, y)`, and the `penalty`.
 
         A loss that is `timed` gets the times of first spikes; `wiring` and `probe` are for the others
-        (ParameterRangeError).
+        (ParameterRangeError). `offer` as in `spikes`.
         """
         if getattr(loss, "timed", False):
             if wiring is not None or probe is not None or self.topology.outputs[0].source not in self.topology.slices():
@@ -191,10 +210,10 @@ class Trainable:
                     f"Trainable: loss {type(loss).__name__} is of times of spikes, which populations of the chip have, "
                     "by XLA. Give neither wiring nor probe, or choose another loss where the host reads out."
                 )
-            times, spikes = self.first_spikes(numbers, x, chip)
+            times, spikes = self.first_spikes(numbers, x, chip, offer)
             out = self.output(times[:, None])[:, 0]
         else:
-            spikes = self.spikes(numbers, x, chip, wiring=wiring, probe=probe)
+            spikes = self.spikes(numbers, x, chip, wiring=wiring, probe=probe, offer=offer)
             out = self.output(spikes)
         value = jnp.mean(loss(out, y))
         return value if not penalty else value + self.penalty(penalty, numbers, x, spikes, wiring)
@@ -239,6 +258,26 @@ class Trainable:
         """Zeros (dendrites in use, sources, N): currents in A that an event of any source would add to any neuron."""
         t = self.chart.wires
         return jnp.zeros((len(np.unique(t.dendrite)), t.n_sources, t.n_neurons), jnp.float32)
+
+    def offer(self, numbers: Latent) -> Array:
+        """(R, 3): 1 for the delay flag (none, precise, mismatched) that each row has, 0 for the others.
+
+        The gradient of a loss with respect to it, at this point, tells what the loss would change by if the row weighed as
+        much with that flag, too; `reflagged` takes it. ConfigurationError where no delays are trained.
+        """
+        if numbers.flag is None:
+            raise ConfigurationError(
+                "Trainable: no row may change its delay. Make it with TrainingOptions(delays='inputs') or 'all'."
+            )
+        return one_of_each(self.chart, numbers)
+
+    def reflagged(self, numbers: Latent, state: Any, slope: Array, share: float) -> tuple[Latent, Any]:
+        """`numbers` and optimiser's `state` after the `share` of late rows by which the loss falls most got other flags.
+
+        `slope` (R, 3) is the gradient of the loss with respect to an `offer` (NumPy).
+        """
+        PART.check("Trainable", "share", share)
+        return reflagged(self.chart, numbers, state, np.asarray(slope), share)
 
     def rewired(
         self,

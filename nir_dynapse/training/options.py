@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal
 
-from nir_dynapse.chip.device import CURRENTS, Mismatch
+from nir_dynapse.chip.device import CURRENTS, DELAYS, Mismatch
 from nir_dynapse.errors import ParameterRangeError
 from nir_dynapse.files import numbers
 from nir_dynapse.files.numbers import Real, Whole, shown
 from nir_dynapse.sim.derivatives import SHAPES
 from nir_dynapse.sim.surrogate import FAST_SIGMOID, Surrogate
+from nir_dynapse.training.late_rows import MAY_BE_LATE
 from nir_dynapse.training.losses import Penalty
 from nir_dynapse.training.rewiring import Rewiring
 from nir_dynapse.training.start import MOST_ROWS
@@ -45,9 +46,10 @@ LIMITS: dict[str, Whole | Real] = {
     "bias_rate": numbers.LEARNING_RATE,
     "clip": numbers.CLIP,
     "rate": numbers.LEARNING_RATE,
+    "longest_delay": Real(1e-6, 0.6),
 }
 """What the numbers among the options may be."""
-OTHERS = dict.fromkeys(("batch", "check_every", "follow", "patience", "substeps"), "None") | {
+OTHERS = dict.fromkeys(("batch", "check_every", "follow", "longest_delay", "patience", "substeps"), "None") | {
     "rate": "an optax schedule"
 }
 """What some may be besides."""
@@ -76,6 +78,8 @@ class TrainingOptions:
     right; `follow` weighs how far the mean spike counts of all neurons are from those of that run (None: 1 where rows are
     chosen, else 0). With `fit` the circuit of a Network is fitted to the data before it is trained. `gradient` goes through
     whether a neuron fires ("surrogate") or exactly through the times of spikes ("spike-times"; XLA's way, slower).
+    `delays` of CAM rows: "keep" those of the network, "none", or train them: "inputs" of rows that hear input channels,
+    "all" of all rows; up to `longest_delay` in s (None: 60 % of a sample). Their flags move as `reflagging` says.
     On a board the gradients are those of a circuit like its chip, whose factors are estimated from the spikes on the way
     (`twin=False`: those of the nominal circuit).
     """
@@ -107,6 +111,9 @@ class TrainingOptions:
     distil: float = 0.5
     follow: float | None = None
     twin: bool = True
+    delays: Literal["keep", "none", "inputs", "all"] = "keep"
+    longest_delay: float | None = None
+    reflagging: Rewiring = field(default_factory=lambda: Rewiring(every=25, share=0.02))
 
     def __repr__(self) -> str:
         usual = {f.name: f.default if f.default is not MISSING else f.default_factory() for f in fields(self)}  # pyright: ignore[reportCallIssue]
@@ -119,13 +126,22 @@ class TrainingOptions:
             if not (value is None and other == "None") and not (callable(value) and name == "rate"):
                 hint = f"Choose one of them{f', or {other}' if other else ''}."
                 object.__setattr__(self, name, limit.check("fine_tune", name, value, hint))
-        for name, kind in (("penalty", Penalty), ("surrogate", Surrogate), ("rewiring", Rewiring)):
+        for name, kind in (
+            ("penalty", Penalty),
+            ("surrogate", Surrogate),
+            ("rewiring", Rewiring),
+            ("reflagging", Rewiring),
+        ):
             if not isinstance(getattr(self, name), kind):
                 raise _wrong(name, getattr(self, name), f"{kind.__name__}(...)")
         if self.surrogate.shape not in SHAPES:
             raise _wrong("surrogate.shape", self.surrogate.shape, ", ".join(SHAPES))
         if not isinstance(self.gradient, str) or self.gradient not in GRADIENTS:
             raise _wrong("gradient", self.gradient, ", ".join(GRADIENTS))
+        if not isinstance(self.delays, str) or self.delays not in MAY_BE_LATE:
+            raise _wrong("delays", self.delays, ", ".join(MAY_BE_LATE))
+        if self.reflagging.method not in ("gradient", "none"):
+            raise _wrong("reflagging.method", self.reflagging.method, "gradient, none")
         Real(1e-3, 1e6).check("fine_tune", "surrogate.slope", self.surrogate.slope)
         for name, kind in (("attack", Attack), ("check_mismatch", Mismatch)):
             if getattr(self, name) is not None and not isinstance(getattr(self, name), kind):
@@ -135,6 +151,12 @@ class TrainingOptions:
         strange = [name for name in self.trained if name not in ("weight", "base", *CURRENTS)]
         if strange:
             raise _wrong("trained", strange[0], f"weight, base, {', '.join(CURRENTS)}")
+
+    @property
+    def moved(self) -> tuple[str, ...]:
+        """What is `trained`, and the delays of cores where rows may be late."""
+        late = DELAYS if self.delays in ("inputs", "all") else ()
+        return tuple(dict.fromkeys((*self.trained, *late)))
 
 
 def _wrong(name: str, value: Any, allowed: str) -> ParameterRangeError:

@@ -65,7 +65,7 @@ class Run:
         begun, clock = time.monotonic(), Clock(self.steps, self.every, self._work(), state.step)
         early = state.step + 2  # the first step compiles
         while state.step < self.steps and not self._done(state):
-            state = self._rewired(self._step(state))
+            state = self._reflagged(self._rewired(self._step(state)))
             due = state.step % self.every == 0 or state.step == self.steps
             if due or early - 1 <= state.step <= early:
                 jax.block_until_ready(state.latent)
@@ -137,6 +137,16 @@ class Run:
         latent, opt, pre = moved
         self.trainer.wire(pre)
         return state._replace(latent=latent, opt=opt, pre=pre)
+
+    def _reflagged(self, state: State) -> State:
+        """`state` with rows of other delay flags, when it is time."""
+        share = self.options.reflagging.due(state.step, self.steps) if state.latent.flag is not None else 0.0
+        if not share or self.loop is not None:
+            return state
+        x, y = self._batch(state.step)
+        slope = self.trainer.flag_slopes(state.latent, state.step, x, y, self._grown(state.step))
+        latent, opt = self.trainer.recipe.model.reflagged(state.latent, state.opt, slope, share)
+        return state._replace(latent=latent, opt=opt)
 
     def _work(self) -> float:
         """Runs (chips times samples) of a check per run of a step."""

@@ -30,6 +30,7 @@ __all__ = [
     "Attack",
     "Batch",
     "Recipe",
+    "flag_slopes",
     "held_out",
     "mesh_of",
     "place",
@@ -155,12 +156,13 @@ def run(
     recorded: Array | None = None,
     wiring: Wiring | None = None,
     probe: Array | None = None,
+    offer: Array | None = None,
 ) -> Ran:
     """What one chip does; the arguments of `Trainable.spikes`."""
     if recipe.loss.timed and recorded is None:
-        times, spikes = recipe.model.first_spikes(latent, x, chip)
+        times, spikes = recipe.model.first_spikes(latent, x, chip, offer)
         return Ran(spikes, times)
-    return Ran(recipe.model.spikes(latent, x, chip, recorded=recorded, wiring=wiring, probe=probe))
+    return Ran(recipe.model.spikes(latent, x, chip, recorded=recorded, wiring=wiring, probe=probe, offer=offer))
 
 
 def seen(recipe: Recipe, ran: Ran) -> Array:
@@ -212,16 +214,17 @@ def _objective(
     axis: str,
     wiring: Wiring | None = None,
     probe: Array | None = None,
+    offer: Array | None = None,
 ) -> tuple[Array, tuple[Array, Array]]:
     """This device's part of the loss, and (losses, share of right answers) of its chips."""
     model = recipe.model
 
     def one(key: Array, x: Array, recorded: Array | None) -> Ran:
         if recorded is not None:
-            return run(recipe, latent, x, batch.chip, recorded)
+            return run(recipe, latent, x, batch.chip, recorded, offer=offer)
         part = size * (1 - recipe.mixed * jax.random.uniform(jax.random.fold_in(key, 1)))
         chip = model.chip(key, size=part, drop=recipe.drop)
-        return run(recipe, latent, x, chip, None, wiring, probe)
+        return run(recipe, latent, x, chip, None, wiring, probe, offer)
 
     ran = jax.vmap(one)(batch.keys, batch.x, batch.spikes)
     spikes, out = ran.spikes, jax.vmap(partial(seen, recipe))(ran)
@@ -306,6 +309,24 @@ def wire_slopes(latent: Latent, batch: Batch, size: Array, wiring: Wiring, *, re
             return _objective(latent, recipe, batch, size, "chips", wiring, probe)[0]
 
         return jax.lax.psum(jax.grad(loss)(recipe.model.silent_probe()), "chips")
+
+    sharded: Any = jax.shard_map(
+        part, mesh=mesh, in_specs=(EVERYWHERE, CHIPS, EVERYWHERE, EVERYWHERE), out_specs=EVERYWHERE, check_vma=False
+    )
+    return sharded(latent, batch, size, wiring)
+
+
+@partial(jax.jit, static_argnames=("recipe", "mesh"))
+def flag_slopes(
+    latent: Latent, batch: Batch, size: Array, wiring: Wiring | None = None, *, recipe: Recipe, mesh: Mesh
+) -> Array:
+    """The gradient of the loss (R, 3) with respect to what each row weighs with each delay flag (`Trainable.offer`)."""
+
+    def part(latent: Latent, batch: Batch, size: Array, wiring: Wiring | None) -> Array:
+        def loss(offer: Array) -> Array:
+            return _objective(latent, recipe, batch, size, "chips", wiring, None, offer)[0]
+
+        return jax.lax.psum(jax.grad(loss)(recipe.model.offer(latent)), "chips")
 
     sharded: Any = jax.shard_map(
         part, mesh=mesh, in_specs=(EVERYWHERE, CHIPS, EVERYWHERE, EVERYWHERE), out_specs=EVERYWHERE, check_vma=False

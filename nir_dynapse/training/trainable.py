@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from nir_dynapse.chip import biasgen
-from nir_dynapse.chip.device import BASE_WEIGHTS, CURRENTS, DEAD_THRESHOLD, GABA, Circuit, Mismatch
+from nir_dynapse.chip.device import BASE_WEIGHTS, CURRENTS, DEAD_THRESHOLD, DELAYS, GABA, Circuit, Mismatch
 from nir_dynapse.circuit.params import Params, Topology
 from nir_dynapse.sim import programs as _programs  # noqa: F401 - before any program is compiled
 from nir_dynapse.sim.mismatch import LARGEST
@@ -30,6 +30,7 @@ __all__ = [
     "draw",
     "latent_of",
     "nominal",
+    "offered",
     "on_chip",
     "projected",
     "quantised",
@@ -43,18 +44,21 @@ class Latent(NamedTuple):
     """The numbers that are trained.
 
     `bias[name]` (G,) and `base` (G, 4) without bounds, see `transforms.to_range`; `weight` (R,), signed, in units of
-    `Chart.unit`: positive ones excite.
+    `Chart.unit`: positive ones excite. `flag` (R,), where rows may change it, is the delay flag of each row as a whole
+    number (`Topology.delay`), which no gradient moves: `Trainable.reflagged` does.
     """
 
     bias: dict[str, Array]
     base: Array
     weight: Array
+    flag: Array | None = None
 
 
 class Bits(NamedTuple):
     """What the chip gets: bias currents (G,) and base currents (G, 4) in A on the grid, `mask` (R,), `current` (R,) in A.
 
-    `current` is that of the mask, with the gradients of the base currents and, straight through, of the weight.
+    `current` is that of the mask, with the gradients of the base currents and, straight through, of the weight; `flag` (R,)
+    are delay flags where they change.
     """
 
     bias: dict[str, Array]
@@ -62,15 +66,17 @@ class Bits(NamedTuple):
     mask: Array | None
     current: Array
     excites: Array
+    flag: Array | None = None
 
 
 class Factors(NamedTuple):
     """Logarithms of the mismatch of one chip: `bias` (names, N) and `row` (R, 4), or (R, 1) where rows have no masks;
-    `alive` (N,) is 0 for neurons that never spike."""
+    `alive` (N,) is 0 for neurons that never spike; `delay` (R, 2) those of the two delays of each row, None for none."""
 
     bias: Array
     row: Array
     alive: Array
+    delay: Array | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +85,8 @@ class Chart:
 
     `rows` is the topology of the R CAM rows, with the dendrite of a positive weight; rows with `free` sign go to GABA
     where their weight is negative. `fixed` are the bias currents (G,) not in a Latent, on the grid. `ranges[name]` and
-    `base_range` in A; `bits` is the number of base currents, 0 for weights that are not quantised.
+    `base_range` in A; `bits` is the number of base currents, 0 for weights that are not quantised. `late` (R,) says which
+    rows may change their delay flag (None: none).
     """
 
     rows: Topology
@@ -90,6 +97,7 @@ class Chart:
     unit: float
     bits: int
     circuit: Circuit
+    late: np.ndarray | None = None
 
     @cached_property
     def free_rows(self) -> np.ndarray:
@@ -112,19 +120,32 @@ class Chart:
 
     @cached_property
     def wires(self) -> Topology:
-        """The topology that is simulated: one group per neuron, and every row of free sign twice, once per sign."""
-        t, free = self.rows, self.free_rows
-        twice = np.r_[np.arange(t.n_synapses), free]
+        """The topology that is simulated: one group per neuron, and every row of free sign twice, once per sign.
+
+        Rows that may change their flag have that of the precise delay: `Params.delay_factor` makes theirs of it.
+        """
+        t, twice = self.rows, self.twice
         return replace(
             t,
             group=np.arange(t.n_neurons),
             pre=t.pre[twice],
             post=t.post[twice],
             row=t.row[twice],
-            dendrite=np.r_[t.dendrite, np.full(len(free), GABA)],
+            dendrite=np.r_[t.dendrite, np.full(len(self.free_rows), GABA)],
             mask=None,
-            delay=None if t.delay is None else t.delay[twice],
+            delay=self.flags[twice] if self.flags.any() else None,
         )
+
+    @cached_property
+    def twice(self) -> np.ndarray:
+        """The row of each synapse of `wires`."""
+        return np.r_[np.arange(self.rows.n_synapses), self.free_rows]
+
+    @cached_property
+    def flags(self) -> np.ndarray:
+        """Delay flags (R,) of the rows in `wires`."""
+        own = np.zeros(self.rows.n_synapses, np.int32) if self.rows.delay is None else self.rows.delay
+        return own if self.late is None else np.where(self.late, 1, own)
 
 
 def chart_of(params: Params, free: np.ndarray, trained: tuple[str, ...], bits: int, unit: float, ranges: dict) -> Chart:
@@ -138,9 +159,12 @@ def chart_of(params: Params, free: np.ndarray, trained: tuple[str, ...], bits: i
 
 def latent_of(chart: Chart, params: Params, base: np.ndarray, weight: np.ndarray) -> Latent:
     """The numbers that stand for the bias currents of `params`, base currents (G, 4) in A and signed weights (R,) in A."""
+    flag = None
+    if chart.late is not None:
+        flag = _single(np.zeros(len(weight)) if chart.rows.delay is None else chart.rows.delay)
     bias = {name: _single(from_range(params.bias[name], *limits)) for name, limits in chart.ranges.items()}
     base = from_range(np.maximum(base, 1e-30), *chart.base_range)
-    return Latent(bias, _single(base), _single(weight / chart.unit))
+    return Latent(bias, _single(base), _single(weight / chart.unit), flag)
 
 
 def _single(values: np.ndarray) -> Array:
@@ -160,13 +184,15 @@ def quantised(chart: Chart, latent: Latent, *, rounded: bool = True) -> Bits:
     # Unlike that of |w|, the gradient is not 0 where a weight is 0: it can leave from there.
     excites: Array = latent.weight >= 0
     size = jnp.where(excites, latent.weight, -latent.weight) * chart.unit
+    flag = None if latent.flag is None else jnp.asarray(jax.lax.stop_gradient(latent.flag), jnp.int32)
     if not chart.bits or not rounded:
-        return Bits(bias, base, None, size, excites)
+        return Bits(bias, base, None, size, excites, flag)
     used = base[:, : chart.bits]
     mask = nearest_mask(size, used, chart.row_group)
     chosen = (bits_of(mask, chart.bits) * used[chart.row_group]).sum(1)
     # Both gradients: that of the base currents through the mask, that of the weight straight through.
-    return Bits(bias, base, mask, straight_through(size, chosen) + chosen - jax.lax.stop_gradient(chosen), excites)
+    current = straight_through(size, chosen) + chosen - jax.lax.stop_gradient(chosen)
+    return Bits(bias, base, mask, current, excites, flag)
 
 
 def nominal(chart: Chart, kind: Any = jnp.float32) -> Factors:
@@ -178,12 +204,14 @@ def nominal(chart: Chart, kind: Any = jnp.float32) -> Factors:
 def draw(chart: Chart, key: Array, mismatch: Mismatch, size: Array | float = 1.0, drop: Array | None = None) -> Factors:
     """Factors of one chip: log-normal with mean 1 and the CVs of `mismatch` times `size`; dead rows weigh nothing.
 
-    `drop` (N,) is the probability of each neuron to be silent, beside those that `mismatch` says are dead.
+    The CVs of the delays act per row, as on silicon (`sim.mismatch.fabricate`). `drop` (N,) is the probability of each
+    neuron to be silent, beside those that `mismatch` says are dead.
     """
     n, r = chart.rows.n_neurons, chart.rows.n_synapses
     of_bias, of_row, of_dead, of_lost = jax.random.split(key, 4)
     cvs = dict(mismatch.cv)
-    cv = jnp.asarray([cvs.get(name, 0.0) for name in CURRENTS], jnp.float32)[:, None] * size
+    per_neuron = [0.0 if name in DELAYS else cvs.get(name, 0.0) for name in CURRENTS]
+    cv = jnp.asarray(per_neuron, jnp.float32)[:, None] * size
 
     def log_normal(key: Array, shape: tuple[int, ...], cv: Array) -> Array:
         variance = jnp.log1p(cv * cv)
@@ -195,7 +223,11 @@ def draw(chart: Chart, key: Array, mismatch: Mismatch, size: Array | float = 1.0
     silent = jnp.zeros(n) if drop is None else jnp.asarray(drop, jnp.float32)
     silent = 1 - (1 - silent) * (1 - mismatch.dead_neurons)
     alive = (jax.random.uniform(of_dead, (n,)) >= silent).astype(jnp.float32)
-    return Factors(log_normal(of_bias, (len(CURRENTS), n), cv), row, alive)
+    delay = None
+    if chart.flags.any():
+        spread = jnp.asarray([cvs.get(name, 0.0) for name in DELAYS], jnp.float32) * size
+        delay = log_normal(jax.random.fold_in(key, len(CURRENTS)), (r, len(DELAYS)), spread)
+    return Factors(log_normal(of_bias, (len(CURRENTS), n), cv), row, alive, delay)
 
 
 def on_chip(chart: Chart, bits: Bits, factors: Factors) -> Params:
@@ -219,7 +251,47 @@ def on_chip(chart: Chart, bits: Bits, factors: Factors) -> Params:
     free: Any = jnp.asarray(chart.free)
     first = jnp.where(free, excited, current)
     inhibited = jnp.where(bits.excites, 0.0, current)[chart.free_rows]
-    return Params(bias, jnp.concatenate([first, inhibited]), None, chart.wires, chart.circuit)
+    weight, factor = jnp.concatenate([first, inhibited]), None
+    if chart.flags.any():
+        factor = _delay_factor(chart, bits, real_delays(chart, bits, factors))[chart.twice]
+    return Params(bias, weight, None, chart.wires, chart.circuit, delay_factor=factor)
+
+
+def real_delays(chart: Chart, bits: Bits, factors: Factors) -> Array:
+    """The precise and the mismatched delay (R, 2) in s of each row on a chip, whether it has their flags or not."""
+    width = jnp.stack([chart.circuit.width(name, bits.bias[name]) for name in DELAYS], 1)[chart.row_group]
+    return width if factors.delay is None else width * jnp.exp(factors.delay)
+
+
+def _delay_factor(chart: Chart, bits: Bits, real: Array) -> Array:
+    """What the delays of rows with the flags of `wires` are multiplied by (R,): those that they really have by theirs."""
+    plain = real_delays(chart, bits, nominal(chart))
+    flag = chart.flags if bits.flag is None else bits.flag
+    wanted = (bits_of(flag, len(DELAYS)) * real).sum(1)
+    known = (bits_of(jnp.asarray(chart.flags), len(DELAYS)) * plain).sum(1)
+    return jnp.where(known > 0, wanted / jnp.where(known > 0, known, 1.0), 1.0)
+
+
+def offered(chart: Chart, bits: Bits, factors: Factors, part: Array) -> Params:
+    """`on_chip` with every row that may change its flag there with each: a plain, a precise and a mismatched one.
+
+    Their weights are those of the row times `part` (R, 3), so that the gradient of a loss with respect to `part`, at 1 for
+    the flag that a row has and 0 for the others, tells what the loss would become with another one.
+    """
+    made, real = on_chip(chart, bits, factors), real_delays(chart, bits, factors)
+    moves = np.flatnonzero(np.asarray(chart.late)[chart.twice])
+    row, t = chart.twice[moves], chart.wires
+    which = np.r_[np.arange(t.n_synapses), moves, moves]
+    topology = replace(
+        t, **{name: getattr(t, name)[which] for name in ("pre", "post", "row", "dendrite", "delay")}, mask=None
+    )
+    known = real_delays(chart, bits, nominal(chart))[row, :1]
+    none = jnp.asarray(made.delay_factor).at[moves].set(0.0)
+    factor = jnp.concatenate([none, *(real[row] / known).T])
+    own = jnp.asarray(made.weight)
+    prompt, *others = (own[moves] * part[row, k] for k in range(part.shape[1]))
+    weight = [own.at[moves].set(prompt, unique_indices=True), *others]
+    return replace(made, topology=topology, weight=jnp.concatenate(weight), delay_factor=factor)
 
 
 def projected(chart: Chart, latent: Latent) -> Latent:
@@ -241,6 +313,7 @@ def settled(chart: Chart, latent: Latent) -> Params:
     bits = jax.tree_util.tree_map(np.asarray, _quantised(chart, latent))
     t = chart.rows
     dendrite = np.where(chart.free & ~bits.excites, GABA, t.dendrite)
+    t = t if bits.flag is None else replace(t, delay=bits.flag)
     bias = {name: _exactly(name, bits.bias[name]) for name in CURRENTS}
     if not chart.bits:
         topology = replace(t, dendrite=dendrite)
