@@ -207,7 +207,7 @@ def test_simulate_refuses(model: str, data: str, tmp_path: Path, capsys: pytest.
     fails(capsys, ["compile", model, "-o", layout, "--config", str(tmp_path / "no" / "c.json")], "no folder")
 
 
-@pytest.mark.parametrize("what", ["device", "parameters", "primitives", "frontends", "readers"])
+@pytest.mark.parametrize("what", ["device", "parameters", "constants", "primitives", "frontends", "readers"])
 def test_show(what: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")  # whatever the terminal: names are not broken over lines
     assert main(["show", what]) == 0
