@@ -178,7 +178,7 @@ def import_(args: argparse.Namespace, out: Output) -> int:
             raise ConfigurationError(
                 f"'{args.source}' is a chip configuration: --frontend and --reset say nothing about it."
             )
-        thing: Any = from_samna(args.source, names=names, dt=args.dt)
+        thing: Any = run_with(from_samna(args.source, names=names, dt=args.dt), args)
         if args.strict:
             raise_if_errors(strictly(thing.findings), ConfigurationError)
     else:
@@ -209,7 +209,7 @@ def export(args: argparse.Namespace, out: Output) -> int:
     check_places(args)
     device = device_of(args)
     if str(args.source).endswith(".json"):
-        thing: Any = Layout.load(args.source)
+        thing: Any = run_with(Layout.load(args.source), args)
         result = report(thing, device=device)
     elif args.reader is not None:
         thing = from_nir(args.source, **reading(args))
