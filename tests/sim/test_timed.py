@@ -129,9 +129,8 @@ def test_a_membrane_below_threshold_rests_at_its_voltage(backend: str, tmp_path:
     run = nd.simulate(params, silence(1.0), record=("v_mem",), backend=backend)  # pyright: ignore[reportArgumentType]
     assert list(run.states) == ["v_mem"]
     assert run.states["v_mem"]["cells"][0, -1, 0] == pytest.approx(0.2761, abs=2e-4)
-    folder = nd.simulate(
-        params, silence(1.0), record=("v_mem",), backend=backend, to=tmp_path / "run"  # pyright: ignore[reportArgumentType]
-    )  # fmt: skip
+    args = (params, silence(1.0))
+    folder = nd.simulate(*args, record=("v_mem",), backend=backend, to=tmp_path / "run")  # type: ignore[call-overload]
     assert (folder.states["v_mem"]["cells"] == run.states["v_mem"]["cells"]).all()
 
 
