@@ -2,7 +2,7 @@
 
 I(coarse, fine) = s(I_ref)·I_ref with I_ref = leak + Σ_k bit_k(fine)·I_k(coarse): eight branch currents and a leak per
 (transistor type, coarse). The branch currents are a fit to the public parameter-generator table (`biasgen_currents.csv`,
-mean error under 1 %); s is the mirror's scale factor, which depends on the current (`device.SCALES`). The curve is not
+mean error under 1 %); s is the mirror's scale factor, which depends on the current (`parameters.SCALES`). The curve is not
 monotone in the code, so the inverse searches all 6 × 256 codes by relative error.
 """
 
@@ -14,7 +14,7 @@ from importlib.resources import files
 
 import numpy as np
 
-from nir_dynapse.chip.device import PARAMETERS, SCALE_CURRENTS, SCALES
+from nir_dynapse.chip.parameters import PARAMETERS, SCALE_CURRENTS, SCALES
 
 __all__ = ["current", "grid", "nearest_codes", "off_codes", "reach"]
 

@@ -3,20 +3,40 @@
 Everything that another part needs to know about DYNAP-SE2 is here. A chip parameter is one row of `PARAMETERS`;
 a device is an instance (`DYNAPSE2`), another size is another instance (`DYNAPSE2.stack(4)`).
 
-Sources: circuit constants and the bias names from Rockpool's documentation of DynapSim; limits from the public
-users of `samna.dynapse2`; scale factors from the public parameter-generator measurements (51-point tables,
+Sources: circuit constants as `chip.constants` says of each, bias names from Rockpool's documentation of DynapSim; limits
+from the public users of `samna.dynapse2`; scale factors from the public parameter-generator measurements (51-point tables,
 condensed to six points of log10 current); mismatch from the raw data of Büchel et al. 2021 (Sci Rep 11:23376).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from typing import Literal
+from typing import ClassVar
 
 import numpy as np
 
+from nir_dynapse.chip.constants import CONSTANTS, RECORDED_NOISE, SETS
+from nir_dynapse.chip.parameters import (
+    AMPA,
+    BASE_WEIGHTS,
+    COLUMN,
+    CURRENTS,
+    DEAD_THRESHOLD,
+    DELAYS,
+    DENDRITE_VALUES,
+    DENDRITES,
+    GABA,
+    LATCH_NAMES,
+    LATCHES,
+    MAY_BE_ZERO,
+    NMDA,
+    PARAMETERS,
+    SHUNT,
+    WEIGHT_GAINS,
+    Parameter,
+)
 from nir_dynapse.chip.profile import ChipProfile
-from nir_dynapse.errors import ConfigurationError, ParameterRangeError
+from nir_dynapse.errors import ConfigurationError, ParameterRangeError, nearest
 from nir_dynapse.files.numbers import CV, NOISE, PART, shown
 
 __all__ = [
@@ -44,155 +64,55 @@ __all__ = [
     "check_mismatch",
 ]
 
-DENDRITES: tuple[str, ...] = ("ampa", "nmda", "gaba", "shunt")
-"""The four dendritic DPI synapses; the index in this tuple is the dendrite code used in arrays."""
-
-AMPA, NMDA, GABA, SHUNT = range(len(DENDRITES))
-
-WEIGHT_GAINS: tuple[str, ...] = tuple(f"i_gain_{name}" for name in DENDRITES)
-"""The gains of the dendrites: what a core sets for its own weights, whatever its bias group."""
-
-DENDRITE_VALUES: tuple[int, ...] = (1024, 256, 512, 128, 0)
-"""samna's value of each dendrite in the order of `DENDRITES`; the last one (index -1) is an unused row."""
-
-LATCH_NAMES: dict[str, str] = {
-    "dc": "latch_so_dc",
-    "adaptation": "latch_so_adaptation",
-    "nmda_gate": "latch_denm_nmda",
-    "exponential": "latch_soif_type",
-}
-"""The per-neuron latches of the model and samna's names for them."""
-
-LATCHES: tuple[str, ...] = tuple(LATCH_NAMES)
-"""The latches in the order of their bits."""
-
-# Reference currents (A) at which the mirror scale factors below were measured.
-SCALE_CURRENTS = (1.9e-12, 36e-12, 0.69e-9, 13e-9, 0.25e-6, 10e-6)
-# Mirror geometry -> factor of the bias generator's current at each of SCALE_CURRENTS: the factor is not a constant.
-SCALES: dict[str, tuple[float, ...]] = {
-    "P3x1": (0.756, 0.198, 0.153, 0.142, 0.129, 0.113),
-    "P1x2": (0.907, 0.692, 0.676, 0.673, 0.668, 0.694),
-    "P1.92x1": (1.03, 0.254, 0.211, 0.202, 0.192, 0.181),
-    "N5.6x6": (0.744, 0.615, 0.612, 0.631, 0.611, 0.547),
-    "Ps2": (0.82, 0.40, 0.37, 0.36, 0.35, 0.34),
-    "Ns3": (1.01, 1.05, 1.06, 1.06, 1.07, 1.02),
-    "Ns2": (0.98, 0.92, 0.91, 0.91, 0.91, 0.97),
-    "P2x1": (1.03, 0.247, 0.204, 0.195, 0.184, 0.174),
-    "Ps.25": (1.6, 1.6, 1.6, 1.6, 1.6, 1.6),
-}
-
-Kind = Literal["tau", "gain", "pulse", "current", "weight"]
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One analog parameter of a core.
-
-    `kind` says what the current means: `tau` a leak (τ = C·U_T/(κ·I)), `gain` the gain current that goes with the leak
-    of the same name (g = I_gain/I_τ), `pulse` a width (t = V_th·C/I), `current` itself, `weight` a base weight current.
-    `capacitor` names the field of `Circuit` for `tau` and `pulse`. `off` is the current in A that disables the circuit
-    (used where a network does not ask for it). `cv` is the default mismatch (std / mean).
-    """
-
-    name: str
-    bias: str
-    geometry: str
-    kind: Kind
-    meaning: str
-    off: float
-    cv: float
-    capacitor: str = ""
-
-    @property
-    def transistor(self) -> Literal["N", "P"]:
-        """Transistor type of the bias generator branch: the last letter of the bias name."""
-        return "N" if self.bias.endswith("N") else "P"
-
-
-def _table() -> dict[str, Parameter]:
-    dpi = {
-        "ampa": ("DEAM_ETAU_P", "DEAM_EGAIN_P"),
-        "nmda": ("DENM_ETAU_P", "DENM_EGAIN_P"),
-        "gaba": ("DEGA_ITAU_P", "DEGA_IGAIN_P"),
-        "shunt": ("DESC_ITAU_P", "DESC_IGAIN_P"),
-    }
-    fast_leak, no_gain = 1e-7, 1e-12  # a DPI with τ of 9 µs and next to no gain: an unused dendrite stays silent
-    no_delay = 1e-7  # 3.5 µs
-    rows = [
-        Parameter("i_tau_mem", "SOIF_LEAK_N", "N5.6x6", "tau", "membrane leak", 5.3e-12, 0.20, "c_mem"),
-        Parameter("i_gain_mem", "SOIF_GAIN_N", "Ns3", "gain", "membrane gain", 5e-12, 0.08),
-        Parameter("i_spkthr", "SOIF_SPKTHR_P", "Ps2", "current", "spike threshold", 5e-9, 0.08),
-        Parameter("i_ref", "SOIF_REFR_N", "Ns3", "pulse", "refractory period", 1.05e-9, 0.10, "c_ref"),
-        Parameter("i_dc", "SOIF_DC_P", "Ps2", "current", "constant input current", 0.0, 0.15),
-    ]
-    for name, (tau, gain) in dpi.items():
-        label = name.upper()
-        rows.append(Parameter(f"i_tau_{name}", tau, "P3x1", "tau", f"{label} leak", fast_leak, 0.08, f"c_{name}"))
-        rows.append(Parameter(f"i_gain_{name}", gain, "P1x2", "gain", f"{label} gain", no_gain, 0.10))
-    rows += [
-        Parameter("i_f_nmda", "DENM_NMREV_N", "Ns3", "current", "NMDA gate: half-opening membrane current", 0.0, 0.15),
-        Parameter("i_pulse", "SYPD_EXT_N", "Ns2", "pulse", "synaptic pulse width", 3.5e-8, 0.08, "c_pulse"),
-    ]
-    rows += [
-        Parameter(f"i_w{bit}", f"SYAM_W{bit}_P", "P1.92x1", "weight", f"base weight current, mask bit {bit}", 0.0, 0.10)
-        for bit in range(4)
-    ]
-    rows += [
-        Parameter("i_tau_ahp", "SOAD_TAU_P", "P3x1", "tau", "adaptation leak", fast_leak, 0.15, "c_ahp"),
-        Parameter("i_gain_ahp", "SOAD_GAIN_P", "P1x2", "gain", "adaptation gain", no_gain, 0.15),
-        Parameter("i_w_ahp", "SOAD_W_N", "Ns2", "current", "adaptation weight", 0.0, 0.15),
-        Parameter("i_pulse_ahp", "SOAD_PWTAU_N", "Ns2", "pulse", "adaptation pulse width", 3.5e-7, 0.10, "c_pulse"),
-    ]
-    # Last, so that the numbers of the elements above (`sim.mismatch`) stay what they were. The law t = V_th·C/I and the
-    # capacitor are an assumption by analogy with the pulse extender: no calibration of the delays is public. The base
-    # delay SYPD_DLY0_P, which every row has, is not modelled.
-    rows += [
-        Parameter("i_delay_precise", "SYPD_DLY1_P", "P2x1", "pulse", "precise delay", no_delay, 0.10, "c_delay"),
-        Parameter("i_delay_mismatched", "SYPD_DLY2_P", "Ps.25", "pulse", "mismatched delay", no_delay, 0.50, "c_delay"),
-    ]
-    return {row.name: row for row in rows}
-
-
-PARAMETERS: dict[str, Parameter] = _table()
-"""All analog parameters that the package models and writes, by name, in the order of the arrays of codes."""
-
-COLUMN: dict[str, int] = {name: k for k, name in enumerate(PARAMETERS)}
-"""The place of each parameter in arrays of codes."""
-
-BASE_WEIGHTS: tuple[str, ...] = tuple(name for name, row in PARAMETERS.items() if row.kind == "weight")
-"""The four base weight currents; bit b of a CAM row's mask selects `BASE_WEIGHTS[b]`."""
-
-CURRENTS: tuple[str, ...] = tuple(name for name, row in PARAMETERS.items() if row.kind != "weight")
-"""All bias currents but the base weights: what a bias group holds."""
-
-MAY_BE_ZERO: tuple[str, ...] = ("i_dc", "i_f_nmda", "i_w_ahp")
-"""The bias currents that may be 0 A; all others must be positive."""
-
-DELAYS: tuple[str, ...] = ("i_delay_precise", "i_delay_mismatched")
-"""The two delays; bit b of the delay flags of a CAM row adds `DELAYS[b]`."""
-
-DEAD_THRESHOLD = 1.0
-"""Threshold in A of a neuron that does not work: no membrane reaches it."""
-
 
 @dataclass(frozen=True)
 class Circuit:
-    """Constants of the circuits: capacitors in F, I_o in A, U_T and V_th in V, κ without unit."""
+    """Constants of the circuits in SI units, with their sources in `chip.constants`.
 
-    c_mem: float = 3e-12
-    c_ampa: float = 24.5e-12
-    c_nmda: float = 25e-12
-    c_gaba: float = 25e-12
-    c_shunt: float = 24.5e-12
-    c_ahp: float = 40e-12
-    c_pulse: float = 0.5e-12
-    c_ref: float = 1.5e-12
-    c_delay: float = 0.5e-12  # assumed equal to c_pulse, not measured
-    kappa_n: float = 0.75
-    kappa_p: float = 0.66
-    u_t: float = 25e-3
-    v_th: float = 0.7
-    i_o: float = 0.5e-12
+    Named sets: `Circuit.published`, which `Circuit()` is, and `Circuit.recorded2026`, what recordings of the chip say where
+    they contradict it (`nir-dynapse show constants`). Choose one with `DYNAPSE2.with_circuit("recorded2026")`.
+    """
+
+    published: ClassVar[Circuit]
+    recorded2026: ClassVar[Circuit]
+
+    c_mem: float = CONSTANTS["c_mem"].value
+    c_ampa: float = CONSTANTS["c_ampa"].value
+    c_nmda: float = CONSTANTS["c_nmda"].value
+    c_gaba: float = CONSTANTS["c_gaba"].value
+    c_shunt: float = CONSTANTS["c_shunt"].value
+    c_ahp: float = CONSTANTS["c_ahp"].value
+    c_pulse: float = CONSTANTS["c_pulse"].value
+    c_ref: float = CONSTANTS["c_ref"].value
+    c_delay: float = CONSTANTS["c_delay"].value
+    kappa_n: float = CONSTANTS["kappa_n"].value
+    kappa_p: float = CONSTANTS["kappa_p"].value
+    u_t: float = CONSTANTS["u_t"].value
+    v_th: float = CONSTANTS["v_th"].value
+    i_o: float = CONSTANTS["i_o"].value
+    buffer_gain: float = CONSTANTS["buffer_gain"].value
+    buffer_offset: float = CONSTANTS["buffer_offset"].value
+
+    def __repr__(self) -> str:
+        if self.name != "other":
+            return f"Circuit({self.name})"
+        given = ((f.name, getattr(self, f.name)) for f in fields(self))
+        changed = [f"{name} {value:g}" for name, value in given if value != CONSTANTS[name].value]
+        return f"Circuit(published, but {', '.join(changed)})"
+
+    @property
+    def name(self) -> str:
+        """The name of the set that these constants are, "other" where they are none."""
+        return next((name for name in SETS if self == getattr(Circuit, name)), "other")
+
+    @classmethod
+    def named(cls, name: str) -> Circuit:
+        """The set of this name (ParameterRangeError for others)."""
+        if name not in SETS:
+            raise ParameterRangeError(
+                f"Circuit: no set of constants is called {shown(name)}. {nearest(str(name), SETS)}"
+            )
+        return getattr(cls, name)
 
     @property
     def kappa(self) -> float:
@@ -207,6 +127,18 @@ class Circuit:
         """Pulse, refractory or delay time in s of parameter `name` at `current` in A: t = V_th·C/I. Its own inverse."""
         return self.v_th * getattr(self, PARAMETERS[name].capacitor) / current
 
+    def v_mem(self, i_mem):
+        """Membrane voltage in V behind its buffer at a membrane current `i_mem` in A, 0 V at reset with the usual buffer.
+
+        V = buffer_offset + buffer_gain·(U_T/κ_n)·ln(I_mem/I_o): I_mem flows through an n-type transistor in subthreshold
+        whose gate is the membrane (Chicca et al. 2014, Proc. IEEE 102:1367), so κ is κ_n.
+        """
+        return self.buffer_offset + self.buffer_gain * (self.u_t / self.kappa_n) * np.log(i_mem / self.i_o)
+
+
+for _name, _rows in SETS.items():
+    setattr(Circuit, _name, Circuit(**{row.name: row.value for row in _rows.values()}))
+
 
 @dataclass(frozen=True)
 class Mismatch:
@@ -218,9 +150,12 @@ class Mismatch:
     transistor of a CAM row. The CVs of `DELAYS` (assumed) act on the delay of each CAM row.
 
     Off unless asked for: `noise`, the standard deviation of the stationary fluctuation of the membrane as a fraction of
-    the threshold; `spike_loss`, the probability that an event of a neuron is lost; `dead_neurons` and `dead_rows`, the
-    fractions of neurons that never spike and of CAM rows without weight, fixed by place like every factor.
+    the threshold (recordings support 0.0002 to 0.001; `Mismatch.recorded2026` is the default with 0.0005); `spike_loss`,
+    the probability that an event of a neuron is lost; `dead_neurons` and `dead_rows`, the fractions of neurons that never
+    spike and of CAM rows without weight, fixed by place like every factor.
     """
+
+    recorded2026: ClassVar[Mismatch]
 
     cv: tuple[tuple[str, float], ...] = tuple(
         (name, row.cv) for name, row in PARAMETERS.items() if row.kind != "weight"
@@ -247,7 +182,7 @@ class Mismatch:
                     f"Mismatch: unknown parameter {name!r}. Known parameters: {', '.join(CURRENTS)}."
                 )
             CV.check("Mismatch", f"CV of {name}", value, "Give std / mean, e.g. 0.2.")
-        hint = "Give the standard deviation as a fraction of the threshold, e.g. 0.02."
+        hint = "Give the standard deviation as a fraction of the threshold, e.g. 0.0005."
         NOISE.check("Mismatch", "noise", self.noise, hint)
         for name in ("spike_loss", "dead_neurons", "dead_rows"):
             PART.check("Mismatch", name, getattr(self, name), "Give a fraction, e.g. 0.01 for one in a hundred.")
@@ -256,7 +191,7 @@ class Mismatch:
     def uniform(cls, cv: float, **others: float) -> Mismatch:
         """The same CV for every parameter and every weight transistor, for comparison with the literature.
 
-        `others` are further fields, e.g. `Mismatch.uniform(0.2, noise=0.02)`.
+        `others` are further fields, e.g. `Mismatch.uniform(0.2, noise=0.0005)`.
         """
         return cls(**{"cv": tuple((name, cv) for name in CURRENTS), "synapse": cv, **others})
 
@@ -264,6 +199,9 @@ class Mismatch:
     def none(cls) -> Mismatch:
         """No mismatch: the nominal chip."""
         return cls.uniform(0.0)
+
+
+Mismatch.recorded2026 = Mismatch(noise=RECORDED_NOISE.value)
 
 
 def check_mismatch(who: str, mismatch: Mismatch | None) -> None:
@@ -291,7 +229,7 @@ class Device:
     coarse_codes: int = 6
     fine_codes: int = 256
     weight_top: float = 4e-7
-    circuit: Circuit = field(default_factory=Circuit)
+    circuit: Circuit = Circuit.published
     mismatch: Mismatch = field(default_factory=Mismatch)
     profiles: tuple[ChipProfile | None, ...] = ()
 
@@ -317,13 +255,19 @@ class Device:
         chips = "1 chip" if self.n_chips == 1 else f"{self.n_chips} chips"
         known = ", ".join(f"{chip}: {profile.name!r}" for chip, profile in self._known())
         usual = {f.name: f.default for f in fields(Device) if f.name not in ("name", "n_chips", "profiles")}
-        usual |= {"circuit": Circuit(), "mismatch": Mismatch()}
+        usual |= {"mismatch": Mismatch()}
         changed = [f"other {name}" for name, value in usual.items() if getattr(self, name) != value]
+        if self.circuit.name != "other":
+            changed = [f"circuit {self.circuit.name}" if what == "other circuit" else what for what in changed]
         return f"Device({'; '.join([self.name, chips, *([f'profiles {known}'] if known else []), *changed])})"
 
     def stack(self, n_chips: int) -> Device:
         """The same device with `n_chips` chips in a row (1 to 8)."""
         return replace(self, n_chips=n_chips)
+
+    def with_circuit(self, circuit: Circuit | str) -> Device:
+        """The same device with other circuit constants, or those of a named set ("published", "recorded2026")."""
+        return replace(self, circuit=Circuit.named(circuit) if isinstance(circuit, str) else circuit)
 
     def with_profiles(self, *profiles: ChipProfile | None) -> Device:
         """The same device with a profile of what works and what was measured for chip 0, 1, … (None: nominal)."""

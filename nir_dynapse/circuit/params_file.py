@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 import os
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from nir_dynapse.chip.device import BASE_WEIGHTS, CURRENTS, DYNAPSE2, LATCHES, MAY_BE_ZERO, Circuit
+from nir_dynapse.chip.device import BASE_WEIGHTS, CURRENTS, LATCHES, MAY_BE_ZERO, Circuit
 from nir_dynapse.circuit.params import Params, Topology
 from nir_dynapse.errors import ConfigurationError, DynapseError, Finding
 from nir_dynapse.files.bounds import UnreadableError, parse_json, read_arrays
@@ -30,6 +30,7 @@ NEURON = {"group": (), "latches": (), "place": (3,)}
 SYNAPSE = {"pre": (), "post": (), "dendrite": (), "row": (), "mask": (), "delay": ()}
 OPTIONAL = ("mask", "delay")
 """Arrays of a Topology that may be None."""
+OF_THE_BUFFER = ("buffer_gain", "buffer_offset")
 LEAVES = ("weight", "base", "delay_factor")
 LEAST_AMPERES, MOST_AMPERES = 1e-22, 10.0
 """What a bias current may be: less than any leak times the smallest factor of a virtual chip, more than any threshold. Far
@@ -103,7 +104,7 @@ def _packed(params: Params) -> dict[str, np.ndarray]:
         "shapes": [list(shape) for shape in t.shapes],
         "projections": [list(names) for names in t.projections],
         "readout": readout_to_dict(t.readout),
-        "circuit": asdict(params.circuit),
+        "circuit": _constants(params.circuit),
         "findings": [
             {k: v for k, v in asdict(finding).items() if k not in ("count", "copy") or v is not None}
             for finding in params.findings
@@ -202,13 +203,21 @@ def _copies(given: Any, sizes: dict[str, int]) -> tuple[int, ...]:
     return copies
 
 
+def _constants(circuit: Circuit) -> dict[str, float]:
+    """All constants, those of the buffer only where somebody changed them: files of before have none."""
+    usual = asdict(Circuit.published)
+    return {k: v for k, v in asdict(circuit).items() if k not in OF_THE_BUFFER or v != usual[k]}
+
+
 def _circuit(values: dict[str, Any]) -> Circuit:
-    known = {f.name for f in fields(Circuit)}
-    if set(values) != known:
-        raise ValueError(f"constants of the circuit missing or added: {', '.join(sorted(known ^ set(values)))[:200]}")
-    usual = asdict(DYNAPSE2.circuit)
+    usual = asdict(Circuit.published)
+    values = {name: usual[name] for name in OF_THE_BUFFER} | values
+    if set(values) != set(usual):
+        wrong = sorted(set(usual) ^ set(values))
+        raise ValueError(f"constants of the circuit missing or added: {', '.join(wrong)[:200]}")
     for name, value in values.items():
-        Real(usual[name] / 1e3, usual[name] * 1e3).check("circuit", name, value, "", ValueError)
+        limits = (-10.0, 10.0) if name == "buffer_offset" else (usual[name] / 1e3, usual[name] * 1e3)
+        Real(*limits).check("circuit", name, value, "", ValueError)
     return Circuit(**{name: float(value) for name, value in values.items()})
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nir_dynapse.chip.device import DYNAPSE2, Device, Mismatch
+from nir_dynapse.chip.device import DYNAPSE2, Circuit, Device, Mismatch
 from nir_dynapse.chip.profile import load_profiles
 from nir_dynapse.cli.output import Output
 from nir_dynapse.errors import (
@@ -33,6 +33,7 @@ __all__ = [
     "mapping",
     "pruned",
     "reading",
+    "run_with",
     "spread_of",
 ]
 
@@ -54,8 +55,10 @@ def reading(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def device_of(args: argparse.Namespace) -> Device:
-    """The stack that the options ask for, with the profiles of its chips where a file gives them."""
+    """The stack that the options ask for, with circuit constants, and profiles of its chips where a file gives them."""
     device = DYNAPSE2.stack(args.chips)
+    if args.circuit is not None:
+        device = device.with_circuit(args.circuit)
     if getattr(args, "profile", None) is None:
         return device
     return device.with_profiles(*load_profiles(args.profile)[: device.n_chips])
@@ -73,10 +76,21 @@ def loaded(args: argparse.Namespace) -> Any:
     from nir_dynapse.layout.layout import Layout
 
     if str(args.model).endswith(".json"):
-        return Layout.load(args.model)
+        return run_with(Layout.load(args.model), args)
     if str(args.model).endswith(".npz") or zipfile.is_zipfile(args.model):
-        return load_params(args.model)
+        params = load_params(args.model)
+        if args.circuit not in (None, params.circuit.name):
+            raise ConfigurationError(
+                f"{args.model}: these Params have the circuit constants {params.circuit.name!r}, --circuit asks for "
+                f"{args.circuit!r}. Leave it out, or train with it."
+            )
+        return params
     return from_nir(args.model, **reading(args))
+
+
+def run_with(layout: Any, args: argparse.Namespace) -> Any:
+    """The Layout `layout` with the circuit constants of --circuit, where it is given: what it is run with."""
+    return layout if args.circuit is None else replace(layout, circuit=Circuit.named(args.circuit))
 
 
 def mapping(args: argparse.Namespace) -> dict[str, Any]:
@@ -164,7 +178,7 @@ def import_(args: argparse.Namespace, out: Output) -> int:
             raise ConfigurationError(
                 f"'{args.source}' is a chip configuration: --frontend and --reset say nothing about it."
             )
-        thing: Any = from_samna(args.source, names=names, dt=args.dt)
+        thing: Any = run_with(from_samna(args.source, names=names, dt=args.dt), args)
         if args.strict:
             raise_if_errors(strictly(thing.findings), ConfigurationError)
     else:
@@ -195,7 +209,7 @@ def export(args: argparse.Namespace, out: Output) -> int:
     check_places(args)
     device = device_of(args)
     if str(args.source).endswith(".json"):
-        thing: Any = Layout.load(args.source)
+        thing: Any = run_with(Layout.load(args.source), args)
         result = report(thing, device=device)
     elif args.reader is not None:
         thing = from_nir(args.source, **reading(args))

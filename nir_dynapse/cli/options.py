@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, NoReturn
 
+from nir_dynapse.chip.constants import SETS
 from nir_dynapse.files import numbers
 from nir_dynapse.files.numbers import Real, Whole
 
@@ -132,6 +133,12 @@ def common_options() -> Parser:
         default=1,
         metavar="N",
         help="chips in the stack, 1 to 8",
+    )
+    group.add_argument(
+        "--circuit",
+        choices=tuple(SETS),
+        metavar="NAME",
+        help=f"constants of the circuits: {', '.join(SETS)} (default: those of the Layout, else published; show constants)",
     )
     return common
 

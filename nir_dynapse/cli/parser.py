@@ -31,8 +31,9 @@ EXIT_CODES = (
     "130 interrupted (143 by SIGTERM)"
 )
 SHELLS = ("bash", "zsh", "fish")
-SHOWN = ("device", "parameters", "primitives", "frontends", "readers")
-RECORDED = ("i_mem", "i_ampa", "i_nmda", "i_gaba", "i_shunt", "i_ahp", "v", "i_syn")
+SHOWN = ("device", "parameters", "constants", "primitives", "frontends", "readers")
+RECORDED_ON_BOARD = ("v_mem",)
+RECORDED = ("i_mem", "i_ampa", "i_nmda", "i_gaba", "i_shunt", "i_ahp", "v_mem", "v", "i_syn")
 THING = "MODEL.nir|PARAMS.npz|LAYOUT.json"
 THING_HELP = "the network, what finetune wrote, or what compile wrote"
 DATA_HELP = "an .npz with x (sample, time, channel), y (sample,) and dt in seconds"
@@ -217,7 +218,7 @@ def _simulate_and_evaluate(verbs: _Verbs, model: Parser) -> None:
         action="append",
         choices=RECORDED,
         metavar="NAME",
-        help=f"with --to, record this, too: {', '.join(RECORDED[:-2])} in A; with --ideal: v, i_syn (several times)",
+        help=f"with --to, record this, too: {', '.join(RECORDED[:-3])} in A, v_mem in V; --ideal: v, i_syn (several times)",
     )
 
     purpose = "Accuracy on many virtual chips: median, quartiles, worst twentieth, minimum, mean."
@@ -266,6 +267,13 @@ def _boards(verbs: _Verbs) -> None:
     silicon_option(p)
     p.add_argument("--echo", action="store_true", help="record the stimuli, too, when they are really sent")
     p.add_argument(
+        "--record",
+        action="append",
+        choices=RECORDED_ON_BOARD,
+        metavar="NAME",
+        help="v_mem: also the voltages of the membranes that the Layout shows (samples on a virtual board), in V",
+    )
+    p.add_argument(
         "--duration",
         type=positive,
         metavar="S",
@@ -295,7 +303,7 @@ def _boards(verbs: _Verbs) -> None:
 
 
 def _about(verbs: _Verbs) -> None:
-    purpose = "Print the limits of the device, its parameters, and the tables of NIR primitives, frontends and readers."
+    purpose = "Print the limits, parameters and constants of the device, or the NIR primitives, frontends and readers."
     p = verbs.add("show", purpose, ("primitives", "device --chips 2 --json"))
     p.add_argument("what", choices=SHOWN, metavar="|".join(SHOWN))
 

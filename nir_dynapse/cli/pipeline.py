@@ -210,7 +210,8 @@ def simulate(args: argparse.Namespace, out: Output) -> int:
 
     from nir_dynapse.sim.simulation import simulate  # JAX, once there is something to compute
 
-    silicon = {"mismatch": DYNAPSE2.mismatch, "key": args.chip} if args.chip is not None else {}
+    silicon: dict[str, Any] = {"mismatch": DYNAPSE2.mismatch, "key": args.chip} if args.chip is not None else {}
+    silicon["device"] = device_of(args)
     out.note(f"simulating {len(data)} samples of {data.duration:g} s")
     record = tuple(args.record or ())
     if args.to is not None:

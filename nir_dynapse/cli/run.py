@@ -11,13 +11,13 @@ import numpy as np
 from nir_dynapse.board.address_events import to_grid
 from nir_dynapse.board.board import Board
 from nir_dynapse.board.link import CUT, LinkedBoard, monitored, stimuli
-from nir_dynapse.cli.exchange import check_places, device_of
+from nir_dynapse.cli.exchange import check_places, device_of, run_with
 from nir_dynapse.cli.output import Output, accuracy_text, node_rates, rates_text
 from nir_dynapse.cli.samples import left_out, stimulus
 from nir_dynapse.data.bins import first_us
 from nir_dynapse.data.data import Data, Events
 from nir_dynapse.data.recording import Recording
-from nir_dynapse.errors import ParameterRangeError
+from nir_dynapse.errors import ConfigurationError, ParameterRangeError
 from nir_dynapse.files.numbers import DURATION
 from nir_dynapse.files.whole import write_arrays
 from nir_dynapse.layout.layout import Layout
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
     check_places(args)
     if args.duration is not None:
         DURATION.check("run", "duration", args.duration, CUT)
-    layout = Layout.load(args.layout)
+    layout = run_with(Layout.load(args.layout), args)
     findings = out.warned(layout)
     thing, labelled = stimulus(args.input, layout, args)
     said, lines = left_out(thing)
@@ -47,6 +47,7 @@ def run(args: argparse.Namespace, out: Output) -> int:
 
     from nir_dynapse.backend import open_board  # JAX, once what is read was read
 
+    _check_record(args, thing)
     with open_board(args.board, device=device, bit_file=args.bit_file) as board:
         board.apply(layout)
         if isinstance(thing, Events):
@@ -87,6 +88,15 @@ def _samples(data: Data, layout: Layout, duration: float | None) -> Data:
     return Data(longer, data.y, data.dt)
 
 
+def _check_record(args: argparse.Namespace, thing: Data | Events) -> None:
+    """ConfigurationError where there is no membrane to be recorded."""
+    if args.record and (args.out is None or args.echo or isinstance(thing, Events) or "virtual" not in args.board):
+        raise ConfigurationError(
+            "--record: samples on a virtual board, without --echo, are recorded into SPIKES.npz (-o). An oscilloscope at "
+            "the monitor pins sees the membranes of a real one."
+        )
+
+
 def _unknown(board: Board) -> int:
     """Events of the last run that nobody in the Layout sends."""
     return len(board.last.unknown) if isinstance(board, LinkedBoard) and board.last is not None else 0
@@ -106,7 +116,10 @@ def _run_samples(
         for first in range(0, len(data), at_once):
             tell("running", first / len(data))
             x = data.x[first : first + at_once]
-            parts.append(_echoed(board, layout, x[0], data) if args.echo else board.run_batch(x, data.dt))
+            if args.record and isinstance(board, VirtualBoard):
+                parts.append(board.run_batch(x, data.dt, record=args.record))
+            else:
+                parts.append(_echoed(board, layout, x[0], data) if args.echo else board.run_batch(x, data.dt))
             unknown += _unknown(board)
         tell("done", 1.0)
     spikes = {node: np.concatenate([part.spikes[node] for part in parts]) for node in parts[0].spikes}
@@ -114,6 +127,8 @@ def _run_samples(
     copies = parts[0].copies
     arrays: dict[str, Any] = {f"spikes.{node}": counts for node, counts in spikes.items()}
     arrays |= {f"values.{node}": volts for node, volts in values.items()}
+    for name, held in parts[0].states.items():
+        arrays |= {f"{name}.{node}": np.concatenate([part.states[name][node] for part in parts]) for node in held}
     arrays["dt"] = np.float64(data.dt)
     result: dict[str, Any] = {
         "samples": len(data),

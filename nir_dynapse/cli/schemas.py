@@ -246,6 +246,18 @@ PARAMETERS = _list(
         highest_a=_number("A", minimum=0),
     )
 )
+CONSTANTS = _list(
+    _object(
+        "one constant of the circuits",
+        name=_text(),
+        value=_number("in its unit"),
+        unit=_text("of the SI; none for a ratio"),
+        meaning=_text(),
+        source=_text(),
+        certainty=_text("", "high", "medium", "low", "assumed"),
+        set=_text("the first set of constants with this value"),
+    )
+)
 PRIMITIVES = _map(_object("", verdict=_text(), meaning=_text(), reason=_text(), alternative=_text()), "NIR type ->")
 FRONTENDS = _list(
     _object(
@@ -334,6 +346,7 @@ SCHEMAS: dict[str, Schema] = {
         "anyOf": [
             {"title": "show device", **DEVICE},
             {"title": "show parameters", **PARAMETERS},
+            {"title": "show constants", **CONSTANTS},
             PRIMITIVES,
             {"title": "show frontends", **FRONTENDS},
             {"title": "show readers", **READERS},

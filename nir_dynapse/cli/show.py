@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from nir_dynapse.chip.biasgen import reach
+from nir_dynapse.chip.constants import RECORDED_NOISE, SETS, Constant
 from nir_dynapse.chip.device import PARAMETERS
 from nir_dynapse.cli.exchange import device_of
 from nir_dynapse.cli.output import Output, table
@@ -16,6 +17,7 @@ __all__ = ["show"]
 
 def show(args: argparse.Namespace, out: Output) -> int:
     tables = {"device": _show_device, "parameters": _show_parameters, "primitives": _show_primitives}
+    tables |= {"constants": _show_constants}
     tables |= {"frontends": _show_frontends, "readers": _show_readers}
     out.result(*tables[args.what](args))
     return 0
@@ -48,6 +50,25 @@ def _show_parameters(args: argparse.Namespace) -> tuple[Any, str]:
         data.append({**asdict(row), "lowest_a": low, "highest_a": high})
         rows.append((name, row.bias, row.kind, f"{low:.2g}", f"{high:.2g}", f"{row.cv:g}", row.meaning))
     return data, table(("parameter", "bias", "kind", "from/A", "to/A", "CV", "meaning"), rows)
+
+
+def _rows(name: str) -> tuple[Constant, ...]:
+    """The constants of a set, with the noise that goes with it."""
+    return (*SETS[name].values(), *((RECORDED_NOISE,) if name == "recorded2026" else ()))
+
+
+def _show_constants(args: argparse.Namespace) -> tuple[Any, str]:
+    if args.circuit is not None:
+        data = [{**asdict(row), "set": args.circuit} for row in _rows(args.circuit)]
+    else:
+        data = [{**asdict(row), "set": name} for name in SETS for row in _rows(name)]
+        first = {(d["name"], d["value"]): d for d in reversed(data)}  # a later set repeats what it does not change
+        data = [d for d in data if first[d["name"], d["value"]] is d]
+    header = ("constant", "set", "value", "certainty", "meaning", "source")
+    rows = [
+        (d["name"], d["set"], f"{d['value']:.4g} {d['unit']}", d["certainty"], d["meaning"], d["source"]) for d in data
+    ]
+    return data, table(header, rows)
 
 
 def _show_primitives(args: argparse.Namespace) -> tuple[Any, str]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nir_dynapse.data.counts import check_values, real_array
+from nir_dynapse.data.data import Events
 from nir_dynapse.errors import ConfigurationError, Finding
 from nir_dynapse.files.numbers import STEP
 
@@ -19,9 +20,10 @@ class Recording:
     """What a run gave: spike counts per bin, what the host read out of them and, where asked for, currents.
 
     `spikes[node]` (batch, time, neuron) counts; `values[node]` the voltages of readouts on the host; `states[name][node]`
-    the same shape, in A at the end of each bin (`v` without unit for ideal runs). `dt` is the width of a bin in s.
-    Where `copies[node]` neurons of the chip stand for each of the node's, spikes are their sum, and states those of each
-    (batch, time, neuron·copies). `findings` say what may be missing in recordings of others.
+    the same shape, in A at the end of each bin (`v_mem` in V, `v` of ideal runs without unit). `dt` is the width of a bin
+    in s. Where `copies[node]` neurons of the chip stand for each of the node's, spikes are their sum, and states those of
+    each (batch, time, neuron·copies). `findings` say what may be missing in recordings of others. `events`, where times
+    were asked for (`simulate(..., times=True)`), has the spikes of each sample one by one, in µs.
     ConfigurationError for spikes that are no counts, and for arrays of other shapes.
     """
 
@@ -32,6 +34,7 @@ class Recording:
     values: dict[str, np.ndarray] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     copies: dict[str, int] = field(default_factory=dict)
+    events: tuple[Events, ...] = ()
 
     def __post_init__(self) -> None:
         hint = "Give the width of a bin in seconds."
@@ -78,6 +81,21 @@ class Recording:
     def of_spikes(self) -> bool:
         """Whether the output node reads spikes, and not a readout on the host."""
         return next(iter(self.outputs.values()), None) not in self.values
+
+    def first_spikes(self, node: str) -> np.ndarray:
+        """Time in s (batch, neuron) of the first spike of each neuron of `node` from the beginning of its sample, NaN
+        without one; of the first copy where there are several. ConfigurationError where the run kept no times."""
+        if node not in self.spikes:
+            raise ConfigurationError(f"there are no spikes of a node {node!r}. Known nodes: {', '.join(self.spikes)}.")
+        if not self.events:
+            raise ConfigurationError(
+                "the recording has spikes per bin, no times within it. Simulate with times=True for first_spikes."
+            )
+        first = np.full((len(self.events), self.spikes[node].shape[2]), np.nan)
+        for row, events in zip(first, self.events, strict=True):
+            mine = events.node == events.nodes.index(node)
+            np.fmin.at(row, events.index[mine], 1e-6 * events.time[mine])
+        return first
 
     def accuracy(self, labels: Any) -> float:
         """Share of the samples whose output neuron with the most spikes (the first of several) is that of labels (batch,).

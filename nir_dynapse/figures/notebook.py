@@ -160,7 +160,8 @@ def membranes(
     device: Device = DYNAPSE2,
     ax: Axes | None = None,
 ) -> Any:
-    """What the membranes of some neurons of a node (None: the first) do in one sample: I_mem in A, or v of an ideal run.
+    """What the membranes of some neurons of a node (None: the first) do in one sample: I_mem in A, V_mem in V where only
+    that was recorded, or v of an ideal run.
 
     Values are those at the ends of bins, spikes are triangles in their bin. `thing`, `mismatch` and `key` are what was
     given to `simulate`, for the thresholds (None: none are drawn). A panel for each neuron, or all in `ax`. Where several
@@ -170,11 +171,12 @@ def membranes(
     neuron that the recording does not have, or a `thing` that another kind of run needs.
     """
     ideal = "v" in recording.states
-    found = recording.states.get("v" if ideal else "i_mem")
+    volts = not ideal and "i_mem" not in recording.states
+    found = recording.states.get("v" if ideal else "v_mem" if volts else "i_mem")
     if not found:
         raise ConfigurationError(
-            'figures: the recording holds no membranes. Simulate with record=("spikes", "i_mem"), ideally with '
-            'record=("spikes", "v").'
+            'figures: the recording holds no membranes. Simulate with record=("spikes", "i_mem") or "v_mem", ideally '
+            'with record=("spikes", "v").'
         )
     name = by_name(recording, next(iter(found)) if node is None else node)
     _sample(recording, sample)
@@ -183,11 +185,11 @@ def membranes(
     shown = [n * copies for n in chosen]
     if not chosen:
         raise ParameterRangeError("figures: there is no neuron to show. Give at least one.")
-    thresholds = _thresholds(thing, mismatch, key, name, ideal, device)
+    thresholds = _thresholds(thing, mismatch, key, name, ideal, device, volts)
     values = found[name][sample][:, shown]
     levels = [] if thresholds is None else thresholds[shown].tolist()
-    unit, prefix = (1.0, "") if ideal else si(float(max(np.max(values, initial=0.0), *levels, 0.0)))
-    label = "v" if ideal else f"$I_{{mem}}$ in {prefix}A"
+    unit, prefix = (1.0, "") if ideal else si(float(max(np.nanmax(values, initial=0.0), *levels, 0.0)))
+    label = "v" if ideal else f"$V_{{mem}}$ in {prefix}V" if volts else f"$I_{{mem}}$ in {prefix}A"
     if ax is not None:
         result, panels = ax, [ax] * len(chosen)
     else:
@@ -200,7 +202,7 @@ def membranes(
         if level is not None:
             panel.axhline(level, color=colour_of(k) if ax else INK, linestyle=(0, (5, 3)), linewidth=0.9)
         when, _ = _marks(recording.spikes[name][sample][:, n : n + 1] if copies == 1 else np.zeros((bins, 1), int))
-        top = float(np.max(y, initial=0.0)) if level is None else level
+        top = float(np.nanmax(y, initial=0.0)) if level is None else level
         panel.plot(dt * when, np.full(len(when), 1.1 * top), "v", color=colour_of(k), markersize=5, linestyle="none")
         panel.set_ylabel(label)
         plain(panel)
@@ -220,9 +222,9 @@ def membranes(
 
 
 def _thresholds(
-    thing: Any, mismatch: Mismatch | None, key: int, node: str, ideal: bool, device: Device
+    thing: Any, mismatch: Mismatch | None, key: int, node: str, ideal: bool, device: Device, volts: bool
 ) -> np.ndarray | None:
-    """Thresholds of the neurons of a node, in A, or of v where the run was ideal."""
+    """Thresholds of the neurons of a node, in A or `volts`, or of v where the run was ideal."""
     if thing is None:
         return None
     if ideal and not isinstance(thing, Network):
@@ -234,7 +236,10 @@ def _thresholds(
     params = as_params(thing, device)
     params = params if mismatch is None else fabricate(params, mismatch, key)
     part = params.topology.slices().get(node)
-    return None if part is None else np.asarray(params.per_neuron("i_spkthr"))[part]
+    if part is None:
+        return None
+    amperes = np.asarray(params.per_neuron("i_spkthr"))[part]
+    return params.circuit.v_mem(amperes) if volts else amperes
 
 
 # --- accuracy on many chips -------------------------------------------------------------------------------------------

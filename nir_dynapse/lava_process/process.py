@@ -77,10 +77,10 @@ class DynapSE2(_WithNeurons):
     their sum and a readout reads their mean; `spikes_out` and the Vars have each of them.
 
     Vars, (N,) each, for `get` and `set` while paused and for Monitors: `i_mem`, `i_ampa`, `i_nmda`, `i_gaba`, `i_shunt`,
-    `i_ahp` in A (what `simulate` records), `refractory`, what is left of the refractory period in s, and `counts`, the
-    spikes of the last step; every bias current of `device.CURRENTS` in A; `weight` (rows,), the current of each CAM row in
-    A. On a chip neurons of a core share biases: what is set here need not exist there. `clear` set to 1 starts the next
-    sample from silence (`reset` does).
+    `i_ahp` in A (what `simulate` records; `Circuit.v_mem` makes a voltage of `i_mem`), `refractory`, what is left of the
+    refractory period in s, and `counts`, the spikes of the last step; every bias current of `device.CURRENTS` in A;
+    `weight` (rows,), the current of each CAM row in A. On a chip neurons of a core share biases: what is set here need not
+    exist there. `clear` set to 1 starts the next sample from silence (`reset` does).
 
     `most_events` is the largest number of events of an input in a step up to which sums are exact in any order.
     """

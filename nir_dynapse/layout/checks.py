@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import asdict, fields
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from nir_dynapse.chip.biasgen import off_codes
-from nir_dynapse.chip.device import DELAYS, PARAMETERS
+from nir_dynapse.chip.constants import SETS
+from nir_dynapse.chip.device import DELAYS, PARAMETERS, Circuit
 from nir_dynapse.errors import ConfigurationError, Finding
 from nir_dynapse.files.numbers import COPIES, STEP, TIME_SCALE
 
@@ -20,12 +22,14 @@ __all__ = [
     "check_together",
     "checked_delays",
     "checked_errors",
+    "constants_of",
     "copies_of",
     "core_codes",
     "integer_rows",
     "membrane_slots",
     "name_of",
     "numbered",
+    "read_circuit",
     "rows_of",
     "rows_once",
     "seconds_of",
@@ -64,8 +68,8 @@ def seconds_of(name: str, value: Any) -> float:
 
 
 def copies_of(data: dict[str, Any], populations: int) -> tuple[int, ...]:
-    """How many neurons stand for one of each population, as a file holds it; files before version 6 have no copies."""
-    if ("copies" in data) != (data["version"] >= 6):
+    """How many neurons stand for one of each population, as a file holds it; those before version 6 have none."""
+    if data["version"] < 7 and ("copies" in data) != (data["version"] == 6):
         raise ConfigurationError(f"Layout: version {data['version']} has 'copies' from 6 on only. {AGAIN}")
     copies = tuple(data.get("copies", (1,) * populations))
     if len(copies) != populations or any(type(c) is not int or not COPIES.holds(c) for c in copies):
@@ -119,6 +123,27 @@ def checked_delays(data: Any) -> dict[str, Any]:
     if not sound or len(data) > 3:
         raise ConfigurationError(f"Layout: 'delays' are not what compile says of them. {AGAIN}")
     return dict(data)
+
+
+def constants_of(circuit: Circuit) -> str | dict[str, float]:
+    """Circuit constants as a file holds them: the name of a set, or all of them."""
+    return asdict(circuit) if circuit.name == "other" else circuit.name
+
+
+def read_circuit(data: Any) -> Circuit:
+    """What `constants_of` wrote (ValueError for a set or a constant that nobody knows, or one that no circuit has)."""
+    if isinstance(data, str) and data in SETS:
+        return Circuit.named(data)
+    names = {f.name for f in fields(Circuit)}
+    if not isinstance(data, dict) or set(data) != names:
+        raise ValueError(f"circuit constants {str(data)[:80]}, needed is a name of {', '.join(SETS)} or all constants")
+    for name, value in data.items():
+        lowest = -math.inf if name == "buffer_offset" else 0.0
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not lowest < value < math.inf:
+            raise ValueError(
+                f"circuit constant {name} is {str(value)[:40]}, allowed are finite numbers above {lowest:g}"
+            )
+    return Circuit(**{name: float(value) for name, value in data.items()})
 
 
 def slots_of(membranes: np.ndarray) -> dict[str, int]:
@@ -197,12 +222,13 @@ def core_codes(core: int, values: dict[str, Any], version: int) -> np.ndarray:
     return integer_rows(f"cores {core}", [given[name] for name in PARAMETERS], 2, (6, 256))
 
 
-def check_together(layout: Any) -> None:
-    """ConfigurationError, with every finding, where the parts of `layout` contradict each other."""
+def check_together(layout: Any) -> Any:
+    """`layout`; ConfigurationError, with every finding, where the parts of `layout` contradict each other."""
     if findings := [*_stray(layout), *_ends(layout)]:
         raise ConfigurationError(
             [Finding("error", "layout", f"Layout: {what}", *where, hint=AGAIN) for where, what in findings]
         )
+    return layout
 
 
 def _stray(layout: Any) -> Iterator[tuple[tuple[str | None, int | None], str]]:

@@ -14,6 +14,7 @@ from nir_dynapse.chip.device import (
     DENDRITES,
     DYNAPSE2,
     GABA,
+    Circuit,
     Device,
 )
 from nir_dynapse.circuit.closed_form import (
@@ -83,9 +84,19 @@ def core_scales(layout: Layout, name: str, cores: np.ndarray, device: Device = D
     return scale[cores]
 
 
+def circuit_of(layout: Layout, device: Device = DYNAPSE2) -> Circuit:
+    """The constants that a Layout runs with: those that it was made for, unless somebody chose others for the device."""
+    return layout.circuit if device.circuit == DYNAPSE2.circuit else device.circuit
+
+
 def as_params(thing: Network | Params | Layout, device: Device = DYNAPSE2) -> Params:
     """The analog circuit of a Network (closed form), of a Layout (from its bits), or a Params as it is."""
     if isinstance(thing, Params):
+        if device.circuit not in (thing.circuit, DYNAPSE2.circuit):
+            raise ConfigurationError(
+                f"the Params have the circuit constants {thing.circuit.name!r}, the device has {device.circuit.name!r}. "
+                "Leave the device's out, or map the network for that device."
+            )
         return thing
     if not isinstance(thing, (Network, Layout)):
         raise ConfigurationError(f"a {type(thing).__name__} is no network. Give a Network, Params or a Layout.")
@@ -146,7 +157,17 @@ def layout_to_params(layout: Layout, device: Device = DYNAPSE2) -> Params:
         )
     bias = {name: amperes[name] for name in CURRENTS}
     base = np.stack([amperes[name] for name in BASE_WEIGHTS], 1)
-    return Params(bias, None, base, topology, device.circuit, tuple(findings))
+    circuit = circuit_of(layout, device)
+    if circuit != layout.circuit:
+        findings.append(
+            Finding(
+                "warning",
+                "circuit",
+                f"the Layout was made for the circuit constants {layout.circuit.name!r} and is run with {circuit.name!r}.",
+                hint="Compile the network for this device, or expect other time constants.",
+            )
+        )
+    return Params(bias, None, base, topology, circuit, tuple(findings))
 
 
 def _bad(layout: Layout, device: Device, neuron: np.ndarray, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,13 +10,13 @@ import json
 import math
 import os
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 from numpy.lib.recfunctions import unstructured_to_structured
 
-from nir_dynapse.chip.device import LATCHES, PARAMETERS
+from nir_dynapse.chip.device import LATCHES, PARAMETERS, Circuit
 from nir_dynapse.errors import ConfigurationError, Finding, UnsupportedGraphError
 from nir_dynapse.files.bounds import UnreadableError, read_text
 from nir_dynapse.files.bulk import no_collector
@@ -27,12 +27,14 @@ from nir_dynapse.layout.checks import (
     check_together,
     checked_delays,
     checked_errors,
+    constants_of,
     copies_of,
     core_codes,
     integer_rows,
     membrane_slots,
     name_of,
     numbered,
+    read_circuit,
     rows_of,
     rows_once,
     seconds_of,
@@ -70,9 +72,9 @@ __all__ = [
     "sram_words",
 ]
 
-FORMAT, VERSION, READABLE = "nir_dynapse.layout", 6, (1, 2, 3, 4, 5, 6)
+FORMAT, READABLE = "nir_dynapse.layout", (1, 2, 3, 4, 5, 6, 7)
 """Version 2 added the readout on the host, 3 the bias codes of the delays (`off` in older files), 4 the weight errors,
-5 the monitored membranes, 6 the copies; a Layout without copies is written as version 5."""
+5 the monitored membranes, 6 the copies, 7 circuit constants other than the published ones; each is written where needed."""
 TABLES = *(ROWS := ("cam", "sram")), "neurons", "input_rows"
 """Parts that are long tables of integers."""
 
@@ -89,7 +91,7 @@ class Layout:
     (`quant.rounding.weight_errors`); empty where nobody knows, as in a Layout read from a configuration. `membranes`
     (n_chips·4,): the slot whose membrane each core shows to the outside, -1 for none (None: none at all). `copies` of each
     population (empty: one each): how many neurons of the chip stand for one of the node, see `params.Topology`. `delays`:
-    what those of the network became (`quant.delays.delay_errors`), as `weight_errors`.
+    what those of the network became (`quant.delays.delay_errors`), as `weight_errors`. `circuit`: constants it is made for.
     """
 
     n_chips: int
@@ -116,6 +118,7 @@ class Layout:
     membranes: np.ndarray = None  # pyright: ignore[reportAssignmentType] - an array from __post_init__ on
     copies: tuple[int, ...] = ()
     delays: dict[str, Any] = field(default_factory=dict)
+    circuit: Circuit = Circuit.published
 
     def __post_init__(self) -> None:
         if all(count == 1 for count in self.copies):
@@ -250,7 +253,7 @@ class Layout:
         """`to_dict` with CAM and SRAM rows as arrays."""
         return {
             "format": FORMAT,
-            "version": VERSION if self.copies else VERSION - 1,
+            "version": 7 if self.circuit != Circuit.published else 6 if self.copies else 5,
             "device": self.device,
             "n_chips": self.n_chips,
             "dt_s": self.dt,
@@ -274,6 +277,7 @@ class Layout:
             **({"delays": self.delays} if self.delays else {}),
             **({"membranes": membranes} if (membranes := slots_of(self.membranes)) else {}),
             **({"copies": list(self.copies)} if self.copies else {}),
+            **({"circuit": constants_of(self.circuit)} if self.circuit != Circuit.published else {}),
         }
 
     @classmethod
@@ -283,7 +287,7 @@ class Layout:
             raise ConfigurationError(f"this is not a Layout: its 'format' must be {FORMAT!r}. Make one with compile.")
         if data.get("version") not in READABLE:
             raise ConfigurationError(
-                f"Layout version {str(data.get('version'))[:40]}, this package reads versions up to {VERSION}. "
+                f"Layout version {str(data.get('version'))[:40]}, this package reads versions up to {READABLE[-1]}. "
                 "Compile the network again, or install the version of nir_dynapse that wrote it."
             )
         try:
@@ -370,9 +374,9 @@ class Layout:
             membranes=membrane_slots(data.get("membranes", {}), n_chips * 4),
             delays=checked_delays(data.get("delays", {})),
             copies=copies,
+            circuit=read_circuit(data.get("circuit", "published")),
         )
-        check_together(made)
-        return made
+        return check_together(made)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write as JSON, to a temporary name first, then renamed."""
@@ -395,5 +399,4 @@ class Layout:
             raise ConfigurationError(f"{path}: {error}") from error
 
 
-def _text(data: dict[str, Any]) -> str:
-    return json.dumps(data, sort_keys=True)
+_text = partial(json.dumps, sort_keys=True)

@@ -25,7 +25,7 @@ from nir_dynapse.errors import (
 )
 from nir_dynapse.files.numbers import PLACE_SECONDS, SEED
 from nir_dynapse.files.numbers import TOLERANCE as ALLOWED
-from nir_dynapse.layout.decoding import to_network
+from nir_dynapse.layout.decoding import as_params, to_network
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.layout.rewriting import OF_BITS
 from nir_dynapse.network.network import Network
@@ -85,7 +85,7 @@ def compile(
     seed = SEED.check("compile", "seed", seed)
     tolerance = ALLOWED.check("compile", "tolerance", tolerance)
     budget = PLACE_SECONDS.check("compile", "budget", budget)
-    asked = to_params(net, device) if params is None else params.numpy().check()
+    asked = to_params(net, device) if params is None else as_params(params, device).numpy().check()
     given = asked.topology.mask is not None
     findings = [f for f in asked.findings if not (given and f.code in (*OF_BITS, *OF_PLACES))]
     _check_nodes(net, asked)
@@ -138,6 +138,7 @@ def compile(
         weight_errors=mapped.errors,
         membranes=_membranes(watched, mapped.place, device),
         copies=topology.copies,
+        circuit=made.circuit,
     )
     layout = replace(layout, delays=delay_errors(net, layout, device))
     violations = (*check_layout(layout, device), *check_wiring(layout, mapped.wired))

@@ -132,7 +132,7 @@ def _cores(layout: Layout, device: Device) -> dict[str, list[float | None]]:
         flags = layout.cam["flags"][layout.core_index == core]
         here: list[float | None] = []
         for k, name in enumerate(DELAYS):
-            seconds = float(device.circuit.width(name, core_currents(layout, name, np.array([core]), device)[0]))
+            seconds = float(layout.circuit.width(name, core_currents(layout, name, np.array([core]), device)[0]))
             here.append(seconds if ((flags >> (1 + k)) & 1).any() else None)
         found[f"{core // device.cores_per_chip}.{core % device.cores_per_chip}"] = here
     return found

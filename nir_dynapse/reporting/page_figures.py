@@ -9,6 +9,7 @@ import numpy as np
 from nir_dynapse.chip.device import PARAMETERS, Device
 from nir_dynapse.circuit.params import Params
 from nir_dynapse.data.recording import Recording
+from nir_dynapse.layout.decoding import circuit_of
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.layout.utilisation import ChipUse, CoreUse, Use
 from nir_dynapse.reporting.conversion_table import Table
@@ -174,7 +175,7 @@ def weight_section(layout: Layout, device: Device, asked: Params | None) -> str:
 
 def bias_section(layout: Layout, device: Device, asked: Params | None) -> str:
     """A table of the biases that are not off, core by core."""
-    lines, last = [], ""
+    lines, last, circuit = [], "", circuit_of(layout, device)
     for row in bias_currents(layout, device, asked):
         parameter = PARAMETERS[row.parameter]
         if row.core != last:
@@ -184,7 +185,7 @@ def bias_section(layout: Layout, device: Device, asked: Params | None) -> str:
         if row.asked is not None:
             low, high = (amperes(value) for value in row.asked)
             wanted = low if low == high else f"{low} to {high}"
-        time = time_of(device, row.parameter, row.given)
+        time = time_of(circuit, row.parameter, row.given)
         cells = (
             wanted,
             amperes(row.given),

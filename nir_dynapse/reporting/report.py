@@ -17,7 +17,7 @@ from nir_dynapse.circuit.params import Params
 from nir_dynapse.data.recording import Recording
 from nir_dynapse.errors import ConfigurationError, Finding, sort_findings
 from nir_dynapse.files.whole import write_atomically
-from nir_dynapse.layout.decoding import core_currents
+from nir_dynapse.layout.decoding import circuit_of, core_currents
 from nir_dynapse.layout.layout import Layout
 from nir_dynapse.layout.utilisation import (
     ChipUse,
@@ -349,7 +349,7 @@ def _standing(layout: Layout, device: Device) -> list[Finding]:
 def _taus(layout: Layout, device: Device, dendrite: str, rows: np.ndarray) -> str:
     """Time constants of `dendrite` in the cores of the CAM rows (N, 64) selected by `rows`, in words."""
     name, cores = f"i_tau_{dendrite}", np.unique(layout.core_index[rows.any(1)])
-    tau = 1e3 * device.circuit.tau(name, core_currents(layout, name, cores, device))
+    tau = 1e3 * circuit_of(layout, device).tau(name, core_currents(layout, name, cores, device))
     low, high = f"{tau.min():.3g}", f"{tau.max():.3g}"
     return f"{low} ms" if low == high else f"{low} to {high} ms"
 

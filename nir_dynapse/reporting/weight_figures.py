@@ -16,6 +16,7 @@ from nir_dynapse.chip.device import (
     NMDA,
     PARAMETERS,
     WEIGHT_GAINS,
+    Circuit,
     Device,
 )
 from nir_dynapse.circuit.closed_form import charge_per_ampere, event_charge
@@ -171,9 +172,9 @@ def _wanted(asked: Params, name: str, here: np.ndarray, layout: Layout, core: in
     return value
 
 
-def time_of(device: Device, name: str, current: float) -> float | None:
+def time_of(circuit: Circuit, name: str, current: float) -> float | None:
     """The time constant or width in s that parameter `name` has at `current` in A; None for what is no time."""
     kind = PARAMETERS[name].kind
     if current <= 0 or kind not in ("tau", "pulse"):
         return None
-    return float(device.circuit.tau(name, current) if kind == "tau" else device.circuit.width(name, current))
+    return float(circuit.tau(name, current) if kind == "tau" else circuit.width(name, current))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,8 +15,10 @@ from nir_dynapse.sim.wiring import ROWS_FROM, Weights, drive, groups_of, summabl
 
 __all__ = [
     "RECORDABLE",
+    "TRACES",
     "Disturbance",
     "constants",
+    "currents_for",
     "end_currents",
     "further_spikes",
     "internal_step",
@@ -25,11 +27,14 @@ __all__ = [
     "run_bin",
     "structure_of",
     "tonic_events",
+    "traces_of",
     "with_tonic",
 ]
 
 RECORDABLE = ("spikes", "i_mem", *(f"i_{name}" for name in DENDRITES), "i_ahp")
-"""What a run can record: spikes, and currents in A at the ends of bins."""
+"""What the steps of a run can record: spikes, and currents in A at the ends of bins."""
+TRACES = (*RECORDABLE, "v_mem")
+"""What `simulate` can record: also the membrane voltage in V, which follows from its current (`Circuit.v_mem`)."""
 MAX_STEP = 1e-3
 """Longest internal step in s: the scheme's spike counts stay within 2 % of the converged ones up to here."""
 MAX_SUBSTEPS = 64
@@ -182,6 +187,25 @@ def end_currents(params: Params, h: float) -> dict[str, np.ndarray]:
     found = {f"i_{name}": leak * np.exp(-h / tau) / mean(tau) for name, tau in zip(DENDRITES, taus, strict=True)}
     tau_ahp = params.circuit.tau("i_tau_ahp", params.per_neuron("i_tau_ahp"))
     return {**found, "i_ahp": leak / mean(tau_ahp), "i_mem": np.asarray(params.per_neuron("i_gain_mem"))}
+
+
+def currents_for(record: Sequence[str]) -> tuple[str, ...]:
+    """The currents of `RECORDABLE` that the steps must give for the traces `record` of `TRACES`."""
+    needed = {*record} | ({"i_mem"} if "v_mem" in record else set())
+    return tuple(name for name in RECORDABLE if name in needed and name != "spikes")
+
+
+def traces_of(
+    params: Params, record: Sequence[str], found: Sequence[np.ndarray], h: float
+) -> dict[str, dict[str, np.ndarray]]:
+    """The traces `record` by name and node, in A and V, of what steps of `h` s gave for `currents_for(record)` (..., N)."""
+    names, slices = currents_for(record), params.topology.slices()
+    amperes = end_currents(params, h) if names else {}
+    traces = {name: values * amperes[name].astype(np.float32) for name, values in zip(names, found, strict=True)}
+    if "v_mem" in record:
+        traces["v_mem"] = params.circuit.v_mem(traces["i_mem"])
+    wanted = (name for name in TRACES if name in record and name in traces)
+    return {name: {node: traces[name][..., part] for node, part in slices.items()} for name in wanted}
 
 
 def with_tonic(x: Array, params: Params, dt: float, xp: Any) -> Array:

@@ -16,6 +16,7 @@ from nir_dynapse.chip.device import DYNAPSE2, Device, Mismatch, check_mismatch
 from nir_dynapse.circuit.copies import folded, smallest
 from nir_dynapse.circuit.params import Params
 from nir_dynapse.data.counts import check_counts
+from nir_dynapse.data.data import Events as SpikeEvents
 from nir_dynapse.data.images import flattened
 from nir_dynapse.data.nir_data import input_counts, is_nir_data
 from nir_dynapse.data.recording import Recording
@@ -27,15 +28,16 @@ from nir_dynapse.layout.layout import Layout
 from nir_dynapse.network.network import Network
 from nir_dynapse.network.readout import run_readout
 from nir_dynapse.sim.circuit import (
-    RECORDABLE,
+    TRACES,
     Disturbance,
-    end_currents,
+    currents_for,
     internal_step,
     observe,
     prepare,
     run_bin,
     structure_of,
     tonic_events,
+    traces_of,
     with_tonic,
 )
 from nir_dynapse.sim.disturbance import of_bin
@@ -44,6 +46,7 @@ from nir_dynapse.sim.mismatch import fabricate
 from nir_dynapse.sim.native import here as native
 from nir_dynapse.sim.native.play import Circuit, Events, Found, play
 from nir_dynapse.sim.reference import run_reference
+from nir_dynapse.sim.timed import run_timed
 from nir_dynapse.sim.wiring import Weights
 
 __all__ = ["Recording", "simulate"]
@@ -73,6 +76,7 @@ def simulate(
     record: Sequence[str] = ("spikes",),
     backend: Literal["jax", "numpy"] = "jax",
     device: Device = DYNAPSE2,
+    times: bool = False,
     to: str | os.PathLike[str],
 ) -> RecordingFolder: ...
 @overload
@@ -87,6 +91,7 @@ def simulate(
     record: Sequence[str] = ("spikes",),
     backend: Literal["jax", "numpy"] = "jax",
     device: Device = DYNAPSE2,
+    times: bool = False,
     to: None = None,
 ) -> Recording: ...
 def simulate(
@@ -100,6 +105,7 @@ def simulate(
     record: Sequence[str] = ("spikes",),
     backend: Literal["jax", "numpy"] = "jax",
     device: Device = DYNAPSE2,
+    times: bool = False,
     to: str | os.PathLike[str] | None = None,
 ) -> Recording | RecordingFolder:
     """Run `thing` on event counts `x` (batch, time, channel) or (time, channel), bins of `dt` s (default: its own dt).
@@ -110,24 +116,32 @@ def simulate(
     `ideal=True` (Network only) runs NIR semantics, forward Euler at the network's own dt. Otherwise the circuits are
     simulated: a Network through its closed-form mapping, a Layout from its bits; they receive whole events, an ideal run
     takes values, too. `mismatch` puts it on virtual chip `key`.
-    `record` names what to return besides spikes (`RECORDABLE`; "v" in ideal runs). Where several neurons of the chip stand
-    for one of the network, spikes are their sum, and a readout on the host reads their mean.
+    `record` names what to return besides spikes (`TRACES`: currents in A and `v_mem` in V; "v" in ideal runs). Where
+    several neurons of the chip stand for one of the network, spikes are their sum, and a readout on the host reads their
+    mean.
+
+    With `times` the recording also has every spike as an event, at the time when the threshold is met (`Recording.events`,
+    in µs): such runs are stepped in NumPy, some 0.1 ms per internal step, whatever the `backend`.
 
     With a folder `to` the recording goes there while it runs, spikes as events, so that memory does not grow with
     its length; `x` may then be an iterator of blocks of bins, and what comes back is a `RecordingFolder`. All of it is
-    there when the run has ended, or nothing. Raises ParameterRangeError for a dt that contradicts the network's, and
-    ConfigurationError for input of the wrong shape or content, or a folder that cannot be written.
+    there when the run has ended, or nothing. Raises ParameterRangeError for a dt that contradicts the network's and for
+    times where a run has none, and ConfigurationError for input of the wrong shape or content, or a folder that cannot be
+    written.
     """
     key = SEED.check("simulate", "key", key, "Give the number of a virtual chip.")
     if not isinstance(record, (tuple, list)) or not all(isinstance(name, str) for name in record):
         raise ParameterRangeError(
-            f"simulate: record is {shown(record)}. Give names of {', '.join(RECORDABLE)} (ideal: v, i_syn) as a tuple."
+            f"simulate: record is {shown(record)}. Give names of {', '.join(TRACES)} (ideal: v, i_syn) as a tuple."
         )
     if not isinstance(backend, str):
         raise ParameterRangeError(f"simulate: backend is {shown(backend)}. Choose 'jax' or 'numpy'.")
     check_mismatch("simulate", mismatch)
     if dt is not None:
         dt = STEP.check("simulate", "dt", dt, "Give the width of a bin of x in seconds.")
+    if times and (ideal or to is not None):
+        what = "an ideal run fires at the ends of its steps" if ideal else "a recording in a folder has bins"
+        raise ParameterRangeError(f"simulate: times within a bin were asked for, but {what}. Leave times out.")
     if ideal:
         if not isinstance(thing, Network):
             raise ParameterRangeError(
@@ -161,7 +175,7 @@ def simulate(
         return stream_circuit(params, x, bin_width, record, backend, Disturbance.of(mismatch, key), to)
     x = flattened(x, params.topology.inputs)
     counts = check_counts(x, [(port.name, port.size) for port in params.topology.inputs])
-    return run_circuit(params, counts, bin_width, record, backend, Disturbance.of(mismatch, key))
+    return run_circuit(params, counts, bin_width, record, backend, Disturbance.of(mismatch, key), times)
 
 
 def run_circuit(
@@ -171,33 +185,34 @@ def run_circuit(
     record: Sequence[str],
     backend: str = "jax",
     disturbance: Disturbance | None = None,
+    times: bool = False,
 ) -> Recording:
-    """Simulate `params` on checked counts (batch, time, channel) with bins of `dt` s."""
+    """Simulate `params` on checked counts (batch, time, channel) with bins of `dt` s; `times`: spikes as events, too."""
     check_run(record, backend)
     topology = params.topology
-    wanted = tuple(name for name in RECORDABLE if name in record and name != "spikes")
+    wanted = currents_for(record)
     disturbance = disturbance or Disturbance()
     lists = backend == "jax" and native.available()
     run_all = _compiled if lists else partial(_scanned, backend=backend)
-    by = steps_of(params, dt, disturbance, lists)
-    spikes, extras = run_all(params, counts, dt, by, disturbance, wanted)
-    slices, states = topology.slices(), {}
-    amperes = end_currents(params, dt / by.substeps) if wanted else {}
-    for name, found in zip(wanted, extras, strict=True):
-        values = found * amperes[name].astype(np.float32)
-        states[name] = {node: values[..., part] for node, part in slices.items()}
+    by = steps_of(params, dt, disturbance, lists and not times)
+    events: tuple[SpikeEvents, ...] = ()
+    if times:
+        spikes, extras, events = run_timed(params, counts, dt, by, disturbance, wanted)
+    else:
+        spikes, extras = run_all(params, counts, dt, by, disturbance, wanted)
+    states = traces_of(params, record, extras, dt / by.substeps)
     outputs = {port.name: str(port.source) for port in topology.outputs}
     by_node = {node: smallest(counts) for node, counts in folded(topology, spikes).items()}
     copies = {node: c for node, c in topology.copies_of.items() if c > 1}
     values = run_readout(topology.readout, by_node, topology.dt, dt, copies)
-    return Recording(by_node, dt, outputs, states, values, copies=copies)
+    return Recording(by_node, dt, outputs, states, values, copies=copies, events=events)
 
 
 def check_run(record: Sequence[str], backend: str) -> None:
     """ParameterRangeError for what a circuit cannot record, or what cannot run it."""
     for name in record:
-        if name not in RECORDABLE:
-            raise ParameterRangeError(f"simulate: cannot record {name!r}. Recordable are {', '.join(RECORDABLE)}.")
+        if name not in TRACES:
+            raise ParameterRangeError(f"simulate: cannot record {name!r}. Recordable are {', '.join(TRACES)}.")
     if backend not in ("jax", "numpy"):
         raise ParameterRangeError(f"simulate: unknown backend {backend!r}. Choose 'jax' or 'numpy'.")
 

@@ -20,15 +20,17 @@ from nir_dynapse.network.network import Network, Port
 from nir_dynapse.network.readout import ReadoutBlocks
 from nir_dynapse.sim.circuit import (
     MOST_EVENTS,
-    RECORDABLE,
+    TRACES,
     Disturbance,
-    end_currents,
+    currents_for,
     prepare,
     tonic_events,
+    traces_of,
 )
 from nir_dynapse.sim.native import here as native
 from nir_dynapse.sim.native.play import Circuit, Events, Found, play
-from nir_dynapse.sim.reference import TRACES, reference_blocks
+from nir_dynapse.sim.reference import TRACES as IDEAL_TRACES
+from nir_dynapse.sim.reference import reference_blocks
 from nir_dynapse.sim.simulation import Steps, steps_of, stretch_in_numpy
 
 __all__ = ["stream_circuit", "stream_ideal"]
@@ -99,7 +101,7 @@ def stream_circuit(
 ) -> RecordingFolder:
     """`simulation.run_circuit` of `x`, with its recording in the folder `to`."""
     t = params.topology
-    wanted = tuple(name for name in RECORDABLE if name in record and name != "spikes")
+    wanted = currents_for(record)
     given = _Input.of(x, t.inputs, t.n_neurons * (1 + 8 * len(wanted)), whole=True)
     lists = backend == "jax" and native.available()
     by = steps_of(params, dt, disturbance, lists)
@@ -107,24 +109,21 @@ def stream_circuit(
     most = max(given.most, float(tonic.max(initial=0)))
     begin = _kernels if lists else partial(_scans, backend=backend)
     run = begin(params, dt, by, disturbance, wanted, given.batch, most)
-    amperes = end_currents(params, dt / by.substeps) if wanted else {}
     copies = {node: c for node, c in t.copies_of.items() if c > 1}
-    readout, slices = ReadoutBlocks(t.readout, t.dt, dt, copies), t.slices()
+    readout = ReadoutBlocks(t.readout, t.dt, dt, copies)
 
     def stretches() -> Iterator[Stretch]:
         first = 0
         for counts in given.blocks:
             spikes, extras = run(counts, first)
             first += counts.shape[1]
-            traces = {}
-            for name, found in zip(wanted, extras, strict=True):
-                values = found * amperes[name].astype(np.float32)
-                traces[name] = {node: values[..., part] for node, part in slices.items()}
+            traces = traces_of(params, record, extras, dt / by.substeps)
             by_node = folded(t, spikes)
             traces |= {VALUES: read} if (read := readout.read(by_node)) else {}
             yield Stretch(by_node, traces)
 
-    traces = (*wanted, VALUES) if t.readout else wanted
+    kept = tuple(name for name in TRACES if name in record and name != "spikes")
+    traces = (*kept, VALUES) if t.readout else kept
     outputs = {port.name: str(port.source) for port in t.outputs}
     return write_recording(to, stretches(), dt, traces, outputs, copies)
 
@@ -133,7 +132,7 @@ def stream_ideal(
     network: Network, x: Any, record: Sequence[str], backend: str, to: str | os.PathLike[str]
 ) -> RecordingFolder:
     """`reference.run_reference` of `x`, with its recording in the folder `to`."""
-    wanted = tuple(name for name in TRACES if name in record)
+    wanted = tuple(name for name in IDEAL_TRACES if name in record)
     neurons = sum(p.size for p in (*network.populations, *network.readout.populations))
     given = _Input.of(x, network.inputs, neurons * 4 * (2 + len(wanted)), whole=False)
     blocks = (counts.astype(np.float32) for counts in given.blocks)

@@ -41,7 +41,7 @@ COMMANDS: dict[str, list[tuple[str, ...]]] = {
     ],
     "evaluate": [("layout.json", "--data", "test.npz", "--devices", "3")],
     "calibrate": [("--board", "virtual:1", "-o", "chip.json")],
-    "show": [("device",), ("parameters",), ("primitives",), ("frontends",), ("readers",)],
+    "show": [("device",), ("parameters",), ("constants",), ("primitives",), ("frontends",), ("readers",)],
     "doctor": [()],
     "schema": [("run",), ("error",)],
     "completion": [("fish",)],

@@ -13,7 +13,7 @@ from nir_dynapse.cli.main import main
 from nir_dynapse.cli.parser import RECORDED
 from nir_dynapse.data.recording_folder import RecordingFolder
 from nir_dynapse.layout.layout import Layout
-from nir_dynapse.sim.circuit import RECORDABLE
+from nir_dynapse.sim.circuit import TRACES as CIRCUIT_TRACES
 from nir_dynapse.sim.reference import TRACES
 
 
@@ -33,7 +33,7 @@ def test_simulate_to_a_folder(model: str, data: str, tmp_path: Path, capsys: pyt
     assert {node: int(v.sum()) for node, v in held.totals().items()} == {
         n: v["spikes"] for n, v in plain["nodes"].items()
     }
-    assert set(RECORDED) == {*RECORDABLE, *TRACES} - {"spikes"}
+    assert set(RECORDED) == {*CIRCUIT_TRACES, *TRACES} - {"spikes"}
 
 
 def test_a_recording_as_input(model: str, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from cli_models import DT, cuba, fails, graph, save, write
+from nir_dynapse.chip.device import Circuit
 from nir_dynapse.cli.main import main
 from nir_dynapse.data.data import Data
 from nir_dynapse.deployment import deploy as deployment
@@ -207,7 +209,7 @@ def test_simulate_refuses(model: str, data: str, tmp_path: Path, capsys: pytest.
     fails(capsys, ["compile", model, "-o", layout, "--config", str(tmp_path / "no" / "c.json")], "no folder")
 
 
-@pytest.mark.parametrize("what", ["device", "parameters", "primitives", "frontends", "readers"])
+@pytest.mark.parametrize("what", ["device", "parameters", "constants", "primitives", "frontends", "readers"])
 def test_show(what: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")  # whatever the terminal: names are not broken over lines
     assert main(["show", what]) == 0
@@ -219,6 +221,9 @@ def test_show(what: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
         assert "1024" in text
     elif what == "parameters":
         assert all(row["name"] in text and row["lowest_a"] < row["highest_a"] for row in data)
+    elif what == "constants":
+        assert {f.name for f in fields(Circuit)} | {"noise"} == {row["name"] for row in data}
+        assert all(row["name"] in text and row["certainty"] in text for row in data)
     elif what == "primitives":
         assert set(data) == set(PRIMITIVES)
         assert all(name in text for name in PRIMITIVES)

@@ -74,7 +74,7 @@ LEAKS = ("DEAM_ETAU_P", "DENM_ETAU_P", "DEGA_ITAU_P", "DESC_ITAU_P")
 GAINS = ("DEAM_EGAIN_P", "DENM_EGAIN_P", "DEGA_IGAIN_P", "DESC_IGAIN_P")
 BASES = ("SYAM_W0_P", "SYAM_W1_P", "SYAM_W2_P", "SYAM_W3_P")
 
-# Factors of the mirrors at these currents of the bias generator (data of device.SCALES), linear between them in log I.
+# Factors of the mirrors at these currents of the bias generator (data of parameters.SCALES), linear between them in log I.
 KNOTS = (1.9e-12, 36e-12, 0.69e-9, 13e-9, 0.25e-6, 10e-6)
 FACTORS = {
     "P3x1": (0.756, 0.198, 0.153, 0.142, 0.129, 0.113),

@@ -127,7 +127,15 @@ def test_import_takes_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     out = tmp_path / "again.json"
 
     def run(**options: Any) -> Layout:
-        given = {"source": str(config), "out": str(out), "frontend": "spec", "reset": None, "dt": None, "chips": 1}
+        given = {
+            "source": str(config),
+            "out": str(out),
+            "frontend": "spec",
+            "reset": None,
+            "dt": None,
+            "chips": 1,
+            "circuit": None,
+        }
         arguments = type("Arguments", (), {**given, "strict": False, **options})
         assert import_(arguments, Output(False, True, False)) == 0  # type: ignore[arg-type]
         return Layout.load(out)

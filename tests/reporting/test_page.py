@@ -446,10 +446,10 @@ def test_bias_currents_are_those_of_the_codes(net: Network, layout: nd.Layout) -
         asked = float(params.per_neuron("i_tau_mem")[neuron])
         assert row.asked == (asked, asked)
         assert row.error == pytest.approx(row.given / asked - 1)
-        assert time_of(nd.DYNAPSE2, "i_tau_mem", row.given) == pytest.approx(
+        assert time_of(nd.DYNAPSE2.circuit, "i_tau_mem", row.given) == pytest.approx(
             nd.DYNAPSE2.circuit.tau("i_tau_mem", row.given)
         )
         assert rows[core, "i_w3"].asked is None, "a core fits its base currents to its weights"
         assert (core, "i_tau_nmda") not in rows, "nothing uses it"
-    assert time_of(nd.DYNAPSE2, "i_spkthr", 1e-9) is None
+    assert time_of(nd.DYNAPSE2.circuit, "i_spkthr", 1e-9) is None
     assert all(row.asked is None for row in bias_currents(layout, nd.DYNAPSE2, None))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -74,20 +75,40 @@ class VirtualBoard(LinkedBoard):
             )
         return super().run(events, duration, echo=echo)
 
-    def run_batch(self, x: np.ndarray, dt: float) -> Recording:
+    def run_batch(self, x: np.ndarray, dt: float, *, record: Sequence[str] = ()) -> Recording:
         """Many samples at once: counts (batch, time, channel) in bins of `dt` s, every sample from silence.
 
         The spikes of `run` without its bus: nothing waits for its turn. Only what the chip would report is in the
-        Recording: nodes with monitored neurons, the other neurons silent.
+        Recording: nodes with monitored neurons, the other neurons silent. `record=("v_mem",)` adds the voltages in V at
+        the ends of bins of the membranes that the Layout shows to the outside (`Layout.membranes`, one per core), what an
+        oscilloscope at the monitor pins sees, NaN for all others; ParameterRangeError for anything else, or if there is
+        none.
         """
         layout = self._applied()
+        if strange := [name for name in record if name not in ("spikes", "v_mem")]:
+            raise ParameterRangeError(
+                f"run_batch: no pin of the chip shows {strange[0]!r}. Record 'v_mem', or simulate."
+            )
+        shown = layout.membranes[layout.core_index] == layout.slot
+        if "v_mem" in record and not shown.any():
+            raise ParameterRangeError(
+                "run_batch: v_mem was asked for, but the Layout shows no membrane to the outside. Compile with "
+                "membranes=[(node, index)], one per core at most."
+            )
         if self._params is None:
             self._params = fabricate(layout_to_params(layout, self.device), self.mismatch, self.seed)
         dt = STEP.check("run_batch", "dt", dt, "Give the width of a bin of x in seconds.")
         x = flattened(x, layout.inputs)
         counts = check_counts(x, [(port.name, port.size) for port in layout.inputs])
         disturbance = Disturbance.of(self.mismatch, self.seed)
-        recording = run_circuit(self._params, counts, dt, ("spikes",), disturbance=disturbance)
+        recording = run_circuit(self._params, counts, dt, tuple(record), disturbance=disturbance)
         spikes = {node: recording.spikes[node] * mask for node, mask in monitored(layout).items()}
         copies = {node: c for node, c in recording.copies.items() if node in spikes}
-        return replace(recording, spikes=spikes, copies=copies)
+        parts = self._params.topology.slices()
+        states = {
+            name: {
+                node: np.where(shown[parts[node]], v, np.nan) for node, v in held.items() if shown[parts[node]].any()
+            }
+            for name, held in recording.states.items()
+        }
+        return replace(recording, spikes=spikes, states=states, copies=copies)
