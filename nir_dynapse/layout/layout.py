@@ -390,9 +390,7 @@ class Layout:
         except OSError as error:
             raise ConfigurationError(f"{path}: cannot be read ({error.strerror or error}). Check the path.") from error
         except UnreadableError as error:
-            raise ConfigurationError(
-                f"{path}: not a JSON file ({error}). Give a layout.json made by compile."
-            ) from error
+            raise ConfigurationError(f"{path}: not a JSON file ({error}). Give one made by compile.") from error
         try:
             return cls.from_dict(data)
         except ConfigurationError as error:
