@@ -151,9 +151,9 @@ def _dealt(start: Start, late: np.ndarray, device: Device) -> Start:
     return Start(made, start.weight, start.free, start.base[before])
 
 
-def one_of_each(chart: Chart, latent: Latent) -> Any:
+def one_of_each(latent: Latent) -> Any:
     """(R, 3): 1 for the flag that each row has, 0 for the others."""
-    flag = jax.lax.stop_gradient(jnp.asarray(latent.flag))
+    flag = jnp.rint(jax.lax.stop_gradient(jnp.asarray(latent.flag)))
     return (flag[:, None] == jnp.arange(KINDS)).astype(jnp.float32)
 
 
@@ -164,7 +164,7 @@ def reflagged(chart: Chart, latent: Latent, state: Any, slopes: np.ndarray, shar
     of the new flag less that of the old one. What the optimiser remembers of a row that moved begins anew.
     """
     late = np.zeros(len(slopes), bool) if chart.late is None else chart.late
-    flag = np.asarray(latent.flag).astype(int)
+    flag = np.rint(np.asarray(latent.flag)).astype(int)
     movable = late & (flag < KINDS)
     here = np.take_along_axis(slopes, np.minimum(flag, KINDS - 1)[:, None], 1)[:, 0]
     gain = np.where(movable, here - slopes.min(1), 0.0)

@@ -269,7 +269,7 @@ class Trainable:
             raise ConfigurationError(
                 "Trainable: no row may change its delay. Make it with TrainingOptions(delays='inputs') or 'all'."
             )
-        return one_of_each(self.chart, numbers)
+        return one_of_each(numbers)
 
     def reflagged(self, numbers: Latent, state: Any, slope: Array, share: float) -> tuple[Latent, Any]:
         """`numbers` and optimiser's `state` after the `share` of late rows by which the loss falls most got other flags.

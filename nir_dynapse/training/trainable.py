@@ -184,7 +184,7 @@ def quantised(chart: Chart, latent: Latent, *, rounded: bool = True) -> Bits:
     # Unlike that of |w|, the gradient is not 0 where a weight is 0: it can leave from there.
     excites: Array = latent.weight >= 0
     size = jnp.where(excites, latent.weight, -latent.weight) * chart.unit
-    flag = None if latent.flag is None else jnp.asarray(jax.lax.stop_gradient(latent.flag), jnp.int32)
+    flag = None if latent.flag is None else jnp.rint(jax.lax.stop_gradient(latent.flag)).astype(jnp.int32)
     if not chart.bits or not rounded:
         return Bits(bias, base, None, size, excites, flag)
     used = base[:, : chart.bits]

@@ -129,7 +129,7 @@ def test_goes_on_bit_for_bit(
 def test_options_reach_the_training(folder: Path, tmp_path: Path, asked: list[dict[str, Any]]) -> None:
     words = "--steps 9 --devices 3 --loss first-spike --bits 0 --rate 0.02 --batch 5 --dropout 0.1 --worst 0.5"
     words += " --adversarial 0.3 --sparsity 0.01 --operations 0.2 --patience 2 --check-every 3 --seed 7 --chips 2"
-    words += " --board virtual:4"
+    words += " --board virtual:4 --delays all"
     extra = ["--validation", str(folder / "test.npz"), "--checkpoint", str(tmp_path / "c.npz")]
     assert main([*command(folder), *words.split(), *extra, "-o", str(tmp_path / "a.npz"), "-q"]) == 0
     assert (tmp_path / "a.npz").read_bytes() == (folder / "tuned.npz").read_bytes()
@@ -151,6 +151,7 @@ def test_options_reach_the_training(folder: Path, tmp_path: Path, asked: list[di
         penalty=Penalty(sparsity=0.01, operations=0.2),
         patience=2,
         check_every=3,
+        delays="all",
     )
 
 
@@ -206,6 +207,7 @@ def test_of_a_teacher_and_what_was_trained(
         ("--loss counts --teacher", 2, "not allowed with"),
         ("--bits 5", 2, "--bits"),
         ("--devices 0", 2, "whole numbers from 1 to"),
+        ("--delays some", 2, "Choose from keep, none, inputs, all"),
         ("--adversarial -1", 2, "--adversarial"),
         ("--uniform x", 2, "is x, allowed are numbers from 0"),
         ("--dropout 2", 2, "is 2, allowed are numbers from 0 up to 0.95"),
@@ -314,12 +316,13 @@ def test_deploy_on_the_command_line(
 ) -> None:
     argv = ["deploy", str(folder / "m.nir"), "--data", str(folder / "test.npz"), "-q", "--json"]
     train = ["--train", str(folder / "train.npz"), "--train-steps", "4", "--train-devices", "2", "--uniform", "0.2"]
+    train += ["--delays", "inputs"]
     assert main([*argv, *train, "--no-fit", "--compare", "2", "--seed", "3", "-o", str(tmp_path / "out")]) == 0
     result = json.loads(capsys.readouterr().out)
     assert [Path(name).name for name in result["files"]] == [*deployment.FILES, *deployment.TRAINING_FILES]
     assert [run["devices"] for run in result["virtual_chips"].values()] == [2, 2]
     (call,) = asked
-    wanted = {"steps": 4, "devices": 2, "mismatch": SPREAD, "key": 3}
+    wanted = {"steps": 4, "devices": 2, "mismatch": SPREAD, "key": 3, "options": nd.TrainingOptions(delays="inputs")}
     assert {name: call[name] for name in wanted} == wanted
 
     assert main([*argv, "--params", str(folder / "tuned.npz"), "--compare", "0", "-o", str(tmp_path / "again")]) == 0
@@ -354,6 +357,7 @@ def test_what_cannot_be_done_is_found_first(
     train = ["--train", str(folder / "train.npz")]
     fails(capsys, [*argv, *train, "-o", str(tmp_path / "out")], "chips.svg", "Choose another")
     fails(capsys, [*argv, "--train-steps", "5", "--compare", "3"], "--train-steps, --compare", "--train TRAIN.npz")
+    fails(capsys, [*argv, "--delays", "all"], "--delays: nothing is trained")
     fails(capsys, [*argv, "--params", str(folder / "tuned.npz"), "--train-devices", "5"], "--train-devices")
     other = ["deploy", write(tmp_path / "other.nir", graph(5)), *argv[2:]]
     fails(capsys, [*other, "--params", str(folder / "tuned.npz")], "Give the network that they were trained from")
