@@ -19,9 +19,9 @@ from nir_dynapse.evaluation.evaluate import evaluate
 from nir_dynapse.network.network import Network, Port, Projection
 from nir_dynapse.quant.compiler import compile
 from nir_dynapse.sim import adjoint, circuit, ensemble, simulation, wiring
-from nir_dynapse.sim.circuit import constants, internal_step, structure_of
+from nir_dynapse.sim.circuit import RECORDABLE, constants, internal_step, structure_of
 from nir_dynapse.sim.mismatch import fabricate
-from nir_dynapse.sim.simulation import RECORDABLE, run_circuit, simulate
+from nir_dynapse.sim.simulation import run_circuit, simulate
 from shortened import shortened
 
 DT = 1e-3
