@@ -7,10 +7,10 @@ on from its checkpoint in `out/trained_delays`. --write puts the table of all th
 
 5 → 30 → 3 neurons with random weights, trained in two stages. First as they are: 2500 steps of 2 chips with 10 % mismatch
 and 64 samples on each, weights not rounded. Then with as many copies as a chip holds (25 and 85) and 4 bits: 1000 steps of
-2 chips of 0 to 30 % mismatch (`mixed`) and 8 samples, half the learning rate, flags as they are. Arms: `delays`, rows of
+2 chips of 9 to 30 % mismatch (`mixed`) and 8 samples, 0.75 of the learning rate, flags as they are. Arms: `delays`, rows of
 inputs are plain or late, flags and delays of the four cores are trained; `without`, none is late, all else is the same.
 Both run from the bits of the Layout, on the test set and 100 virtual chips per level that no training has seen, everything
-perturbed.
+perturbed. `seconds` are those of the stages that were not on the disk already.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def run(arm: str, key: int, work: Path, say: Any) -> Row:
         checkpoint=store("then"),
         progress=lambda what, _: say(f"copies, {what}"),
         options=TrainingOptions(
-            batch=8, check_every=100, held_out=6, rate=0.01, mixed=1.0, reflagging=Rewiring("none"), **shared
+            batch=8, check_every=100, held_out=6, rate=0.015, mixed=0.7, reflagging=Rewiring("none"), **shared
         ),
         **given,
     )
