@@ -69,6 +69,12 @@ def finetune_options(verb: argparse.ArgumentParser) -> None:
         help="through whether neurons fire, by a surrogate (default), or exactly through when they fire: spike-times",
     )
     group.add_argument(
+        "--slope",
+        type=limited(numbers.SLOPE),
+        metavar="K",
+        help="of the surrogate: 2 reaches far below the threshold, where a population has no spikes (default 10)",
+    )
+    group.add_argument(
         "--bits",
         type=limited(Whole(0, 4)),
         choices=range(5),

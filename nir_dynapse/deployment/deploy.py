@@ -56,8 +56,8 @@ UNTRAINED, UNTRAINED_PRUNED, PRUNED = "untrained circuit", "untrained, pruned", 
 POOLED, CLOSED, COPIED = "pooled", "closed form", "copied"
 UNTRAINED_ROWS = (CLOSED, UNTRAINED, UNTRAINED_PRUNED)
 STAGES = (
-    *("read", "fit", "compile untrained", "train", "compile", "verify"),
-    *("ideal", POOLED, *UNTRAINED_ROWS, "circuit", PRUNED, COPIED, "quantised", "on this chip", BEFORE, AFTER),
+    *("read", "fit", "compile untrained", BEFORE, "train", "compile", "verify"),
+    *("ideal", POOLED, *UNTRAINED_ROWS, "circuit", PRUNED, COPIED, "quantised", "on this chip", AFTER),
 )
 """The stages of `deploy` in order, those for fitting, pooling, pruning and training only where there is any; from "ideal"
 to "on this chip" they are the rows of its accuracy table."""
@@ -240,13 +240,15 @@ def deploy(
         asked |= {"fit": fitting is not None, CLOSED: fitting is not None and fitting.kept}
         asked[COPIED] = train is None and asked_for not in (None, "none", 1) and not start.topology.copies
         names = tuple(name for name in STAGES if asked.get(name, True))
-        stages = Stages(names, tell)
+        stages, chips = Stages(names, tell), {}
+        against = (compare, mismatch, board, device, stages)
         further["fan_in"] = "refuse" if way == "refuse" else "prune"  # of what finds no good rows, too
         if compares:  # before the training: what does not fit is found before hours of it
             stages.begin("compile untrained")
             known = {} if params is None or not params.topology.copies else {"spend": params.topology.copies_of}
             first = fitted if untrained is None else untrained
             before = compile(network, params=first, **{**further, **known})  # on as many neurons as after
+            chips[BEFORE] = compared(BEFORE, before, data, *against)  # tells how long the other one will take, too
         if train is not None:
             stages.begin("train")
             copies = "chip" if asked_for is None and way != "prune" else asked_for or "none"
@@ -285,12 +287,11 @@ def deploy(
     spikes = bool(network.outputs) and network.outputs[0].source not in network.readout.names
     accuracy = tuple(score(name, count, data.y, counts["ideal"], spikes) for name, count in counts.items())
     chosen = rows_chosen(params, prune, accuracy) if train is not None and untrained is not None else ()
-    chips = {}
     provenance = {"board": board, "data": _described(data)}
     if fitting is not None:
         provenance["fit"] = fitting.described()
     if before is not None:
-        chips = compared({BEFORE: before, AFTER: layout}, data, compare, mismatch, board, device, stages)
+        chips[AFTER] = compared(AFTER, layout, data, *against)
         provenance["virtual chips"] = f"mismatch {spread_text(mismatch, device)}"
     if train is not None and log is not None:
         provenance["training"] = f"{_described(train)}, {log.step.max(initial=0)} steps"

@@ -183,7 +183,7 @@ def fine_tune(
         best = run.go(first, store, log, tell)
         if run.loop is not None:
             run.loop.leave(best)
-    return model.params(best, run.pre)
+    return replace(model.params(best, run.pre), findings=run.findings)
 
 
 def _which(board: Board | None) -> str:

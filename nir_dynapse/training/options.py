@@ -126,7 +126,7 @@ class TrainingOptions:
             raise _wrong("surrogate.shape", self.surrogate.shape, ", ".join(SHAPES))
         if not isinstance(self.gradient, str) or self.gradient not in GRADIENTS:
             raise _wrong("gradient", self.gradient, ", ".join(GRADIENTS))
-        Real(1e-3, 1e6).check("fine_tune", "surrogate.slope", self.surrogate.slope)
+        numbers.SLOPE.check("fine_tune", "surrogate.slope", self.surrogate.slope)
         for name, kind in (("attack", Attack), ("check_mismatch", Mismatch)):
             if getattr(self, name) is not None and not isinstance(getattr(self, name), kind):
                 raise _wrong(name, getattr(self, name), f"None and {kind.__name__}(...)")

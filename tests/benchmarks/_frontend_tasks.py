@@ -41,7 +41,9 @@ class Task(NamedTuple):
     def network(self) -> nd.Network:
         if not self.file.exists():
             who = "sensors.py --arms ideal" if self.file.parent.name == "sensors" else "frontend_networks.py"
-            raise SystemExit(f"{self.file} is not there: run tests/benchmarks/{who} in the environment of the frontends")
+            raise SystemExit(
+                f"{self.file} is not there: run tests/benchmarks/{who} in the environment of the frontends"
+            )
         return nd.from_nir(self.file, **self.reading)
 
 

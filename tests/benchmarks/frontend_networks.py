@@ -10,7 +10,7 @@ counts, and a small cost where a population fires less than 1 or more than 15 sp
 `_frontend_tasks.py` names them, beside networks that are stored in the repository.
 
 * conv (snnTorch): 8 x 8 digits as rates, Conv2d of six 3 x 3 kernels (216 Leaky) -> 10 Leaky.
-* noise (Norse): 8 patterns of frozen noise on 60 channels, a twentieth of their events lost and others added; 60-48-24-8 LIF.
+* noise (Norse): 8 patterns of frozen noise on 60 channels, some events lost and others added; 60-48-24-8 LIF.
 * two_layers (Norse): 8 x 8 digits by the time of a spike (the brighter, the earlier); 64-96-48-10 LIF.
 * images (snnTorch): 14 x 14 digits, turned and moved, a spike per bright pixel; Conv2d of eight 5 x 5 kernels in steps of 3
   (128 Synaptic) -> 10 Synaptic.
@@ -22,6 +22,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -122,7 +123,7 @@ def lif(n: int) -> Any:
 
 def dense(*sizes: int) -> Any:
     layers = []
-    for k, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for k, (a, b) in enumerate(pairwise(sizes)):
         layers += [scaled(torch.nn.Linear(a, b, bias=False), 8.0, 0.35 if k == 0 else 0.15), lif(b)]
     return norse.SequentialState(*layers)
 
@@ -221,7 +222,9 @@ def made(name: str) -> None:
             schedule.step()
             right += float((votes.argmax(1) == target).float().sum())
         if epoch % 5 == 4:
-            print(f"{name} epoch {epoch + 1}: {right / (len(y) // 64 * 64):.3f} ({time.time() - start:.0f} s)", flush=True)
+            print(
+                f"{name} epoch {epoch + 1}: {right / (len(y) // 64 * 64):.3f} ({time.time() - start:.0f} s)", flush=True
+            )
     with torch.no_grad():
         found = populations(test_x)
     mean = ", ".join(f"{float(s.sum(0).mean()):.1f}" for s in found)

@@ -78,7 +78,7 @@ def test_the_start_is_kept_where_nothing_is_better(learnt: tuple[nd.Params, Trai
     ruinous = short(**{**LEARNING, "rate": 20.0})
     spoilt = {**TRAINED, "steps": 4, "options": ruinous, "progress": lambda what, fraction: said.append(what)}
     assert same(nd.fine_tune(learnt[0], data(), validation=data(seed=7), **spoilt), start)
-    assert "the start is kept" in said[-1]
+    assert "the start is what is returned" in said[-1]
 
 
 @pytest.mark.long
