@@ -143,10 +143,12 @@ def _text(result: Mapping[str, Any], args: argparse.Namespace, findings: Sequenc
 
 def following(args: argparse.Namespace) -> list[str]:
     """Commands that use what was written, with the options with which the network was read."""
+    decide = ["--decide", "first-spike"] if str(args.loss).startswith("first-spike") else []
     if not args.model.endswith(".nir"):  # without its network nothing can be compiled
-        return [shlex.join(["nir-dynapse", "evaluate", args.out, "--data", "TEST.npz"])]
+        return [shlex.join(["nir-dynapse", "evaluate", args.out, "--data", "TEST.npz", *decide])]
     if args.best_layout is not None:
-        return [shlex.join(["nir-dynapse", "run", args.best_layout, "--board", args.board, "--input", "TEST.npz"])]
+        run = ["nir-dynapse", "run", args.best_layout, "--board", args.board, "--input", "TEST.npz", *decide]
+        return [shlex.join(run)]
     given = {"--dt": args.dt, "--reset": args.reset}
     given |= {"--time-unit": args.time_unit} if args.time_unit != "s" else {}
     given |= {"--time-scale": args.time_scale} if args.time_scale != 1 else {}
@@ -159,5 +161,5 @@ def following(args: argparse.Namespace) -> list[str]:
     tuned = [*("--params", args.out), *options]
     return [
         shlex.join(["nir-dynapse", "compile", args.model, *tuned, "-o", "layout.json"]),
-        shlex.join(["nir-dynapse", "deploy", args.model, *tuned, "--data", "TEST.npz", "-o", "out"]),
+        shlex.join(["nir-dynapse", "deploy", args.model, *tuned, "--data", "TEST.npz", *decide, "-o", "out"]),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -11,7 +11,11 @@ from nir_dynapse.data.counts import check_values, real_array
 from nir_dynapse.errors import ConfigurationError, Finding
 from nir_dynapse.files.numbers import STEP
 
-__all__ = ["Recording"]
+__all__ = ["DECISIONS", "Decision", "Recording", "first_times"]
+
+Decision = Literal["counts", "first-spike"]
+DECISIONS: tuple[Decision, ...] = ("counts", "first-spike")
+"""What chooses a class: the most spikes, or the first one."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,18 @@ class Recording:
             )
         return float((chosen == known).mean())
 
+    def first_spikes(self) -> np.ndarray:
+        """Time in s until the first spike of each output neuron (batch, neuron), see `first_times`.
+
+        ConfigurationError where the output is a readout on the host, which has values at all times.
+        """
+        if not self.of_spikes:
+            raise ConfigurationError(
+                f"output {next(iter(self.outputs.values()), None)!r} is a readout on the host, which has no first spike. "
+                'Let counts decide (decide="counts", --decide counts).'
+            )
+        return first_times(self.output, self.dt, self.copies.get(next(iter(self.outputs.values())), 1))
+
     def counts(self) -> np.ndarray:
         """Spikes (or the summed values of a readout) per sample and output neuron, shape (batch, neuron).
 
@@ -100,3 +116,13 @@ class Recording:
         total = output.sum(1, dtype=np.float64 if np.issubdtype(output.dtype, np.floating) else np.int64)
         copies = self.copies.get(next(iter(self.outputs.values())), 1) if self.of_spikes else 1
         return total if copies == 1 else total / copies
+
+
+def first_times(spikes: np.ndarray, dt: float, copies: int = 1) -> np.ndarray:
+    """Time in s (batch, n) at which the bin of a neuron's first spike in `spikes` (batch, time, n) begins.
+
+    T·dt, the end of the sample, where it is silent. Where spikes are the sum over `copies` of a neuron, the time at which
+    they are half as many as copies: with one copy its first spike, with several about the median of theirs.
+    """
+    reached = 2 * np.cumsum(spikes, axis=1, dtype=np.int64) >= copies
+    return dt * np.where(reached.any(1), reached.argmax(1), spikes.shape[1])

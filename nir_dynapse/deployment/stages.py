@@ -13,7 +13,9 @@ from typing import Any
 from nir_dynapse.chip.device import Device, Mismatch
 from nir_dynapse.circuit.params import Params
 from nir_dynapse.data.data import Data
+from nir_dynapse.data.recording import Decision
 from nir_dynapse.errors import ConfigurationError
+from nir_dynapse.evaluation.checks import check_decision
 from nir_dynapse.evaluation.evaluate import evaluate
 from nir_dynapse.files.numbers import COMPARED
 from nir_dynapse.layout.layout import Layout
@@ -21,7 +23,17 @@ from nir_dynapse.network.network import Network
 from nir_dynapse.reporting.training_log import TrainingLog
 from nir_dynapse.training.clock import later
 
-__all__ = ["AFTER", "BEFORE", "Stages", "check_request", "compared", "fine_tuned", "first_seed", "spread_text"]
+__all__ = [
+    "AFTER",
+    "BEFORE",
+    "Stages",
+    "check_request",
+    "compared",
+    "decision_of",
+    "fine_tuned",
+    "first_seed",
+    "spread_text",
+]
 
 BEFORE, AFTER = "before training", "after training"
 """The two runs over many virtual chips in a report."""
@@ -86,6 +98,17 @@ def check_request(train: Data | None, params: Params | None, training: Mapping[s
         )
 
 
+def decision_of(decide: Decision | None, loss: Any, network: Network) -> Decision:
+    """What decides: what was asked for, else the first spike where the `loss` of the training is about it and there is one
+    (ConfigurationError)."""
+    if decide is None:
+        about = "".join(str(loss if isinstance(loss, str) else type(loss).__name__).lower().split("-"))
+        spikes = bool(network.outputs) and network.outputs[0].source not in network.readout.names
+        decide = "first-spike" if about.startswith("firstspike") and spikes else "counts"
+    check_decision("deploy", decide, network)
+    return decide
+
+
 def fine_tuned(
     thing: Network | Params | Layout, data: Data, keywords: Mapping[str, Any], progress: Progress | None = None
 ) -> tuple[Params, TrainingLog]:
@@ -108,11 +131,25 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
 
 
 def compared(
-    name: str, layout: Layout, data: Data, chips: int, mismatch: Mismatch, board: str, device: Device, stages: Stages
+    name: str,
+    layout: Layout,
+    data: Data,
+    chips: int,
+    mismatch: Mismatch,
+    board: str,
+    device: Device,
+    decide: Decision,
+    stages: Stages,
 ) -> dict[str, Any]:
     """Accuracy of a Layout, in stage `name`, on `chips` virtual chips, none of them `board`, as `Evaluation.to_dict`."""
     stages.begin(name)
-    options = {"devices": chips, "mismatch": mismatch, "key": first_seed(board, chips), "device": device}
+    options = {
+        "devices": chips,
+        "mismatch": mismatch,
+        "key": first_seed(board, chips),
+        "device": device,
+        "decide": decide,
+    }
     return evaluate(layout, data, progress=stages.within(name), **options).to_dict()
 
 

@@ -117,10 +117,10 @@ def test_a_fast_membrane_and_shorter_steps() -> None:
 
 
 def test_a_slow_membrane_and_data_that_are_played_faster() -> None:
-    (first, *_) = at_an_end("i_tau_mem", with_membranes(2.0))
+    (first, *_) = at_an_end("i_tau_mem", with_membranes(0.31))
     assert "lower end of its range" in first.what
     assert "faster (time_scale below 1" in first.hint
-    assert not at_an_end("i_tau_mem", with_membranes(2.0 * 0.05))
+    assert not at_an_end("i_tau_mem", with_membranes(0.31 * 0.5))
 
 
 def test_gains_at_the_top_and_more_rows() -> None:
