@@ -43,7 +43,7 @@ def finetune(args: argparse.Namespace, out: Output) -> int:
     from nir_dynapse.circuit.params_file import save_params
     from nir_dynapse.deployment.deploy import silicon_of
     from nir_dynapse.deployment.stages import fine_tuned
-    from nir_dynapse.training.fine_tune import COPIED, USUAL
+    from nir_dynapse.training.fine_tune import USUAL
 
     keywords = _keywords(args)
     if isinstance(thing, Network) and args.fan_in in ("prune", "refuse"):
@@ -55,8 +55,7 @@ def finetune(args: argparse.Namespace, out: Output) -> int:
     board = nullcontext()
     if args.board is not None:
         board = open_board(args.board, device=silicon_of(device), bit_file=args.bit_file)
-    usual = COPIED if keywords.get("spend", "none") != "none" else USUAL
-    amount = f"{keywords.get('steps', usual.steps)} steps at most"
+    amount = f"{keywords.get('steps', USUAL.steps)} steps at most"
     if args.minutes is not None:
         amount = f"as many steps as fit in {args.minutes:g} min"
     out.note(f"compiling, then {amount}, with checks on held-out chips; the time is told after the second step")

@@ -10,7 +10,7 @@ from nir_dynapse.errors import ParameterRangeError
 from nir_dynapse.files import numbers
 from nir_dynapse.files.numbers import Real, Whole, shown
 from nir_dynapse.sim.derivatives import SHAPES
-from nir_dynapse.sim.surrogate import FAST_SIGMOID, Surrogate
+from nir_dynapse.sim.surrogate import Surrogate
 from nir_dynapse.training.losses import Penalty
 from nir_dynapse.training.rewiring import Rewiring
 from nir_dynapse.training.start import MOST_ROWS
@@ -18,6 +18,8 @@ from nir_dynapse.training.steps import Attack
 
 __all__ = ["GRADIENTS", "TRAINED", "TrainingOptions"]
 
+WIDE = Surrogate(slope=5.0)
+"""What training takes unless it is said: twice as wide as what gradients of `spike_counts` have by default."""
 GRADIENTS = ("surrogate", "spike-times")
 """What gradients may go through: whether a neuron fires, by a surrogate, or when, exactly (docs/gradients.md)."""
 
@@ -57,7 +59,7 @@ OTHERS = dict.fromkeys(("batch", "check_every", "follow", "patience", "substeps"
 class TrainingOptions:
     """How to train.
 
-    `batch` samples on each chip of a step (None: 16, with copies 8); `rate` the learning rate at the start (weights: per
+    `batch` samples on each chip of a step (None: 8); `rate` the learning rate at the start (weights: per
     step, in parts of the largest weight), which falls to a hundredth of it by a cosine, or an optax schedule; `bias_rate`
     is the rate of base and bias currents in units of it, `clip` the norm at which gradients are cut; `optimiser` an optax
     transformation instead of Adam; `trained` names what is trained: "weight", "base" and bias currents. `rows` CAM rows
@@ -68,7 +70,7 @@ class TrainingOptions:
     on a chip of training, `worst` the share of the chips, those with the largest losses, that count (a
     CVaR; 1: all). `substeps` per bin of the data; `rounded=False` trains without rounding and rounds at the end.
 
-    Every `check_every` steps (None: 50, with copies 300) `held_out` virtual chips, never trained on, see `validation_size`
+    Every `check_every` steps (None: 300) `held_out` virtual chips, never trained on, see `validation_size`
     samples at most; the best state on them is what is returned, and after `patience` checks without a better one training
     stops. Those chips have the spread `check_mismatch` (that of training where None). `rewiring` is how the rows of
     neurons with more inputs than CAM rows move while training; by default they stay (docs/fits.md compares). `distil` is
@@ -81,7 +83,7 @@ class TrainingOptions:
     """
 
     batch: int | None = None
-    rate: Any = 0.02
+    rate: Any = 0.01
     bias_rate: float = 0.3
     clip: float = 10.0
     optimiser: Any = None
@@ -99,7 +101,7 @@ class TrainingOptions:
     patience: int | None = None
     check_mismatch: Mismatch | None = None
     rewiring: Rewiring = field(default_factory=lambda: Rewiring("none"))
-    surrogate: Surrogate = FAST_SIGMOID
+    surrogate: Surrogate = WIDE
     gradient: Literal["surrogate", "spike-times"] = "surrogate"
     substeps: int | None = None
     rounded: bool = True

@@ -46,6 +46,8 @@ CHECKS, CHIPS, SAMPLES = 4, 8, 200
 WORSE = 0.03
 FIRST = ("yin_yang", "dense_vowels", "conv", "waves")
 """The networks of rung 0."""
+SECOND = ("dense_digits", "noise", "digits_recurrent")
+"""Those of rung 1."""
 
 USUAL: dict[str, Any] = {"chips": 2, "batch": 8, "rate": 0.02, "ramp": 0.2, "loss": "ratio 4", "slope": 10.0}
 USUAL |= {"distil": 0.5, "bias_rate": 0.3, "spend": "chip"}
@@ -65,8 +67,13 @@ ONE: dict[str, dict[str, Any]] = {
     "no copies, 16 x 16": {"spend": "none", "chips": 16, "batch": 16},
 }
 """Rung 0: what each setting changes."""
-LATER: dict[str, dict[str, Any]] = {"usual": {}, "rate 0.01": {"rate": 0.01}}
+LATER: dict[str, dict[str, Any]] = {
+    "usual": {},
+    "rate 0.01, surrogate twice as wide": {"rate": 0.01, "slope": 5.0},
+}
 """Rung 1."""
+CHOSEN = "rate 0.01, surrogate twice as wide"
+"""What the defaults are."""
 
 Row = dict[str, Any]
 
@@ -173,7 +180,7 @@ def save(rows: list[Row]) -> None:
 
 
 def search(rows: list[Row], rung: int) -> None:
-    names = FIRST if rung == 0 else tuple(name for name in SEARCH if name not in FIRST)
+    names = FIRST if rung == 0 else SECOND
     settings = ONE if rung == 0 else LATER
     for label, changes in settings.items():
         lost = 0.0
