@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -217,8 +217,10 @@ def evaluate(
 
     correct, ties, silent, *first_spike = table[1:].T
     seeds = key + np.arange(devices)
-    by_time = (first_spike[0] / len(data), float(table[0, 3] / len(data))) if timed else ()
-    return Evaluation(correct / len(data), seeds, ties, silent, len(data), float(table[0, 0] / len(data)), *by_time)
+    found = Evaluation(correct / len(data), seeds, ties, silent, len(data), float(table[0, 0] / len(data)))
+    if not timed:
+        return found
+    return replace(found, first_spike=first_spike[0] / len(data), nominal_first_spike=float(table[0, 3] / len(data)))
 
 
 def digest(value: Any) -> str:

@@ -94,23 +94,19 @@ def _fast(params: Params, bins: int, counts: dict[str, np.ndarray]) -> list[Find
 
 
 def _rows_at_the_top(model: Trainable, params: Params) -> list[Finding]:
+    """Rows that cannot grow, where the gains, by which weights are measured, cannot either."""
     t, found = params.topology, []
-    if t.mask is None:
+    fixed = [gain for gain in GAINS if gain not in model.chart.ranges]
+    if t.mask is None or not fixed:
         return found
     top = t.mask == (1 << model.chart.bits) - 1
     for name, part in t.slices().items():
         mine = (t.post >= part.start) & (t.post < part.stop)
         share = float(top[mine].mean()) if mine.any() else 0.0
-        if share < MOST_TOP:
-            continue
-        what = f"saturated: {share:.0%} of the CAM rows are at the largest weight, and cannot grow."
-        fixed = [gain for gain in GAINS if gain not in model.chart.ranges]
-        hint = (
-            f"Train the gains, too (TrainingOptions(trained=(..., {', '.join(map(repr, fixed))}))."
-            if fixed
-            else "Give connections more rows (TrainingOptions(rows=...), spend='chip', --spend chip)."
-        )
-        found.append(Finding("info", "saturated", what, name, used=round(share, 3), limit=MOST_TOP, hint=hint))
+        if share >= MOST_TOP:
+            what = f"saturated: {share:.0%} of the CAM rows are at the largest weight, and cannot grow."
+            hint = f"Train the gains, too (TrainingOptions(trained=(..., {', '.join(map(repr, fixed))}))."
+            found.append(Finding("warning", "saturated", what, name, used=round(share, 3), limit=MOST_TOP, hint=hint))
     return found
 
 

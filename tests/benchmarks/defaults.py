@@ -2,13 +2,12 @@
 
     python3 -m uv run python tests/benchmarks/defaults.py [--rung 0] [--write] [--list]
 
-Networks: the eight of `_frontend_tasks.SEARCH`, trained in snnTorch and Norse. Every setting trains each of them from the
-same fitted circuit on 80 % of its training data for as many seconds of processor time in steps (measured first, per number
-of chips and samples, so that a busy machine changes nothing), and is judged by the rest on virtual chips of 20 % (every
-analog element) that it was not trained on; test data are not looked at. Successive halving: rung 0 changes one thing at a
-time, on four networks and for 8 s; what is 3 points worse than the usual setting after two networks stops there. Rung 1
-takes the best on all networks for 20 s, with what they change together; rung 2 the best two for 60 s, then from the bits of
-the Layout on 50 chips.
+Networks: those of `_frontend_tasks.SEARCH`, trained in snnTorch and Norse. Every setting trains each of them from the same
+fitted circuit on 80 % of its training data for as many seconds of processor time in steps (measured first, per number of
+chips and samples, so that a busy machine changes nothing), and is judged by the rest on virtual chips of 20 % (every analog
+element) that it was not trained on; test data are not looked at. Successive halving: rung 0 changes one thing at a time, on
+four networks and for 8 s; what is 3 points worse than the usual setting after two networks stops there. Rung 1 takes what
+was best, together, to other networks for 20 s.
 
 Every run is kept in defaults.json beside this file, and not repeated; --write puts the tables into docs/fine_tuning.md.
 """
@@ -163,12 +162,8 @@ def measured(rows: list[Row], rung: int, label: str, name: str, changes: Row) ->
         if "held out" in what:
             found.append(float(what.split("held out ")[1].split(" %")[0]))
 
-    params = tuned(name, setting, steps, CHECKS if rung < 2 else 3 * CHECKS, tell)
+    tuned(name, setting, steps, CHECKS, tell)
     row = {"rung": rung, "setting": label, "task": name, "steps": steps, "held_out": max(found[1:]), "checks": found}
-    if rung == 2:
-        network, _, rest, _ = prepared(name)
-        got = nd.evaluate(nd.compile(network, params=params), rest, devices=50, mismatch=SPREAD, key=1)
-        row |= {"nominal": got.nominal, "median": got.median}
     rows.append(row)
     save(rows)
     print(row, flush=True)
@@ -195,14 +190,13 @@ def search(rows: list[Row], rung: int) -> None:
 def table(rows: list[Row]) -> str:
     """Markdown: accuracy on held-out chips in %, by setting, rung and network."""
     lines = []
-    for rung in range(3):
+    for rung in range(len(SECONDS)):
         mine = [r for r in rows if r.get("rung") == rung]
         names = [name for name in SEARCH if any(r["task"] == name for r in mine)]
         labels = list(dict.fromkeys(r["setting"] for r in mine))
         if not mine:
             continue
-        value = "median" if rung == 2 else "held_out"
-        part = {(r["setting"], r["task"]): (100 if rung == 2 else 1) * r[value] for r in mine}
+        part = {(r["setting"], r["task"]): r["held_out"] for r in mine}
         means = {s: np.mean([part[s, n] for n in names]) for s in labels if all((s, n) in part for n in names)}
         order = sorted(labels, key=lambda s: -means.get(s, -1.0))
         lines += ["", f"{SECONDS[rung]:.0f} s:", "", f"| setting | {' | '.join(names)} | mean |"]
@@ -227,7 +221,7 @@ def main() -> None:
     args = parser.parse_args()
     rows: list[Row] = json.loads(KEPT.read_text()) if KEPT.exists() else []
     if not args.list and not args.write:
-        for rung in args.rung or range(3):
+        for rung in args.rung or range(len(SECONDS)):
             search(rows, rung)
     print(table(rows))
     if args.write:

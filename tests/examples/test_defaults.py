@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from types import ModuleType
@@ -21,7 +22,7 @@ def benchmark(request: pytest.FixtureRequest) -> ModuleType:
         patch.syspath_prepend(str(ROOT / "tests" / "benchmarks"))
         patch.syspath_prepend(str(ROOT / "examples"))
         patch.delitem(sys.modules, request.param, raising=False)
-        return __import__(request.param)
+        return importlib.import_module(request.param)
 
 
 def test_the_page_has_the_rows_that_are_kept(benchmark: ModuleType) -> None:
@@ -33,7 +34,7 @@ def test_the_page_has_the_rows_that_are_kept(benchmark: ModuleType) -> None:
 def test_what_was_chosen_is_the_default() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "tests" / "benchmarks"))
-        import defaults
+        defaults = importlib.import_module("defaults")
     options = TrainingOptions()
     chosen = {**defaults.USUAL, **defaults.LATER[defaults.CHOSEN]}
     mine = {"rate": options.rate, "ramp": options.ramp, "distil": options.distil, "bias_rate": options.bias_rate}
