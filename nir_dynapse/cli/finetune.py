@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 
 from nir_dynapse.cli.exchange import check_places, device_of, loaded, spread_of
 from nir_dynapse.cli.output import Output
-from nir_dynapse.errors import ConfigurationError
+from nir_dynapse.errors import ConfigurationError, Finding
 from nir_dynapse.network.network import Network
 
 __all__ = ["finetune"]
@@ -43,7 +43,7 @@ def finetune(args: argparse.Namespace, out: Output) -> int:
     from nir_dynapse.circuit.params_file import save_params
     from nir_dynapse.deployment.deploy import silicon_of
     from nir_dynapse.deployment.stages import fine_tuned
-    from nir_dynapse.training.fine_tune import COPIED, USUAL
+    from nir_dynapse.training.fine_tune import USUAL
 
     keywords = _keywords(args)
     if isinstance(thing, Network) and args.fan_in in ("prune", "refuse"):
@@ -55,8 +55,7 @@ def finetune(args: argparse.Namespace, out: Output) -> int:
     board = nullcontext()
     if args.board is not None:
         board = open_board(args.board, device=silicon_of(device), bit_file=args.bit_file)
-    usual = COPIED if keywords.get("spend", "none") != "none" else USUAL
-    amount = f"{keywords.get('steps', usual.steps)} steps at most"
+    amount = f"{keywords.get('steps', USUAL.steps)} steps at most"
     if args.minutes is not None:
         amount = f"as many steps as fit in {args.minutes:g} min"
     out.note(f"compiling, then {amount}, with checks on held-out chips; the time is told after the second step")
@@ -71,8 +70,9 @@ def finetune(args: argparse.Namespace, out: Output) -> int:
     named = (args.out, args.best_layout, logged, args.plot)
     files = [str(path) for path in named if path is not None]
     result = {**_summary(log), "rows": params.topology.n_synapses, "seconds": round(time.monotonic() - begun, 3)}
+    findings += [finding.to_dict() for finding in params.findings]
     result |= {"next": following(args), "files": files, "findings": findings}
-    out.result(result, _text(result, args))
+    out.result(result, _text(result, args, params.findings))
     return 0
 
 
@@ -88,6 +88,7 @@ def _limited(network: Network, data: Any, device: Any, args: argparse.Namespace)
 
 def _keywords(args: argparse.Namespace) -> dict[str, Any]:
     """The keywords of `fine_tune` but for what is loaded or opened."""
+    from nir_dynapse.sim.surrogate import Surrogate
     from nir_dynapse.training.losses import Penalty
     from nir_dynapse.training.options import TrainingOptions
     from nir_dynapse.training.steps import Attack
@@ -99,6 +100,8 @@ def _keywords(args: argparse.Namespace) -> dict[str, Any]:
     if args.teacher:
         given["teacher"] = True
     options: dict[str, Any] = {name: value for name in OPTIONS if (value := getattr(args, name)) is not None}
+    if args.slope is not None:
+        options["surrogate"] = Surrogate(slope=args.slope)
     costs = {name: value for name in ("sparsity", "operations") if (value := getattr(args, name)) is not None}
     if costs:
         options["penalty"] = Penalty(**costs)
@@ -121,7 +124,7 @@ def _summary(log: Any) -> dict[str, Any]:
     return {"steps": steps, "best_step": row["step"], **{name: row[name] for name in names[1:]}}
 
 
-def _text(result: Mapping[str, Any], args: argparse.Namespace) -> str:
+def _text(result: Mapping[str, Any], args: argparse.Namespace, findings: Sequence[Finding]) -> str:
     done = "Nothing was left to train" if result["steps"] is None else f"{result['steps']} steps of training"
     lines = [f"{done}; {result['rows']} CAM rows; {result['seconds']:.0f} s in all."]
     if result["held_out"] is not None:
@@ -131,6 +134,7 @@ def _text(result: Mapping[str, Any], args: argparse.Namespace) -> str:
         else:
             best, low = (100 * result[name] for name in ("held_out", "held_out_low"))
             lines.append(f"{what} {best:.1f} % of the samples right (5 % quantile of the chips: {low:.1f} %).")
+    lines += [f"{finding.severity}: {finding}" for finding in findings]
     lines.append(f"Written: {', '.join(result['files'])}")
     lines += [f"{'Next' if k == 0 else 'or'}: {command}" for k, command in enumerate(result["next"])]
     return "\n".join(lines)
@@ -138,10 +142,12 @@ def _text(result: Mapping[str, Any], args: argparse.Namespace) -> str:
 
 def following(args: argparse.Namespace) -> list[str]:
     """Commands that use what was written, with the options with which the network was read."""
+    decide = ["--decide", "first-spike"] if str(args.loss).startswith("first-spike") else []
     if not args.model.endswith(".nir"):  # without its network nothing can be compiled
-        return [shlex.join(["nir-dynapse", "evaluate", args.out, "--data", "TEST.npz"])]
+        return [shlex.join(["nir-dynapse", "evaluate", args.out, "--data", "TEST.npz", *decide])]
     if args.best_layout is not None:
-        return [shlex.join(["nir-dynapse", "run", args.best_layout, "--board", args.board, "--input", "TEST.npz"])]
+        run = ["nir-dynapse", "run", args.best_layout, "--board", args.board, "--input", "TEST.npz", *decide]
+        return [shlex.join(run)]
     given = {"--dt": args.dt, "--reset": args.reset}
     given |= {"--time-unit": args.time_unit} if args.time_unit != "s" else {}
     given |= {"--time-scale": args.time_scale} if args.time_scale != 1 else {}
@@ -154,5 +160,5 @@ def following(args: argparse.Namespace) -> list[str]:
     tuned = [*("--params", args.out), *options]
     return [
         shlex.join(["nir-dynapse", "compile", args.model, *tuned, "-o", "layout.json"]),
-        shlex.join(["nir-dynapse", "deploy", args.model, *tuned, "--data", "TEST.npz", "-o", "out"]),
+        shlex.join(["nir-dynapse", "deploy", args.model, *tuned, "--data", "TEST.npz", *decide, "-o", "out"]),
     ]

@@ -246,6 +246,16 @@ def spend_option(verb: argparse._ActionsContainer, default: str) -> None:
     )
 
 
+def decide_option(verb: argparse._ActionsContainer, usual: str = "") -> None:
+    """What chooses a class."""
+    verb.add_argument(
+        "--decide",
+        choices=("counts", "first-spike"),
+        metavar="NAME",
+        help=f"first-spike: also the accuracy where the first spike decides, beside that of the counts{usual}",
+    )
+
+
 def board_option(verb: argparse._ActionsContainer, default: str | None = "virtual:0") -> None:
     """Options that say on which board; `default` None: only where asked."""
     said = "virtual:0" if default else "none: virtual chips that change with every step"

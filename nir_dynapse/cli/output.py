@@ -228,8 +228,9 @@ def accuracy_text(accuracy: Mapping[str, Any] | None) -> str:
     """An accuracy (fields of `reporting.Accuracy`) as a line."""
     if accuracy is None:
         return "No accuracy: the classes of the data are not those of the output."
-    share = 100 * accuracy["correct"] / accuracy["total"]
+    share, by_time = 100 * accuracy["correct"] / accuracy["total"], accuracy.get("first_spike")
     return (
         f"Accuracy ({accuracy['name']}): {share:.1f} %, {accuracy['correct']} of {accuracy['total']}; "
         f"{accuracy['ties']} ties, {accuracy['silent']} silent"
+        + ("" if by_time is None else f"; by first spike {100 * by_time / accuracy['total']:.1f} %")
     )

@@ -12,6 +12,7 @@ from nir_dynapse.cli.options import (
     Parser,
     board_option,
     common_options,
+    decide_option,
     limited,
     mapping_options,
     model_options,
@@ -110,6 +111,7 @@ def _deploy(verbs: _Verbs, model: Parser, mapping: Parser) -> None:
     board_option(p)
     p.add_argument("--no-fit", action="store_false", dest="fit", help="leave the circuit as the closed form gives it")
     training_options(p)
+    decide_option(p, " (default: where such a loss was trained with)")
     p.add_argument(
         "-o",
         "--out",
@@ -246,6 +248,7 @@ def _simulate_and_evaluate(verbs: _Verbs, model: Parser) -> None:
     p.add_argument(
         "--checkpoint", metavar="CHIPS.npz", help="file with the chips so far; the same command goes on from it"
     )
+    decide_option(p)
 
 
 def _boards(verbs: _Verbs) -> None:
@@ -265,6 +268,7 @@ def _boards(verbs: _Verbs) -> None:
     sensor_options(p, duration=False)
     board_option(p)
     silicon_option(p)
+    decide_option(p)
     p.add_argument("--echo", action="store_true", help="record the stimuli, too, when they are really sent")
     p.add_argument(
         "--record",

@@ -30,7 +30,13 @@ def deploy(args: argparse.Namespace, out: Output) -> int:
     data = Data.load(args.data)
     device = device_of(args)
     options |= {"fan_in": args.fan_in, "seed": args.seed, "device": device, "board": args.board}
-    options |= {"options": mapping(args), "bit_file": args.bit_file, "fit": args.fit, "pool": args.pool}
+    options |= {
+        "options": mapping(args),
+        "bit_file": args.bit_file,
+        "fit": args.fit,
+        "pool": args.pool,
+        "decide": args.decide,
+    }
     for option, path, load in (
         ("activity_data", args.activity, Data.load),
         ("train", args.train, Data.load),
@@ -255,6 +261,7 @@ def evaluate(args: argparse.Namespace, out: Output) -> int:
     from nir_dynapse.evaluation.evaluate import evaluate  # JAX, once there is something to compute
 
     options = {"devices": args.devices, "key": args.seed, "mismatch": spread_of(args), "device": device_of(args)}
+    options["decide"] = args.decide or "counts"
     with out.resumable(args.checkpoint, "evaluation"), out.progress() as tell:
         result = evaluate(thing, data, progress=tell, checkpoint=args.checkpoint, **options)
     out.result({**result.to_dict(), "findings": findings + said}, "\n".join([str(result), *lines]))

@@ -36,6 +36,9 @@ def run(args: argparse.Namespace, out: Output) -> int:
     if args.duration is not None:
         DURATION.check("run", "duration", args.duration, CUT)
     layout = run_with(Layout.load(args.layout), args)
+    from nir_dynapse.evaluation.checks import check_decision
+
+    check_decision("run", args.decide or "counts", layout)
     findings = out.warned(layout)
     thing, labelled = stimulus(args.input, layout, args)
     said, lines = left_out(thing)
@@ -141,7 +144,8 @@ def _run_samples(
     whole = Recording(spikes, data.dt, parts[0].outputs, values=values, copies=copies)
     counts = whole.counts()
     if data.y.ndim == 1 and 0 <= data.y.min() <= data.y.max() < counts.shape[1]:
-        result["accuracy"] = asdict(score(args.board, counts, data.y, spikes=whole.of_spikes))
+        first = whole.first_spikes() if args.decide == "first-spike" else None
+        result["accuracy"] = asdict(score(args.board, counts, data.y, spikes=whole.of_spikes, first=first))
     return result, {**arrays, "y": data.y}, [accuracy_text(result["accuracy"])]
 
 

@@ -105,7 +105,10 @@ ACCURACY_FIELDS = {
     "silent": _count("samples without an output spike"),
     "rate": _or_null(_number("spikes per sample and output neuron"), "null for a readout on the host"),
 }
-ACCURACY = _object("", **ACCURACY_FIELDS)
+BY_TIME = {
+    "first_spike": _or_null(_count("samples that are right where the first spike decides"), "null unless asked for")
+}
+ACCURACY = _object("", BY_TIME, **ACCURACY_FIELDS)
 CONVERSION = _list(
     _object(
         "",
@@ -121,6 +124,16 @@ CONVERSION = _list(
 )
 CHIPS = _object(
     "accuracies on many virtual chips, as shares of the samples",
+    {
+        "first_spike": _object(
+            "where the first spike decides, if asked for",
+            nominal=_share("on a chip without mismatch"),
+            median=_share("over the chips"),
+            quantile_5=_share("of the worst twentieth"),
+            minimum=_share("on the worst chip"),
+            accuracy=_list(_share("of each chip, in the order of seeds")),
+        )
+    },
     devices=_count(),
     samples=_count(),
     nominal=_share("on a chip without mismatch"),
@@ -156,6 +169,7 @@ REPORT_FIELDS: dict[str, Schema] = {
             {
                 "before": _text("the run that it follows by one step"),
                 "points": _number("of % that this step wins; a loss is negative"),
+                **BY_TIME,
             },
             **ACCURACY_FIELDS,
             accuracy=_share("correct / total"),

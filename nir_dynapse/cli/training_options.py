@@ -20,7 +20,7 @@ def training_options(verb: argparse.ArgumentParser) -> None:
         "--train-steps",
         type=limited(numbers.STEPS),
         metavar="N",
-        help="steps of training (default 3000; without copies 1000)",
+        help="steps of training (default 3000)",
     )
     amount.add_argument(
         "--train-minutes",
@@ -32,7 +32,7 @@ def training_options(verb: argparse.ArgumentParser) -> None:
         "--train-devices",
         type=limited(numbers.PER_STEP),
         metavar="N",
-        help="virtual chips per step (default 2; without copies 16)",
+        help="virtual chips per step (default 2)",
     )
     _delays(group)
     _uniform(group, "of training and of the comparison")
@@ -80,6 +80,12 @@ def finetune_options(verb: argparse.ArgumentParser) -> None:
     )
     _delays(group)
     group.add_argument(
+        "--slope",
+        type=limited(numbers.SLOPE),
+        metavar="K",
+        help="of the surrogate: 2 reaches far below the threshold, where a population has no spikes (default 5)",
+    )
+    group.add_argument(
         "--bits",
         type=limited(Whole(0, 4)),
         choices=range(5),
@@ -92,7 +98,7 @@ def finetune_options(verb: argparse.ArgumentParser) -> None:
         "--devices",
         type=limited(numbers.PER_STEP),
         metavar="N",
-        help="virtual chips per step (default 16); with copies, whose errors average out, 2",
+        help="virtual chips per step (default 2)",
     )
     spend_option(group, "none")
     _uniform(group, "of training and checks")
@@ -123,9 +129,7 @@ def finetune_options(verb: argparse.ArgumentParser) -> None:
 
     group = verb.add_argument_group("steps")
     amount = group.add_mutually_exclusive_group()
-    amount.add_argument(
-        "--steps", type=limited(numbers.STEPS), metavar="N", help="how many (default 1000); with copies 3000"
-    )
+    amount.add_argument("--steps", type=limited(numbers.STEPS), metavar="N", help="how many (default 3000)")
     amount.add_argument(
         "--minutes", type=limited(numbers.MINUTES), metavar="X", help="as many steps as fit in that time, all included"
     )
@@ -133,10 +137,10 @@ def finetune_options(verb: argparse.ArgumentParser) -> None:
         "--batch",
         type=limited(numbers.BATCH),
         metavar="N",
-        help="samples per chip and step (default 16); with copies 8",
+        help="samples per chip and step (default 8)",
     )
     group.add_argument(
-        "--rate", type=limited(numbers.LEARNING_RATE), metavar="X", help="learning rate at the start (default 0.02)"
+        "--rate", type=limited(numbers.LEARNING_RATE), metavar="X", help="learning rate at the start (default 0.01)"
     )
     group.add_argument(
         "--sparsity", type=limited(numbers.WEIGHT), metavar="X", help="cost of squared spike counts (default 0)"
@@ -151,7 +155,7 @@ def finetune_options(verb: argparse.ArgumentParser) -> None:
         "--check-every",
         type=limited(numbers.STEPS),
         metavar="N",
-        help="steps between two checks (default 50); with copies 300",
+        help="steps between two checks (default 300)",
     )
     group.add_argument(
         "--patience", type=limited(numbers.STEPS), metavar="N", help="stop after N checks without a better one"

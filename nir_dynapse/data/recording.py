@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -12,7 +12,11 @@ from nir_dynapse.data.data import Events
 from nir_dynapse.errors import ConfigurationError, Finding
 from nir_dynapse.files.numbers import STEP
 
-__all__ = ["Recording"]
+__all__ = ["DECISIONS", "Decision", "Recording", "first_times"]
+
+Decision = Literal["counts", "first-spike"]
+DECISIONS: tuple[Decision, ...] = ("counts", "first-spike")
+"""What chooses a class: the most spikes, or the first one."""
 
 
 @dataclass(frozen=True)
@@ -82,14 +86,14 @@ class Recording:
         """Whether the output node reads spikes, and not a readout on the host."""
         return next(iter(self.outputs.values()), None) not in self.values
 
-    def first_spikes(self, node: str) -> np.ndarray:
+    def latencies(self, node: str) -> np.ndarray:
         """Time in s (batch, neuron) of the first spike of each neuron of `node` from the beginning of its sample, NaN
         without one; of the first copy where there are several. ConfigurationError where the run kept no times."""
         if node not in self.spikes:
             raise ConfigurationError(f"there are no spikes of a node {node!r}. Known nodes: {', '.join(self.spikes)}.")
         if not self.events:
             raise ConfigurationError(
-                "the recording has spikes per bin, no times within it. Simulate with times=True for first_spikes."
+                "the recording has spikes per bin, no times within it. Simulate with times=True for latencies."
             )
         first = np.full((len(self.events), self.spikes[node].shape[2]), np.nan)
         for row, events in zip(first, self.events, strict=True):
@@ -109,6 +113,18 @@ class Recording:
             )
         return float((chosen == known).mean())
 
+    def first_spikes(self) -> np.ndarray:
+        """Time in s until the first spike of each output neuron (batch, neuron), see `first_times`.
+
+        ConfigurationError where the output is a readout on the host, which has values at all times.
+        """
+        if not self.of_spikes:
+            raise ConfigurationError(
+                f"output {next(iter(self.outputs.values()), None)!r} is a readout on the host, which has no first spike. "
+                'Let counts decide (decide="counts", --decide counts).'
+            )
+        return first_times(self.output, self.dt, self.copies.get(next(iter(self.outputs.values())), 1))
+
     def counts(self) -> np.ndarray:
         """Spikes (or the summed values of a readout) per sample and output neuron, shape (batch, neuron).
 
@@ -118,3 +134,13 @@ class Recording:
         total = output.sum(1, dtype=np.float64 if np.issubdtype(output.dtype, np.floating) else np.int64)
         copies = self.copies.get(next(iter(self.outputs.values())), 1) if self.of_spikes else 1
         return total if copies == 1 else total / copies
+
+
+def first_times(spikes: np.ndarray, dt: float, copies: int = 1) -> np.ndarray:
+    """Time in s (batch, n) at which the bin of a neuron's first spike in `spikes` (batch, time, n) begins.
+
+    T·dt, the end of the sample, where it is silent. Where spikes are the sum over `copies` of a neuron, the time at which
+    they are half as many as copies: with one copy its first spike, with several about the median of theirs.
+    """
+    reached = 2 * np.cumsum(spikes, axis=1, dtype=np.int64) >= copies
+    return dt * np.where(reached.any(1), reached.argmax(1), spikes.shape[1])

@@ -17,11 +17,20 @@ from nir_dynapse.circuit.params import Params
 from nir_dynapse.circuit.params_file import save_params
 from nir_dynapse.data.data import Data
 from nir_dynapse.data.pooling import pool_data
-from nir_dynapse.data.recording import Recording
+from nir_dynapse.data.recording import Decision, Recording
 from nir_dynapse.deployment.activity import CHUNK_ELEMENTS, measured_activity
 from nir_dynapse.deployment.files import FILES, TRAINING_FILES
 from nir_dynapse.deployment.pruning import Pruning, fan_in_of, rows_chosen
-from nir_dynapse.deployment.stages import AFTER, BEFORE, Stages, check_request, compared, fine_tuned, spread_text
+from nir_dynapse.deployment.stages import (
+    AFTER,
+    BEFORE,
+    Stages,
+    check_request,
+    compared,
+    decision_of,
+    fine_tuned,
+    spread_text,
+)
 from nir_dynapse.errors import ConfigurationError
 from nir_dynapse.evaluation.checks import check_data, check_output, check_params, losses, score
 from nir_dynapse.export.samna_config import to_samna, write_config_json
@@ -56,8 +65,8 @@ UNTRAINED, UNTRAINED_PRUNED, PRUNED = "untrained circuit", "untrained, pruned", 
 POOLED, CLOSED, COPIED = "pooled", "closed form", "copied"
 UNTRAINED_ROWS = (CLOSED, UNTRAINED, UNTRAINED_PRUNED)
 STAGES = (
-    *("read", "fit", "compile untrained", "train", "compile", "verify"),
-    *("ideal", POOLED, *UNTRAINED_ROWS, "circuit", PRUNED, COPIED, "quantised", "on this chip", BEFORE, AFTER),
+    *("read", "fit", "compile untrained", BEFORE, "train", "compile", "verify"),
+    *("ideal", POOLED, *UNTRAINED_ROWS, "circuit", PRUNED, COPIED, "quantised", "on this chip", AFTER),
 )
 """The stages of `deploy` in order, those for fitting, pooling, pruning and training only where there is any; from "ideal"
 to "on this chip" they are the rows of its accuracy table."""
@@ -145,6 +154,7 @@ def deploy(
     compare: int = 100,
     fit: bool = True,
     pool: int | Sequence[int] | None = None,
+    decide: Decision | None = None,
     progress: Progress | None = None,
 ) -> Deployment:
     """Read `source`, check it against `data`, compile it for `device`, verify the configuration, and run the data.
@@ -176,6 +186,9 @@ def deploy(
     says how many neurons of the chip stand for one of the network: "chip" (as many as fit, the default with `train`),
     "none" (one, the default without), or a number.
 
+    The accuracy is that of the most spikes. With `decide="first-spike"` the table, and the comparison, also tell that of
+    the first spike; unless said, they do where `training` has such a loss ("first-spike", "first-spike-time").
+
     Nothing is written. Raises the DynapseError of whatever fails first.
     """
     check_request(train, params, training, compare)
@@ -198,6 +211,7 @@ def deploy(
             strict=strict,
         )
         findings = check_data(data, network)
+        decide = decision_of(decide, given.get("loss"), network)
         whole, all_channels = network, data
         if pool is not None:
             network = pool_channels(network, pool)
@@ -240,13 +254,15 @@ def deploy(
         asked |= {"fit": fitting is not None, CLOSED: fitting is not None and fitting.kept}
         asked[COPIED] = train is None and asked_for not in (None, "none", 1) and not start.topology.copies
         names = tuple(name for name in STAGES if asked.get(name, True))
-        stages = Stages(names, tell)
+        stages, chips = Stages(names, tell), {}
+        against = (compare, mismatch, board, device, decide, stages)
         further["fan_in"] = "refuse" if way == "refuse" else "prune"  # of what finds no good rows, too
         if compares:  # before the training: what does not fit is found before hours of it
             stages.begin("compile untrained")
             known = {} if params is None or not params.topology.copies else {"spend": params.topology.copies_of}
             first = fitted if untrained is None else untrained
             before = compile(network, params=first, **{**further, **known})  # on as many neurons as after
+            chips[BEFORE] = compared(BEFORE, before, data, *against)  # tells how long the other one will take, too
         if train is not None:
             stages.begin("train")
             copies = "chip" if asked_for is None and way != "prune" else asked_for or "none"
@@ -276,21 +292,20 @@ def deploy(
             "quantised": lambda x: simulate(layout, x, device=device),
             "on this chip": lambda x: chip.run_batch(x, data.dt),
         }
-        counts, samples = {}, {}
+        counts, first, samples = {}, {}, {}
         for name, run in runs.items():
             if name in names:
                 stages.begin(name)
                 what = all_channels if name == "ideal" else data
-                counts[name], samples[name] = _outcome(run, what, layout.n_neurons)
+                counts[name], first[name], samples[name] = _outcome(run, what, layout.n_neurons, decide)
     spikes = bool(network.outputs) and network.outputs[0].source not in network.readout.names
-    accuracy = tuple(score(name, count, data.y, counts["ideal"], spikes) for name, count in counts.items())
+    accuracy = tuple(score(n, count, data.y, counts["ideal"], spikes, first[n]) for n, count in counts.items())
     chosen = rows_chosen(params, prune, accuracy) if train is not None and untrained is not None else ()
-    chips = {}
     provenance = {"board": board, "data": _described(data)}
     if fitting is not None:
         provenance["fit"] = fitting.described()
     if before is not None:
-        chips = compared({BEFORE: before, AFTER: layout}, data, compare, mismatch, board, device, stages)
+        chips[AFTER] = compared(AFTER, layout, data, *against)
         provenance["virtual chips"] = f"mismatch {spread_text(mismatch, device)}"
     if train is not None and log is not None:
         provenance["training"] = f"{_described(train)}, {log.step.max(initial=0)} steps"
@@ -320,17 +335,21 @@ def _described(data: Data) -> str:
     return f"{len(data)} samples of {data.x.shape[1]} bins of {1e3 * data.dt:g} ms"
 
 
-def _outcome(run: Callable[[np.ndarray], Recording], data: Data, neurons: int) -> tuple[np.ndarray, Recording]:
-    """Output spikes per sample and neuron of the first output, in chunks that fit into memory; the spikes of sample 0."""
+def _outcome(
+    run: Callable[[np.ndarray], Recording], data: Data, neurons: int, decide: Decision
+) -> tuple[np.ndarray, np.ndarray | None, Recording]:
+    """Output spikes per sample and neuron of the first output, in chunks that fit into memory; their times, where those
+    decide; and the spikes of sample 0."""
     size = max(1, CHUNK_ELEMENTS // (data.x.shape[1] * max(1, neurons)))
-    counts, first = [], None
+    counts, times, first = [], [], None
     for i in range(0, len(data), size):
         recording = run(data.x[i : i + size])
         counts.append(recording.counts())
+        times += [recording.first_spikes()] if decide == "first-spike" else []
         if first is None:  # copies: a view would keep all samples in memory
             spikes = {node: np.array(spikes[:1]) for node, spikes in recording.spikes.items()}
             first = Recording(spikes, recording.dt, recording.outputs, copies=recording.copies)
-    return np.concatenate(counts), first or Recording({}, data.dt)
+    return np.concatenate(counts), np.concatenate(times) if times else None, first or Recording({}, data.dt)
 
 
 def _verify(layout: Layout) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from nir_dynapse.circuit.params import Params
 from nir_dynapse.data.counts import check_values
 from nir_dynapse.data.data import Data
 from nir_dynapse.data.images import check_image
+from nir_dynapse.data.recording import DECISIONS
 from nir_dynapse.errors import ConfigurationError, Finding, ParameterRangeError
 from nir_dynapse.files.whole import check_target
 from nir_dynapse.import_.checks import likely
@@ -27,7 +28,17 @@ from nir_dynapse.network.names import own_names
 from nir_dynapse.network.network import Network
 from nir_dynapse.reporting.tables import Accuracy, steps
 
-__all__ = ["check_data", "check_file", "check_output", "check_params", "described", "losses", "score"]
+__all__ = [
+    "check_data",
+    "check_decision",
+    "check_file",
+    "check_output",
+    "check_params",
+    "described",
+    "earliest",
+    "losses",
+    "score",
+]
 
 LOST = 0.05
 """Share of the samples that a stage may lose without a word, unless it is within two standard errors."""
@@ -69,11 +80,13 @@ def score(
     labels: np.ndarray,
     ideal: np.ndarray | None = None,
     spikes: bool | None = None,
+    first: np.ndarray | None = None,
 ) -> Accuracy:
     """Accuracy of output spike counts (sample, class) against labels (sample,); `ideal` are the counts to agree with.
 
     For a readout on the host they are its values summed over time; `spikes` says which they are (None: spikes are whole
-    numbers, as they are where one neuron of the chip stands for one of the network).
+    numbers, as they are where one neuron of the chip stands for one of the network). `first` (sample, class) are times of
+    first spikes in s, by which another accuracy is told.
     """
     spikes = not np.issubdtype(counts.dtype, np.floating) if spikes is None else spikes
     chosen = counts.argmax(1)
@@ -86,7 +99,26 @@ def score(
         ties=int((((counts == most[:, None]).sum(1) > 1) & (counts != 0).any(1)).sum()),
         silent=int((counts == 0).all(1).sum()),
         rate=float(counts.mean()) if spikes else float("nan"),
+        first_spike=None if first is None else int((earliest(first, counts) == labels).sum()),
     )
+
+
+def check_decision(who: str, decide: Any, thing: Network | Params | Layout) -> None:
+    """ConfigurationError where `decide` is none of `DECISIONS`, or the host reads out what should spike first."""
+    if decide not in DECISIONS:
+        raise ConfigurationError(f"{who}: decide is {decide!r}. Choose one of {', '.join(DECISIONS)}.")
+    known: Any = described(thing) if isinstance(thing, Params) else thing
+    source = str(known.outputs[0].source)
+    if decide == "first-spike" and source in known.readout.names:
+        raise ConfigurationError(
+            f"{who}: output {source!r} is a readout on the host, which has no first spike. Let counts decide "
+            '(decide="counts", --decide counts).'
+        )
+
+
+def earliest(first: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The class (sample,) that spikes first by the times `first` (sample, class); of several the one with most spikes."""
+    return np.where(first <= first.min(1, keepdims=True), counts, -1).argmax(1)
 
 
 def losses(accuracy: Sequence[Accuracy], *, trained: bool) -> tuple[Finding, ...]:

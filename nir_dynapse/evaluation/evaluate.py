@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ import numpy as np
 from nir_dynapse.chip.device import DYNAPSE2, Device, Mismatch, check_mismatch
 from nir_dynapse.circuit.params import Params
 from nir_dynapse.data.data import Data
+from nir_dynapse.data.recording import Decision
 from nir_dynapse.errors import ConfigurationError
-from nir_dynapse.evaluation.checks import check_data, check_file, described, score
+from nir_dynapse.evaluation.checks import check_data, check_decision, check_file, described, score
 from nir_dynapse.files.bounds import read_arrays
 from nir_dynapse.files.numbers import DEVICES, PART, SEED, Whole
 from nir_dynapse.files.whole import locked, write_arrays
@@ -32,6 +33,8 @@ FORMAT = "nir_dynapse.evaluation 1"
 PARTS = ("thing", "data", "mismatch", "key", "device", "version")
 """What a checkpoint belongs to, each with a digest; the number of chips may change from call to call."""
 COLUMNS = ("correct", "ties", "silent")
+TIMED = (*COLUMNS, "first_spike")
+"""Columns where the first spike decides, too."""
 
 Progress = Callable[[str, float], None]
 
@@ -41,6 +44,8 @@ class Evaluation:
     """Accuracy (correct samples / samples) on each of many virtual chips, arrays in the order of their `seeds`.
 
     `ties` and `silent` count samples as `Accuracy` does; `nominal` is the accuracy of the circuit without mismatch.
+    `first_spike` are the accuracies where the first spike decides, `nominal_first_spike` that without mismatch (None where
+    they were not asked for).
     """
 
     accuracy: np.ndarray
@@ -49,10 +54,14 @@ class Evaluation:
     silent: np.ndarray
     samples: int
     nominal: float
+    first_spike: np.ndarray | None = None
+    nominal_first_spike: float | None = None
 
     def __post_init__(self) -> None:
         for name, dtype in (("accuracy", np.float64), ("seeds", np.int64), ("ties", np.int64), ("silent", np.int64)):
             object.__setattr__(self, name, freeze(getattr(self, name), dtype))
+        if self.first_spike is not None:
+            object.__setattr__(self, "first_spike", freeze(self.first_spike, np.float64))
 
     def __repr__(self) -> str:
         low, middle = (
@@ -103,6 +112,20 @@ class Evaluation:
             "mean": self.mean,
             "worst": self.worst,
             **{name: getattr(self, name).tolist() for name in ("seeds", "accuracy", "ties", "silent")},
+            **self._by_first_spike(),
+        }
+
+    def _by_first_spike(self) -> dict[str, Any]:
+        if self.first_spike is None:
+            return {}
+        return {
+            "first_spike": {
+                "nominal": self.nominal_first_spike,
+                "median": float(np.median(self.first_spike)),
+                "quantile_5": float(np.quantile(self.first_spike, 0.05)),
+                "minimum": float(self.first_spike.min()),
+                "accuracy": self.first_spike.tolist(),
+            }
         }
 
     def __str__(self) -> str:
@@ -120,6 +143,10 @@ class Evaluation:
             ("no mismatch", percent(self.nominal)),
             ("ties, silent", f"{percent(self._share(self.ties))}, {percent(self._share(self.silent))} of the samples"),
         )
+        by_time = self._by_first_spike().get("first_spike")
+        if by_time:
+            low, middle, nominal = (percent(by_time[name]) for name in ("quantile_5", "median", "nominal"))
+            rows += (("first spike", f"{middle} (median), {low} (5 % quantile), {nominal} (no mismatch)"),)
         chips = f"{len(self)} virtual chip{'s' if len(self) > 1 else ''} (virtual:{self.seeds[0]}{last})"
         return "\n".join(
             [f"Accuracy on {chips}, {self.samples} samples", *(f"  {name:<13} {value}" for name, value in rows)]
@@ -140,12 +167,16 @@ def evaluate(
     checkpoint: str | os.PathLike[str] | None = None,
     device: Device = DYNAPSE2,
     memory: int = ensemble.BYTES,
+    decide: Decision = "counts",
 ) -> Evaluation:
     """Accuracy of `thing` on `data` on the virtual chips `key`, `key` + 1, ..., one for each of `devices`.
 
     Chip k is that of `open_board("virtual:k")` and of `simulate(..., key=k)`; `mismatch` is the device's by default. Uses
     all JAX devices, of all processes under `jax.distributed` (call it in each with the same arguments); the numbers do
     not depend on how many there are. `memory` is what one program may take of a JAX device, in bytes.
+
+    The class is the output neuron with the most spikes. With `decide="first-spike"` the accuracies where the first spike
+    decides (`Recording.first_spikes`) are told beside these, for networks that were trained for it.
 
     `progress("chips", fraction)` is called at the start and after every round of chips. `checkpoint` names an .npz file
     that holds the chips so far; the same call goes on where it stopped, also with more `devices`. Raises
@@ -160,30 +191,36 @@ def evaluate(
         raise ConfigurationError(f"evaluate: the data is a {type(data).__name__}. Give Data(x, y, dt).")
     params = as_params(thing, device)
     check_data(data, thing)
+    check_decision("evaluate", decide, thing)
+    timed, columns = decide != "counts", COLUMNS if decide == "counts" else TIMED
 
     values = (params, data, mismatch, key, device, version("nir-dynapse"))
     digests = {name: digest(value) for name, value in zip(PARTS, values, strict=True)}
     path = None if checkpoint is None else Path(checkpoint)
-    _same_everywhere((digests, devices, memory, path is None))
+    _same_everywhere((digests, devices, memory, path is None, timed))
     row = {ensemble.NOMINAL: 0, **{key + k: k + 1 for k in range(devices)}}
     with kept(path):
-        stored = _resumed(path, digests, devices, len(data))
+        stored = _resumed(path, digests, devices, len(data), columns)
         table = stored[: devices + 1]
         missing = [number for number, k in row.items() if table[k, 0] < 0]
         tell("chips", float((table[1:, 0] >= 0).mean()))
-        for counted in ensemble.output_counts(params, data.x, data.dt, mismatch, missing, memory):
+        for counted in ensemble.output_counts(params, data.x, data.dt, mismatch, missing, memory, timed):
             found = np.full_like(table, -1)
             for number, counts in counted.items():
-                result = score(f"virtual:{number}", counts, data.y)
-                found[row[number]] = [getattr(result, name) for name in COLUMNS]
+                counts, first = (counts[..., 0], counts[..., 1]) if timed else (counts, None)
+                result = score(f"virtual:{number}", counts, data.y, first=first)
+                found[row[number]] = [getattr(result, name) for name in columns]
             np.maximum(table, ensemble.gather(found).max(0), out=table)
             if path is not None and ensemble.is_first_process():
                 _save(path, digests, stored)
             tell("chips", float((table[1:, 0] >= 0).mean()))
 
-    correct, ties, silent = table[1:].T
+    correct, ties, silent, *first_spike = table[1:].T
     seeds = key + np.arange(devices)
-    return Evaluation(correct / len(data), seeds, ties, silent, len(data), float(table[0, 0] / len(data)))
+    found = Evaluation(correct / len(data), seeds, ties, silent, len(data), float(table[0, 0] / len(data)))
+    if not timed:
+        return found
+    return replace(found, first_spike=first_spike[0] / len(data), nominal_first_spike=float(table[0, 3] / len(data)))
 
 
 def digest(value: Any) -> str:
@@ -241,12 +278,14 @@ def kept(path: Path | None) -> Iterator[None]:
         yield
 
 
-def _resumed(path: Path | None, digests: dict[str, str], devices: int, samples: int) -> np.ndarray:
+def _resumed(
+    path: Path | None, digests: dict[str, str], devices: int, samples: int, columns: tuple[str, ...]
+) -> np.ndarray:
     """The table (chip, column) so far, -1 where nothing is known; row 0 is the nominal chip. Process 0 reads the file."""
-    table, refused = np.full((devices + 1, len(COLUMNS)), -1, np.int32), None
+    table, refused = np.full((devices + 1, len(columns)), -1, np.int32), None
     if path is not None and ensemble.is_first_process():
         try:
-            known = _load(path, digests, samples)
+            known = _load(path, digests, samples, columns)
             table = np.concatenate([known, table[len(known) :]])
         except ConfigurationError as error:
             refused = error
@@ -256,11 +295,11 @@ def _resumed(path: Path | None, digests: dict[str, str], devices: int, samples: 
     return table
 
 
-def _load(path: Path, digests: dict[str, str], samples: int) -> np.ndarray:
+def _load(path: Path, digests: dict[str, str], samples: int, columns: tuple[str, ...]) -> np.ndarray:
     """The table of a checkpoint, empty where there is none; ConfigurationError where it is not that of this call."""
     check_file(path)
     if not path.exists():
-        return np.zeros((0, len(COLUMNS)), np.int32)
+        return np.zeros((0, len(columns)), np.int32)
     advice = "Give another file for the checkpoint, or delete this one to start anew."
     try:
         arrays = read_arrays(path)
@@ -271,13 +310,14 @@ def _load(path: Path, digests: dict[str, str], samples: int) -> np.ndarray:
         format_ == FORMAT
         and made.shape == (len(PARTS),)
         and table.dtype == np.int32
-        and table.shape[1:] == (len(COLUMNS),)
+        and table.shape[1:] in ((len(COLUMNS),), (len(TIMED),))
         and ((table >= 0) | (table == -1)).all()
         and ((table < 0).all(1) == (table < 0).any(1)).all()
     )
     if not sound:
         raise ConfigurationError(f"{path}: not a checkpoint of this version of evaluate. {advice}")
     other = [name for name, digest in zip(PARTS, made, strict=True) if digest != digests[name]]
+    other += [] if table.shape[1] == len(columns) else ["decide"]
     if other:
         raise ConfigurationError(
             f"{path}: the checkpoint of another evaluation; it was made with another {', '.join(other)}. {advice}"

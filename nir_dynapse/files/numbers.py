@@ -32,6 +32,7 @@ __all__ = [
     "PROBES",
     "SEED",
     "SIZE",
+    "SLOPE",
     "STEP",
     "STEPS",
     "TIME_SCALE",
@@ -162,6 +163,8 @@ PART = Real(0, 1)
 """Shares and probabilities."""
 LEARNING_RATE = Real(0, 1e3, above=True)
 """Learning rates."""
+SLOPE = Real(1e-3, 1e6)
+"""Slope of a surrogate."""
 CLIP = Real(0, 1e9, above=True)
 """Norm at which gradients are cut."""
 COMPARED = Whole(0, DEVICES.high)

@@ -379,5 +379,5 @@ def _plain(row: Any) -> dict[str, Any]:
     """A dataclass as JSON-ready values: a `Use` becomes {"used": …, "available": …}."""
     values = {f.name: getattr(row, f.name) for f in fields(row)}
     values = {key: None if isinstance(v, float) and np.isnan(v) else v for key, v in values.items()}
-    values = {key: v for key, v in values.items() if key != "copies" or v != 1}
+    values = {key: v for key, v in values.items() if (key, v) not in (("copies", 1), ("first_spike", None))}
     return {key: value._asdict() if isinstance(value, Use) else value for key, value in values.items()}

@@ -38,7 +38,8 @@ class Accuracy:
     The class of a sample is the output neuron with the most spikes, the first of them where several tie. `agreement` is
     the share of samples with the same class as the ideal run, `silent` the number without any output spike, `ties` the
     number of others where two or more neurons share the maximum, `rate` the mean number of spikes per sample and output
-    neuron (NaN where the output is a readout on the host).
+    neuron (NaN where the output is a readout on the host), `first_spike` the number of samples that are right where the
+    first spike decides (of several in the same bin the neuron with the most spikes; None where it was not asked for).
     """
 
     name: str
@@ -48,6 +49,7 @@ class Accuracy:
     ties: int
     silent: int
     rate: float
+    first_spike: int | None = None
 
     @property
     def share(self) -> float:
@@ -70,6 +72,7 @@ def points(rows: Iterable[Accuracy]) -> dict[str, tuple[str, float]]:
 def accuracy_table(rows: Sequence[Accuracy]) -> Table:
     """A line per run; "step" is what the step from the run before costs or wins, in points of %."""
     header = ("run", "accuracy", "step", "correct", "same class as ideal", "spikes/neuron", "ties", "silent")
+    timed = any(a.first_spike is not None for a in rows)
     step = points(rows)
     cells = (
         (
@@ -81,10 +84,11 @@ def accuracy_table(rows: Sequence[Accuracy]) -> Table:
             "-" if np.isnan(a.rate) else f"{a.rate:.2f}",
             str(a.ties),
             str(a.silent),
+            *(() if not timed else ("-" if a.first_spike is None else f"{100 * a.first_spike / a.total:.1f} %",)),
         )
         for a in rows
     )
-    return Table(header, tuple(cells), "<>>>>>>>")
+    return Table((*header, *(("by first spike",) if timed else ())), tuple(cells), "<>>>>>>>" + ">" * timed)
 
 
 def node_table(rows: Iterable[NodeUse]) -> Table:

@@ -44,16 +44,22 @@ def gather(values: np.ndarray) -> np.ndarray:
 
 
 def output_counts(
-    params: Params, x: np.ndarray, dt: float, mismatch: Mismatch, numbers: Sequence[int], memory: int = BYTES
+    params: Params,
+    x: np.ndarray,
+    dt: float,
+    mismatch: Mismatch,
+    numbers: Sequence[int],
+    memory: int = BYTES,
+    timed: bool = False,
 ) -> Iterator[dict[int, np.ndarray]]:
     """Run counts `x` (sample, time, channel), bins of `dt` s, on the virtual chips `numbers` (`NOMINAL`: no mismatch).
 
-    Yields, round by round, {number: what the first output counted, as `Recording.counts`} for the chips that this
+    Yields, round by round, {number: what the first output counted, as `first_output.counted`} for the chips that this
     process ran. All processes must call it with the same arguments and take all of it.
     """
     if native.available():
-        yield from chip_counts(params, x, dt, mismatch, numbers, memory, _process())
+        yield from chip_counts(params, x, dt, mismatch, numbers, memory, _process(), timed)
         return
     from nir_dynapse.sim.ensemble_scanned import scanned_counts
 
-    yield from scanned_counts(params, x, dt, mismatch, numbers, memory)
+    yield from scanned_counts(params, x, dt, mismatch, numbers, memory, timed)

@@ -39,12 +39,13 @@ def chip_counts(
     numbers: Sequence[int],
     memory: int,
     process: tuple[int, int] = (0, 1),
+    timed: bool = False,
 ) -> Iterator[dict[int, np.ndarray]]:
     """Round by round, what the first output counted on the chips of process (number, of how many); see `ensemble`."""
     threads, (own, processes) = cpus(), process
     size = max(ROUND, 2 * threads) * processes
     rounds = [numbers[first : first + size] for first in range(0, len(numbers), size)]
-    chips = _Chips(params, x, dt, mismatch, memory // (threads + 1))
+    chips = _Chips(params, x, dt, mismatch, memory // (threads + 1), timed)
     expect(len(numbers) * plain.seconds(len(x), max(params.topology.n_neurons, 1), x.shape[1]))
     waiting: list[tuple[int, Future[np.ndarray]]] | None = None
     with ThreadPoolExecutor(threads) as pool:
@@ -65,10 +66,10 @@ def chip_counts(
 class _Chips:
     """The virtual chips by number, and the input that all of them get."""
 
-    def __init__(self, params: Params, x: np.ndarray, dt: float, mismatch: Mismatch, memory: int) -> None:
-        self.params, self.x, self.dt, self.mismatch = params, x, dt, mismatch
+    def __init__(self, params: Params, x: np.ndarray, dt: float, mismatch: Mismatch, memory: int, timed: bool) -> None:
+        self.params, self.x, self.dt, self.mismatch, self.timed = params, x, dt, mismatch, timed
         t = params.topology
-        slices, self.per_bin = taken(t)
+        slices, self.per_bin = taken(t, timed)
         self.column = np.full(t.n_neurons, -1, np.int32)
         for k, neuron in enumerate(np.concatenate([np.arange(*part) for part in slices] or [np.zeros(0, int)])):
             self.column[neuron] = k
@@ -100,5 +101,5 @@ class _Chips:
             found = Found.of(len(sample), self.x.shape[1], self.columns, per_bin=self.per_bin)
             play(circuit, events, sample, found, column=self.column, threads=threads)
             spikes = found.counts if self.per_bin else found.total[:, None]
-            results.append(counted(spikes, self.params.topology, self.dt))
+            results.append(counted(spikes, self.params.topology, self.dt, self.timed))
         return np.concatenate(results)

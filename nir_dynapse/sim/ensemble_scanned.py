@@ -150,12 +150,18 @@ class _Plan:
 
 
 def scanned_counts(
-    params: Params, x: np.ndarray, dt: float, mismatch: Mismatch, numbers: Sequence[int], memory: int
+    params: Params,
+    x: np.ndarray,
+    dt: float,
+    mismatch: Mismatch,
+    numbers: Sequence[int],
+    memory: int,
+    timed: bool = False,
 ) -> Iterator[dict[int, np.ndarray]]:
     """`ensemble.output_counts`; `memory` in bytes is what one program may take on a device. Two are in flight at a time,
     and one chip is never cut."""
     topology = params.topology
-    slices, per_bin = taken(topology)
+    slices, per_bin = taken(topology, timed)
     tonic = tonic_events(topology.tonic_period, x.shape[1], dt)
     chips = _Chips(params, mismatch, dt, float(max(x.max(initial=0), tonic.max(initial=0))))
     plan = _plan(chips, x, numbers, memory, sum(stop - start for start, stop in slices) * per_bin)
@@ -167,10 +173,10 @@ def scanned_counts(
         # Computing goes on in the background while the next round is fabricated.
         started = (round_, [_run(stack, part, program, plan.mesh) for part in parts])
         if waiting is not None:
-            yield _fetched(*waiting, topology, dt, len(x))
+            yield _fetched(*waiting, topology, dt, len(x), timed)
         waiting = started
     if waiting is not None:
-        yield _fetched(*waiting, topology, dt, len(x))
+        yield _fetched(*waiting, topology, dt, len(x), timed)
 
 
 def _plan(made: _Chips, x: np.ndarray, numbers: Sequence[int], memory: int, per_bin: int) -> _Plan:
@@ -254,7 +260,7 @@ def _stacked(chips: _Chips, kind: Kind, numbers: tuple[int, ...], plan: _Plan) -
 
 
 def _fetched(
-    numbers: tuple[int, ...], parts: list[Any], topology: Topology, dt: float, samples: int
+    numbers: tuple[int, ...], parts: list[Any], topology: Topology, dt: float, samples: int, timed: bool
 ) -> dict[int, np.ndarray]:
     """What the first output counted, for the chips of this process."""
     result: dict[int, np.ndarray] = {}
@@ -263,11 +269,11 @@ def _fetched(
         values = [np.asarray(shard.data) for shard in shards]
         for k in range(len(values[0])):
             if numbers[first + k] not in result:
-                result[numbers[first + k]] = _counts([value[k] for value in values], topology, dt, samples)
+                result[numbers[first + k]] = _counts([value[k] for value in values], topology, dt, samples, timed)
     return result
 
 
-def _counts(shards: list[np.ndarray], topology: Topology, dt: float, samples: int) -> np.ndarray:
+def _counts(shards: list[np.ndarray], topology: Topology, dt: float, samples: int, timed: bool) -> np.ndarray:
     """One chip's (sample, output) from its spikes; a readout on the host runs here."""
     spikes = np.concatenate(shards, axis=-2)[..., :samples, :]
-    return counted(spikes[:, None] if spikes.ndim == 2 else np.swapaxes(spikes, 0, 1), topology, dt)
+    return counted(spikes[:, None] if spikes.ndim == 2 else np.swapaxes(spikes, 0, 1), topology, dt, timed)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import time
 
-__all__ = ["Clock"]
+__all__ = ["Clock", "later", "left_text"]
+
+LEFT = re.compile(r"(\d+) s left$")
 
 BACKWARDS = 3.0
 """What a run with gradients costs, in runs without."""
@@ -64,3 +67,13 @@ class Clock:
     def taken(self) -> float:
         """s since it began."""
         return time.monotonic() - self.begun
+
+
+def left_text(seconds: float) -> str:
+    """How a line of progress says what is left."""
+    return f"{seconds:.0f} s left"
+
+
+def later(line: str, seconds: float) -> str:
+    """A line of progress of a training after which something else takes `seconds`: until all of it is done."""
+    return LEFT.sub(lambda found: left_text(int(found[1]) + seconds), line)

@@ -34,7 +34,7 @@ from nir_dynapse.training.steps import Recipe
 from nir_dynapse.training.task import Task, task_of
 from nir_dynapse.training.trainer import Trainer
 
-__all__ = ["COPIED", "USUAL", "Amount", "fine_tune"]
+__all__ = ["USUAL", "Amount", "fine_tune"]
 
 Progress = Callable[[str, float], None]
 
@@ -50,8 +50,9 @@ class Amount(NamedTuple):
 
 MOST_ELEMENTS = 1 << 34
 """Counts of a step of training: some 16 GiB in their smallest form."""
-USUAL, COPIED = Amount(16, 16, 1000, 50), Amount(2, 8, 3000, 300)
-"""What is trained on unless it is said: with copies, whose errors average out, few chips and samples in many steps."""
+USUAL = Amount(2, 8, 3000, 300)
+"""What is trained on unless it is said: few chips and samples in many steps, which is worth more than more of them in few
+(docs/fine_tuning.md, `tests/benchmarks/defaults.py`)."""
 APART = ("model", "drop", "patience", "chart", "start", "origin", "candidates", "rewires", "hidden")
 """What a training does not depend on, or what its identity tells otherwise."""
 
@@ -90,7 +91,7 @@ def fine_tune(
     Neurons with more synapses than CAM rows get those rows that let them follow the sum of all synapses best on `data`
     (`options.rewiring` can move them while training). With `spend` several neurons of the chip stand for one: "chip" takes
     as many as fit, a number or a dictionary of numbers by node says how many; they hear different copies and rows. Unless
-    given, `devices` and `steps` are 16 and 1000; with copies, whose errors average out, 2 and 3000. `minutes` instead of
+    given, `devices` and `steps` are 2 and 3000 (docs/fine_tuning.md says how they were chosen). `minutes` instead of
     `steps`: as many as fit in that time, all included, with twenty checks; `progress` is told how many they are, and the
     same call with `steps` gives the same result (a `checkpoint` keeps them).
 
@@ -123,14 +124,13 @@ def fine_tune(
     said = {"mismatch": mismatch, "bits": bits, "key": key, "spend": spend, "start": start}
     model = trainable(thing, data, **said, options=options, device=device)
     t, first = model.topology, model.start
-    amount = COPIED if t.copies else USUAL
-    devices, steps = amount.devices if devices is None else devices, amount.steps if steps is None else steps
+    devices, steps = USUAL.devices if devices is None else devices, USUAL.steps if steps is None else steps
     known = None if minutes is None or checkpoint is None else Checkpoint.length(checkpoint)
     if known is not None:
         minutes, steps = None, known[0]
         options = replace(options, check_every=known[1])
     asked, tell = options.check_every, progress or (lambda what, fraction: None)
-    batch, every = options.batch or amount.batch, options.check_every or amount.check_every
+    batch, every = options.batch or USUAL.batch, options.check_every or USUAL.check_every
     options = replace(options, batch=batch, check_every=every)
     task = task_of(thing, model.origin, data, validation, loss, teacher, options.distil)
     _check_size(devices if board is None else 1, options, task, t)
@@ -183,7 +183,7 @@ def fine_tune(
         best = run.go(first, store, log, tell)
         if run.loop is not None:
             run.loop.leave(best)
-    return model.params(best, run.pre)
+    return replace(model.params(best, run.pre), findings=run.findings)
 
 
 def _which(board: Board | None) -> str:

@@ -10,7 +10,7 @@ from nir_dynapse.errors import ParameterRangeError
 from nir_dynapse.files import numbers
 from nir_dynapse.files.numbers import Real, Whole, shown
 from nir_dynapse.sim.derivatives import SHAPES
-from nir_dynapse.sim.surrogate import FAST_SIGMOID, Surrogate
+from nir_dynapse.sim.surrogate import Surrogate
 from nir_dynapse.training.late_rows import MAY_BE_LATE
 from nir_dynapse.training.losses import Penalty
 from nir_dynapse.training.rewiring import Rewiring
@@ -19,6 +19,8 @@ from nir_dynapse.training.steps import Attack
 
 __all__ = ["GRADIENTS", "TRAINED", "TrainingOptions"]
 
+WIDE = Surrogate(slope=5.0)
+"""What training takes unless it is said: twice as wide as what gradients of `spike_counts` have by default."""
 GRADIENTS = ("surrogate", "spike-times")
 """What gradients may go through: whether a neuron fires, by a surrogate, or when, exactly (docs/gradients.md)."""
 
@@ -59,7 +61,7 @@ OTHERS = dict.fromkeys(("batch", "check_every", "follow", "longest_delay", "pati
 class TrainingOptions:
     """How to train.
 
-    `batch` samples on each chip of a step (None: 16, with copies 8); `rate` the learning rate at the start (weights: per
+    `batch` samples on each chip of a step (None: 8); `rate` the learning rate at the start (weights: per
     step, in parts of the largest weight), which falls to a hundredth of it by a cosine, or an optax schedule; `bias_rate`
     is the rate of base and bias currents in units of it, `clip` the norm at which gradients are cut; `optimiser` an optax
     transformation instead of Adam; `trained` names what is trained: "weight", "base" and bias currents. `rows` CAM rows
@@ -70,7 +72,7 @@ class TrainingOptions:
     on a chip of training, `worst` the share of the chips, those with the largest losses, that count (a
     CVaR; 1: all). `substeps` per bin of the data; `rounded=False` trains without rounding and rounds at the end.
 
-    Every `check_every` steps (None: 50, with copies 300) `held_out` virtual chips, never trained on, see `validation_size`
+    Every `check_every` steps (None: 300) `held_out` virtual chips, never trained on, see `validation_size`
     samples at most; the best state on them is what is returned, and after `patience` checks without a better one training
     stops. Those chips have the spread `check_mismatch` (that of training where None). `rewiring` is how the rows of
     neurons with more inputs than CAM rows move while training; by default they stay (docs/fits.md compares). `distil` is
@@ -85,7 +87,7 @@ class TrainingOptions:
     """
 
     batch: int | None = None
-    rate: Any = 0.02
+    rate: Any = 0.01
     bias_rate: float = 0.3
     clip: float = 10.0
     optimiser: Any = None
@@ -103,7 +105,7 @@ class TrainingOptions:
     patience: int | None = None
     check_mismatch: Mismatch | None = None
     rewiring: Rewiring = field(default_factory=lambda: Rewiring("none"))
-    surrogate: Surrogate = FAST_SIGMOID
+    surrogate: Surrogate = WIDE
     gradient: Literal["surrogate", "spike-times"] = "surrogate"
     substeps: int | None = None
     rounded: bool = True
@@ -142,7 +144,7 @@ class TrainingOptions:
             raise _wrong("delays", self.delays, ", ".join(MAY_BE_LATE))
         if self.reflagging.method not in ("gradient", "none"):
             raise _wrong("reflagging.method", self.reflagging.method, "gradient, none")
-        Real(1e-3, 1e6).check("fine_tune", "surrogate.slope", self.surrogate.slope)
+        numbers.SLOPE.check("fine_tune", "surrogate.slope", self.surrogate.slope)
         for name, kind in (("attack", Attack), ("check_mismatch", Mismatch)):
             if getattr(self, name) is not None and not isinstance(getattr(self, name), kind):
                 raise _wrong(name, getattr(self, name), f"None and {kind.__name__}(...)")

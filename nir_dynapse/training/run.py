@@ -10,7 +10,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from nir_dynapse.training.clock import Clock
+from nir_dynapse.errors import Finding
+from nir_dynapse.training.clock import Clock, left_text
 from nir_dynapse.training.in_the_loop import InTheLoop
 from nir_dynapse.training.options import TrainingOptions
 from nir_dynapse.training.state import Checkpoint, State
@@ -18,6 +19,7 @@ from nir_dynapse.training.task import Task
 from nir_dynapse.training.trainable import Latent
 from nir_dynapse.training.trainer import Trainer, is_first_process
 from nir_dynapse.training.twin import new_twin
+from nir_dynapse.training.watch import course_findings, watched
 
 __all__ = ["CHECKS", "Run", "samples"]
 
@@ -50,11 +52,12 @@ class Run:
         self.batch, self.every = options.batch or 1, options.check_every or 1
         self.loop: InTheLoop | None = None
         self.pre: np.ndarray | None = None
+        self.findings: tuple[Finding, ...] = ()
 
     def go(self, first: Latent, store: Checkpoint | None, log: Any, tell: Progress) -> Latent:
         """The best latent of a training that starts at `first`, or where its checkpoint left off.
 
-        `pre` (R,) is then what its rows hear, None where they hear what they did.
+        `pre` (R,) is then what its rows hear, None where they hear what they did; `findings` are what kept it from more.
         """
         rows = self.trainer.recipe.chart.rows
         state = State.new(first, self._start(first), rows.pre if self.rewires else None)
@@ -71,28 +74,45 @@ class Run:
                 jax.block_until_ready(state.latent)
                 clock.stepped(state.step)
             if state.step == early and not due:
-                tell(f"step {state.step}, {clock.left():.0f} s left", state.step / self.steps)
+                tell(f"step {state.step}, {left_text(clock.left())}", state.step / self.steps)
             if due:
                 state = self._check(state, time.monotonic() - begun)
                 if store is not None:
                     store.save(state)
                 if log is not None and is_first_process():
                     state.log.save(log)
+                if len(state.log) == 1:
+                    self._look(state.latent, state.pre, tell, state.step / self.steps)
                 clock.checked()
-                tell(f"{self._said(state)}, {clock.left():.0f} s left", state.step / self.steps)
+                tell(f"{self._said(state)}, {left_text(clock.left())}", state.step / self.steps)
         if log is not None and is_first_process():
             state.log.save(log)
-        self.pre = state.pre
+        best, self.pre = self._best(state, first)
+        self._look(best, self.pre, lambda what, share: None, 1.0)
+        self.findings += course_findings(
+            state.log, state.best_step, best is not first, self.steps, _finite(state.latent)
+        )
+        for finding in self.findings:
+            tell(str(finding), 1.0)
+        return best
+
+    def _best(self, state: State, first: Latent) -> tuple[Latent, np.ndarray | None]:
+        """The best latent, the start where no other is better, and what its rows hear."""
         if state.best_step < 0:
-            return state.latent
+            return (state.latent, state.pre) if _finite(state.latent) else (first, None)
         if state.pre is not None:
-            self.trainer.wire(rows.pre)
+            self.trainer.wire(self.trainer.recipe.chart.rows.pre)
         if self._score(self._found(first)) > state.score:  # too few steps, or too large ones
-            tell("no better than the start on held-out chips: the start is kept; try more steps, or a lower rate", 1.0)
-            self.pre = None
-            return first
-        self.pre = state.best_pre
-        return state.best
+            return first, None
+        return state.best, state.best_pre
+
+    def _look(self, latent: Latent, pre: np.ndarray | None, tell: Progress, share: float) -> None:
+        """What `latent` does on the samples of the checks, as `findings`; told at once."""
+        self.findings = ()
+        if _finite(latent):
+            self.findings = watched(self.trainer.recipe.model, latent, self.task.check_x, pre)
+        for finding in self.findings:
+            tell(str(finding), share)
 
     def choose_steps(self, first: Latent, until: float) -> int:
         """As many steps as fit until then (`time.monotonic`), by what the first ones and a check take, which are then done
@@ -223,13 +243,22 @@ class Run:
         return float(np.sort(found)[:count].mean())
 
     def _done(self, state: State) -> bool:
+        """Whether nothing more can be won: `patience` is at its end, or numbers are none (seen at checks)."""
+        if not state.recent and len(state.log) and not _finite(state.latent):
+            return True
         return self.options.patience is not None and state.waited >= self.options.patience
 
     def _said(self, state: State) -> str:
         log = state.log
         classes = self.task.loss.supervised == "classes"
         value = f"{100 * log.held_out[-1]:.1f} %" if classes else f"{log.held_out[-1]:.4g}"
+        if classes and self.loop is None:
+            value += f" (5 % quantile of the chips {100 * log.held_out_low[-1]:.1f} %)"
         return f"step {state.step}, loss {log.loss[-1]:.3g}, held out {value}"
+
+
+def _finite(latent: Latent) -> bool:
+    return all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree_util.tree_leaves(latent))
 
 
 def samples(key: int, first: int, count: int, n: int) -> np.ndarray:

@@ -127,10 +127,10 @@ def jitter(circuit: Circuit, noise: float, latency: float = 12e-3, neurons: int 
     high = 100 * low
     for _ in range(24):  # the latency falls as the drive grows
         middle = float(np.sqrt(low * high))
-        first = run(middle, 0.0, 0, 2 * latency).first_spikes("cells")[0, 0]
+        first = run(middle, 0.0, 0, 2 * latency).latencies("cells")[0, 0]
         low, high = (low, middle) if first < latency else (middle, high)
     runs = [run(float(np.sqrt(low * high)), noise, key, 0.5) for key in (1, 2)]
-    first = np.stack([r.first_spikes("cells")[0] for r in runs])
+    first = np.stack([r.latencies("cells")[0] for r in runs])
     sd = float(np.std(first[0] - first[1]) / np.sqrt(2))
     cvs = []
     for events in (r.events[0] for r in runs):

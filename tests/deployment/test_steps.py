@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from nir_dynapse.cli.main import main
 from nir_dynapse.deployment import deploy as deployment
 from nir_dynapse.deployment.activity import measured_activity, measured_charge
 from nir_dynapse.deployment.pruning import Pruning, worth
+from nir_dynapse.deployment.stages import AFTER, BEFORE, Stages
 from nir_dynapse.errors import CapacityError, ConfigurationError, ParameterRangeError
 from nir_dynapse.reporting.training_log import TrainingLog
 from nir_dynapse.sim.importance import taylor_importance
@@ -193,3 +195,20 @@ def test_command_line(tmp_path: Path, data: nd.Data, capsys: pytest.CaptureFixtu
     assert "depend on" in told.what
     capsys.readouterr()
     fails(capsys, ["compile", model, "--dt", "0.001", "--fan-in", "train", "-o", layout], "--train")
+
+
+def test_what_is_left_counts_what_comes_after_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, told = [0.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    stages = Stages(
+        ("read", "compile untrained", BEFORE, "train", "compile", "verify", AFTER), lambda *said: told.append(said)
+    )
+    for name, took in (("compile untrained", 3.0), (BEFORE, 40.0), ("train", 0.0)):
+        stages.begin(name)
+        now[0] += took
+    stages.within("train")("step 20, loss 1.2, held out 90.0 %, 12 s left", 0.1)
+    stages.within("train")("node 'hidden': no spikes", 0.1)
+    assert told[-2][0] == "train: step 20, loss 1.2, held out 90.0 %, 55 s left"
+    assert told[-1][0] == "train: node 'hidden': no spikes"
+    stages.within("compile")("12 s left", 0.5)
+    assert told[-1][0] == "compile: 12 s left"

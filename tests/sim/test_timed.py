@@ -52,7 +52,7 @@ def test_spikes_come_when_the_membrane_meets_the_threshold(dt: float, off: float
     params = driven(DC, 5e-3)
     run = nd.simulate(params, silence(0.3 if dt == 1e-3 else 0.1, dt), dt=dt, times=True)
     expected = rise_time(DC)
-    assert 1e6 * np.abs(run.first_spikes("cells")[0] - expected).max() < off
+    assert 1e6 * np.abs(run.latencies("cells")[0] - expected).max() < off
     events = run.events[0]
     for k, wanted in enumerate(expected):
         gaps = np.diff(events.time[events.index == k])
@@ -80,7 +80,7 @@ def test_noise_makes_first_spikes_jitter_as_a_diffusion_does() -> None:
     tau, a, y = float(Circuit.published.tau("i_tau_mem", LEAK)), dc[0] / LEAK - 1, THRESHOLD / GAIN
     slope = (a - y) / (tau * (1 + 1 / y)) / y
     expected = noise * np.sqrt(1 - np.exp(-2 * rise_time(dc)[0] / tau)) / slope
-    assert np.std(run.first_spikes("cells")) == pytest.approx(expected, rel=0.15)
+    assert np.std(run.latencies("cells")) == pytest.approx(expected, rel=0.15)
 
 
 def test_events_are_the_spikes_of_all_samples_one_by_one(networks: ModuleType) -> None:
@@ -115,11 +115,11 @@ def test_times_are_refused_where_a_run_has_none(networks: ModuleType, tmp_path: 
     with pytest.raises(ParameterRangeError, match="recording in a folder has bins"):
         nd.simulate(net, x, times=True, to=tmp_path / "run")
     quiet = nd.simulate(net, x, times=True)
-    assert np.isnan(quiet.first_spikes("output")).all()
+    assert np.isnan(quiet.latencies("output")).all()
     with pytest.raises(ConfigurationError, match="times=True"):
-        nd.simulate(net, x).first_spikes("output")
+        nd.simulate(net, x).latencies("output")
     with pytest.raises(ConfigurationError, match="no spikes of a node 'nobody'"):
-        quiet.first_spikes("nobody")
+        quiet.latencies("nobody")
 
 
 @pytest.mark.parametrize("backend", ["jax", "numpy"])
