@@ -21,6 +21,8 @@ from pathlib import Path
 import numpy as np
 from commits import ROOT, at, environment
 
+WORK = ("--devices", "16", "--batch", "16")  # said, so that commits with other defaults do the same
+TRAIN = "examples/data/yin_yang_train.npz"
 MODEL, TEST = ("examples/networks/yin_yang.nir", "examples/data/yin_yang_test.npz")
 COMMANDS = {
     "check": ["check", MODEL],
@@ -28,7 +30,7 @@ COMMANDS = {
     "calibrate": ["calibrate", "--board", "virtual:7", "-o", "profile.json"],
     "deploy": ["deploy", MODEL, "--data", TEST, "--board", "virtual:7", "-o", "out"],
     "evaluate": ["evaluate", MODEL, "--data", TEST, "--devices", "10"],
-    "finetune": ["finetune", MODEL, "--train", "examples/data/yin_yang_train.npz", "--steps", "200", "-o", "out.npz"],
+    "finetune": ["finetune", MODEL, "--train", TRAIN, "--steps", "200", *WORK, "-o", "out.npz"],
 }
 FIRST = {"PYTHONPYCACHEPREFIX": "bytes", "NUMBA_CACHE_DIR": "kernels", "XDG_CACHE_HOME": "cache"}
 """Variables that lead to what is kept, and folders for it."""
