@@ -123,14 +123,19 @@ def mesh_of(chips: int) -> Mesh:
 def place(tree: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
     """Arrays on the devices of `mesh`: cut along the chips, or whole everywhere; works with several processes.
 
-    What is there already is not waited for, so that a step is prepared while the one before is computed.
+    What is there already is not waited for, so that a step is prepared while the one before is computed. On the same
+    device by another kind of sharding is not there: programs would be traced anew for it.
     """
     sharding = NamedSharding(mesh, spec)
 
+    def there(value: jax.Array) -> bool:
+        if not value.is_fully_addressable:
+            return True
+        known = value.sharding
+        return isinstance(known, NamedSharding) and known.mesh == mesh and known.is_equivalent_to(sharding, value.ndim)
+
     def put(value: Any) -> Any:
-        if isinstance(value, jax.Array) and not value.is_fully_addressable:
-            return value
-        if isinstance(value, jax.Array) and value.sharding.is_equivalent_to(sharding, value.ndim):
+        if isinstance(value, jax.Array) and there(value):
             return value
         value = np.asarray(value)
         return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
