@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,30 @@ def keep(what: str, code: bytes = b"") -> None:
     path = ahead.place(what, "float32")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(code)
+
+
+@HAS_KERNELS
+def test_threads_that_want_the_same_kernel_start_one_process(
+    started: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = threading.Barrier(4)
+    built = ahead.is_built
+
+    def slowly(what: str, kind: str) -> bool:
+        time.sleep(0.01)  # all threads look before one of them has started it
+        return built(what, kind)
+
+    def want() -> None:
+        together.wait()
+        ahead.start("play")
+
+    monkeypatch.setattr(ahead, "is_built", slowly)
+    threads = [threading.Thread(target=want) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert started == ["play float32"]
 
 
 @HAS_KERNELS

@@ -13,6 +13,7 @@ import platform
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -42,6 +43,7 @@ CHILD = (
     "[prepared(what, sys.argv[2]) for what in sys.argv[1].split()]"
 )
 _children: dict[tuple[str, str], subprocess.Popen[bytes]] = {}
+_starting = threading.Lock()
 
 
 @cache
@@ -87,6 +89,11 @@ def built() -> tuple[str, ...]:
 
 def start(*whats: str, kind: str = "float32") -> None:
     """Compile kernels that are not in the cache in processes beside this one, where there are CPUs for that."""
+    with _starting:  # threads that want the same kernel start one process
+        _start(whats, kind)
+
+
+def _start(whats: tuple[str, ...], kind: str) -> None:
     wanted = [what for what in whats if (what, kind) not in _children and not is_built(what, kind)]
     if not wanted or cpus() < 2 or not _possible() or not is_writable(cache_folder()):
         return
