@@ -84,7 +84,6 @@ SEARCH = {
         _example("dense_digits", "snnTorch, 64-256-10 LIF"),
         _made("noise", "Norse, 60-48-24-8 CubaLIF", NORSE),
         _example("digits_recurrent", "snnTorch, 16-46-10 CubaLIF, recurrent", {}),
-        _example("dense_images", "Norse, 784-128-10 CubaLIF"),
     )
 }
 """The networks of the search."""
