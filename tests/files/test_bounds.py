@@ -163,7 +163,7 @@ def test_checkpoints_with_impossible_numbers(tmp_path: Path, numbers: Any, log: 
 def test_an_array_alone_is_no_checkpoint_of_evaluate(tmp_path: Path) -> None:
     np.save(tmp_path / "c.npy", np.zeros(3))
     with pytest.raises(ConfigurationError, match=r"c\.npy: not a checkpoint of evaluate"):
-        evaluation._load(tmp_path / "c.npy", fuzz_seeds.DIGESTS, 5)
+        evaluation._load(tmp_path / "c.npy", fuzz_seeds.DIGESTS, 5, evaluation.COLUMNS)
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])

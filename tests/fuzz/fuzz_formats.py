@@ -313,17 +313,17 @@ def _evaluation_seeds(folder: Path) -> dict[str, bytes]:
 
 def _evaluation(path: Path) -> Any:
     from fuzz_seeds import DIGESTS
-    from nir_dynapse.evaluation.evaluate import _load
+    from nir_dynapse.evaluation.evaluate import COLUMNS, _load
 
-    return _load(path, DIGESTS, 50)
+    return _load(path, DIGESTS, 50, COLUMNS)
 
 
 def _evaluation_again(table: Any, path: Path) -> bool:
     from fuzz_seeds import DIGESTS
-    from nir_dynapse.evaluation.evaluate import _load, _save
+    from nir_dynapse.evaluation.evaluate import COLUMNS, _load, _save
 
     _save(path, DIGESTS, table)
-    return np.array_equal(_load(path, DIGESTS, 50), table)
+    return np.array_equal(_load(path, DIGESTS, 50, COLUMNS), table)
 
 
 def _recording_seeds(folder: Path) -> dict[str, bytes]:
