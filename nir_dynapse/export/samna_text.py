@@ -81,7 +81,7 @@ def _config_text(layout: Layout) -> Iterator[bytes]:
         chip, core = divmod(i, CORES)
         start = f'{"," if chip else ""}{{"cores":{{' if core == 0 else ","
         parts: list[bytes] = [f'{start}"value{core}":{{"neurons":{{'.encode()]
-        for slot, begin in enumerate(_BEGIN):
+        for slot, begin in enumerate(_BEGIN[:NEURONS]):
             texts = _NEURON.copy()
             texts[0], texts[1::2] = begin, neurons.get(i * NEURONS + slot, unused)
             parts += texts
