@@ -13,6 +13,7 @@ import nir
 import numpy as np
 
 import nir_dynapse as nd
+from nir_dynapse.sim.surrogate import FAST_SIGMOID
 from nir_dynapse.training.losses import Counts
 from nir_dynapse.training.options import TrainingOptions
 from nir_dynapse.training.steps import Attack
@@ -90,6 +91,8 @@ def trained(
         check_every=max(1, steps // 10),
         validation_size=setting.check,
         held_out=16 if cv else 1,
+        rate=0.02,  # this and the surrogate: the defaults when most of the table was measured
+        surrogate=FAST_SIGMOID,
     )
     options = replace(options, **changes)
     began = time.monotonic()
