@@ -276,7 +276,8 @@ def test_checkpoints_of_evaluations(tmp_path: Path) -> None:
     odd = [x for _, x in arrays((1, 3, 3)) if isinstance(x, np.ndarray)]
     for name, value in itertools.product(sound, odd):
         np.savez(path, **{**sound, name: value})
-        results.append(outcome(lambda: evaluation._load(path, digests, 5), f"{name} is {value.dtype} {value.shape}"))
+        what = f"{name} is {value.dtype} {value.shape}"
+        results.append(outcome(lambda: evaluation._load(path, digests, 5, evaluation.COLUMNS), what))
     count(results)
 
 
