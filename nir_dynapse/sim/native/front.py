@@ -6,12 +6,11 @@ IR of all calls in float32 comes with the package (`portable`), where `tests/hel
 
 from __future__ import annotations
 
-import importlib.util
+import linecache
 import os
 import re
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -60,7 +59,16 @@ def made(what: str, kind: str) -> str:
 def written(what: str, kind: str) -> str:
     """IR of the call, by Numba in this process."""
     import numba
+    from numba.core.callconv import CPUCallConv
 
+    stating: Any = CPUCallConv.set_static_user_exc
+
+    def nowhere(
+        self: Any, builder: Any, exc: Any, exc_args: Any = None, loc: Any = None, func_name: Any = None
+    ) -> None:
+        stating(self, builder, exc, exc_args=exc_args)  # a place in Numba's text would be one of this machine
+
+    CPUCallConv.set_static_user_exc = nowhere  # pyright: ignore[reportAttributeAccessIssue]
     module = module_of(source(what, kind))
     frame, share = module.__dict__[f"{FRAMES.get(what, what)}_frame"], module.__dict__.get(f"{what}_share")
     text = (Path(__file__).parent / "kernels" / "runtime.ll").read_text(encoding="utf-8")
@@ -86,17 +94,14 @@ def written(what: str, kind: str) -> str:
 
 
 def module_of(text: str) -> ModuleType:
-    """The text, run from a file: Numba reads sources from there."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "kernels.py"
-        path.write_text(text, encoding="utf-8")
-        spec = importlib.util.spec_from_file_location("kernels", path)
-        if spec is None or spec.loader is None:
-            raise ImportError(f"the kernels cannot be read from {path}")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module
-        spec.loader.exec_module(module)
-        return module
+    """The text as a module; its file has no place, which would get into the IR through the errors that it raises."""
+    name = "kernels.py"
+    linecache.cache[name] = len(text), None, text.splitlines(True), name  # Numba reads sources from there
+    module = ModuleType("kernels")
+    module.__file__ = name
+    sys.modules[module.__name__] = module
+    exec(compile(text, name, "exec"), module.__dict__)
+    return module
 
 
 def _tidy(module: Any) -> None:
