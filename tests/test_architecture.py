@@ -255,7 +255,7 @@ def test_nothing_from_a_file_is_run(module: str) -> None:
                 wrong.append(f"line {node.lineno}: pickles are allowed")
         if isinstance(node, ast.Attribute) and ast.unparse(node) in NUMPY_READERS:
             wrong.append(f"line {node.lineno}: {ast.unparse(node)}")
-        if isinstance(node, ast.Name) and node.id in ("eval", "exec") and module != "sim.native.build":
+        if isinstance(node, ast.Name) and node.id in ("eval", "exec") and module != "sim.native.front":  # our own text
             wrong.append(f"line {node.lineno}: {node.id}")
     wrong += [i.module for i in imports(module) if i.module.split(".")[0] in ("pickle", "shelve", "marshal", "dill")]
     assert not wrong
