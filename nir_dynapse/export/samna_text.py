@@ -59,10 +59,8 @@ def _gzipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
             if packing is not None:
                 yield packing.result()
             packing = pool.submit(deflate.compress, piece)
-            check, size = (
-                zlib.crc32(piece, check),
-                size + len(piece),
-            )  # releases the interpreter, so that the thread begins
+            # The check releases the interpreter, so that the thread begins.
+            check, size = zlib.crc32(piece, check), size + len(piece)
         if packing is not None:
             yield packing.result()
     yield deflate.flush() + struct.pack("<LL", check, size & 0xFFFFFFFF)

@@ -74,9 +74,8 @@ def parse_tables(text: str, names: Container[str]) -> Any:
     known = {f"{mark}{k}": table for k, table in enumerate(tables)}
     members = data.items() if isinstance(data, dict) else ()
     found = {key: known[value] for key, value in members if isinstance(value, str) and value in known}
-    if len(found) < len(known) or not all(
-        map(names.__contains__, found)
-    ):  # or further down, or a key that stands twice
+    # Further down, under a key that stands twice, or under another name.
+    if len(found) < len(known) or any(key not in names for key in found):
         return parse_json(text)
     return {**data, **found}
 

@@ -309,16 +309,8 @@ def wire_slopes(latent: Latent, batch: Batch, size: Array, wiring: Wiring, *, re
     (dendrites in use, sources, N), in I_τ; what RigL (Evci et al. 2020) chooses new connections by.
     """
 
-    def part(latent: Latent, batch: Batch, size: Array, wiring: Wiring) -> Array:
-        def loss(probe: Array) -> Array:
-            return _objective(latent, recipe, batch, size, "chips", wiring, probe)[0]
-
-        return jax.lax.psum(jax.grad(loss)(recipe.model.silent_probe()), "chips")
-
-    sharded: Any = jax.shard_map(
-        part, mesh=mesh, in_specs=(EVERYWHERE, CHIPS, EVERYWHERE, EVERYWHERE), out_specs=EVERYWHERE, check_vma=False
-    )
-    return sharded(latent, batch, size, wiring)
+    given = latent, batch, size, wiring
+    return _slopes("probe", lambda _: recipe.model.silent_probe(), given, recipe, mesh)
 
 
 @partial(jax.jit, static_argnames=("recipe", "mesh"))
@@ -327,16 +319,28 @@ def flag_slopes(
 ) -> Array:
     """The gradient of the loss (R, 3) with respect to what each row weighs with each delay flag (`Trainable.offer`)."""
 
-    def part(latent: Latent, batch: Batch, size: Array, wiring: Wiring | None) -> Array:
-        def loss(offer: Array) -> Array:
-            return _objective(latent, recipe, batch, size, "chips", wiring, None, offer)[0]
+    return _slopes("offer", recipe.model.offer, (latent, batch, size, wiring), recipe, mesh)
 
-        return jax.lax.psum(jax.grad(loss)(recipe.model.offer(latent)), "chips")
+
+def _slopes(
+    name: str,
+    at: Callable[[Latent], Array],
+    given: tuple[Latent, Batch, Array, Wiring | None],
+    recipe: Recipe,
+    mesh: Mesh,
+) -> Array:
+    """The gradient of the loss over all chips with respect to the argument `name` of `_objective`, at `at(latent)`."""
+
+    def part(latent: Latent, batch: Batch, size: Array, wiring: Wiring | None) -> Array:
+        def loss(value: Array) -> Array:
+            return _objective(latent, recipe, batch, size, "chips", wiring, **{name: value})[0]
+
+        return jax.lax.psum(jax.grad(loss)(at(latent)), "chips")
 
     sharded: Any = jax.shard_map(
         part, mesh=mesh, in_specs=(EVERYWHERE, CHIPS, EVERYWHERE, EVERYWHERE), out_specs=EVERYWHERE, check_vma=False
     )
-    return sharded(latent, batch, size, wiring)
+    return sharded(*given)
 
 
 @partial(jax.jit, static_argnames=("recipe", "mesh"))

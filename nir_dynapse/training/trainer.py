@@ -82,19 +82,18 @@ class Trainer:
 
     def slopes(self, latent: Latent, number: int, x: np.ndarray, y: np.ndarray, size: float) -> np.ndarray:
         """`steps.wire_slopes` (dendrites in use, sources, N) of counts `x` (M, B, T, C) on the chips of step `number`."""
-        keys = self._keys(number, self.devices, self.mesh)
-        cut = [place(part, self.mesh, CHIPS) for part in (x, y)]
-        latent, grown = (place(tree, self.mesh, EVERYWHERE) for tree in (latent, np.float32(size)))
-        found = wire_slopes(latent, Batch(cut[0], cut[1], keys), grown, self.wiring, recipe=self.recipe, mesh=self.mesh)
-        return np.asarray(found)
+        return self._slopes(wire_slopes, latent, number, x, y, size)
 
     def flag_slopes(self, latent: Latent, number: int, x: np.ndarray, y: np.ndarray, size: float) -> np.ndarray:
         """`steps.flag_slopes` (R, 3) of counts `x` (M, B, T, C) on the chips of step `number`."""
+        return self._slopes(flag_slopes, latent, number, x, y, size)
+
+    def _slopes(self, of: Any, latent: Latent, number: int, x: np.ndarray, y: np.ndarray, size: float) -> np.ndarray:
         keys = self._keys(number, self.devices, self.mesh)
         cut = [place(part, self.mesh, CHIPS) for part in (x, y)]
         latent, grown = (place(tree, self.mesh, EVERYWHERE) for tree in (latent, np.float32(size)))
-        batch = Batch(cut[0], cut[1], keys)
-        return np.asarray(flag_slopes(latent, batch, grown, self.wiring, recipe=self.recipe, mesh=self.mesh))
+        found = of(latent, Batch(cut[0], cut[1], keys), grown, self.wiring, recipe=self.recipe, mesh=self.mesh)
+        return np.asarray(found)
 
     @property
     def _length(self) -> np.float32:

@@ -37,6 +37,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "examples"))
 from _dense import digits_split, enlarged  # noqa: E402
 from _tasks import encoded_digits, frozen_noise  # noqa: E402
+from train_dense import lif_cell  # noqa: E402
 
 FOLDER = ROOT / "out" / "frontends"
 DT = 1e-3
@@ -108,23 +109,10 @@ def scaled(layer: Any, by: float, shift: float = 0.0) -> Any:
     return layer
 
 
-def lif(n: int) -> Any:
-    parameters = norse.LIFParameters(
-        tau_syn_inv=torch.full((n,), 1 / 5e-3),
-        tau_mem_inv=torch.full((n,), 1 / 15e-3),
-        v_leak=torch.zeros(n),
-        v_th=torch.ones(n),
-        v_reset=torch.zeros(n),
-        method="triangle",
-        alpha=torch.tensor(0.3),
-    )
-    return norse.LIFCell(parameters, dt=DT)
-
-
 def dense(*sizes: int) -> Any:
     layers = []
     for k, (a, b) in enumerate(pairwise(sizes)):
-        layers += [scaled(torch.nn.Linear(a, b, bias=False), 8.0, 0.35 if k == 0 else 0.15), lif(b)]
+        layers += [scaled(torch.nn.Linear(a, b, bias=False), 8.0, 0.35 if k == 0 else 0.15), lif_cell(b, 15e-3, 5e-3)]
     return norse.SequentialState(*layers)
 
 
